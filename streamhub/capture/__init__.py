@@ -1,0 +1,6 @@
+"""Capture: which tables are captured, how, and the triggers that do it."""
+
+from streamhub.capture.captures import AddResult, CaptureSpec, ListedCapture, add, list_captures, remove
+from streamhub.capture.triggers import TriggerFault, faults
+
+__all__ = ["AddResult", "CaptureSpec", "ListedCapture", "TriggerFault", "add", "faults", "list_captures", "remove"]

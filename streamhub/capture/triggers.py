@@ -1,0 +1,117 @@
+"""The triggers of a captured table: installed, removed, and looked over.
+
+``"!streamhub"`` is the row trigger; its name sorts before all usual ones, so that what an application's trigger changes
+comes after what made it run. It fires ALWAYS, for a session that replicates too. PostgreSQL copies it to partitions,
+new ones included; the TRUNCATE trigger it does not, so each leaf has its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+ROW_TRIGGER: Final = "!streamhub"
+TRUNCATE_TRIGGER: Final = "!streamhub_truncate"
+
+_LEAVES: Final = """
+SELECT c.oid::regclass::text AS name FROM pg_class c
+WHERE c.oid = $1 AND c.relkind = 'r'
+UNION ALL
+SELECT relid::regclass::text FROM pg_partition_tree($1) WHERE isleaf AND relid <> $1
+"""
+_TRIGGERS: Final = """
+SELECT c.id AS capture, c.relation_oid::regclass::text AS captured, leaf.relid::regclass::text AS name,
+       leaf.relid = c.relation_oid AS is_root, coalesce(leaf.isleaf, true) AS is_leaf,
+       row_trigger.tgenabled::text AS row_enabled,
+       c.id::text = split_part(encode(row_trigger.tgargs, 'escape'), '\\000', 1) AS row_current,
+       truncate_trigger.tgenabled::text AS truncate_enabled,
+       (SELECT min(t.tgname) FROM pg_trigger t WHERE t.tgrelid = leaf.relid AND NOT t.tgisinternal
+        AND t.tgtype & 2 = 0 AND t.tgtype & 1 = 1 AND t.tgname < '!streamhub') AS before_ours
+FROM streamhub.captures c
+JOIN pg_class k ON k.oid = c.relation_oid
+CROSS JOIN LATERAL (SELECT relid, isleaf FROM pg_partition_tree(c.relation_oid)
+                    UNION SELECT c.relation_oid, NULL WHERE k.relkind = 'r') AS leaf
+LEFT JOIN pg_trigger row_trigger ON row_trigger.tgrelid = leaf.relid AND row_trigger.tgname = '!streamhub'
+LEFT JOIN pg_trigger truncate_trigger ON truncate_trigger.tgrelid = leaf.relid
+      AND truncate_trigger.tgname = '!streamhub_truncate'
+WHERE c.removed_at IS NULL
+ORDER BY 2, 3
+"""
+
+
+class TriggerFault(NamedTuple):
+    """Something about the triggers of a captured table that keeps changes from being captured as they should be."""
+
+    table: str
+    fault: str
+    remedy: str
+
+
+async def install(connection: "asyncpg.Connection[Any]", relation: int, capture: int) -> bool:
+    """Put the triggers of a capture on a table and its leaves; false where they may not be made to fire ALWAYS.
+
+    That takes the table's owner; without it a session with session_replication_role = replica is not captured.
+    """
+    table = await connection.fetchval("SELECT $1::oid::regclass::text", relation)
+    money = await connection.fetchval("SELECT quote_literal(current_setting('lc_monetary'))")
+    await connection.execute(
+        f'CREATE OR REPLACE TRIGGER "{ROW_TRIGGER}" AFTER INSERT OR UPDATE OR DELETE ON {table} '
+        f"FOR EACH ROW EXECUTE FUNCTION streamhub.capture('{capture}', {money})"
+    )
+    leaves = await _leaves(connection, relation)
+    for leaf in leaves:
+        await connection.execute(
+            f'CREATE OR REPLACE TRIGGER "{TRUNCATE_TRIGGER}" BEFORE TRUNCATE ON {leaf} '
+            f"FOR EACH STATEMENT EXECUTE FUNCTION streamhub.capture_truncate('{capture}')"
+        )
+    if not await connection.fetchval(
+        "SELECT pg_has_role(current_user, relowner, 'MEMBER') FROM pg_class WHERE oid = $1", relation
+    ):
+        return False
+    for name in dict.fromkeys((table, *leaves)):
+        await connection.execute(f'ALTER TABLE {name} ENABLE ALWAYS TRIGGER "{ROW_TRIGGER}"')
+    for leaf in leaves:
+        await connection.execute(f'ALTER TABLE {leaf} ENABLE ALWAYS TRIGGER "{TRUNCATE_TRIGGER}"')
+    return True
+
+
+async def uninstall(connection: "asyncpg.Connection[Any]", relation: int) -> None:
+    """Take the triggers off a table and its leaves; a table that is gone has none."""
+    table = await connection.fetchval("SELECT oid::regclass::text FROM pg_class WHERE oid = $1", relation)
+    if table is None:
+        return
+    for leaf in await _leaves(connection, relation):
+        await connection.execute(f'DROP TRIGGER IF EXISTS "{TRUNCATE_TRIGGER}" ON {leaf}')
+    await connection.execute(f'DROP TRIGGER IF EXISTS "{ROW_TRIGGER}" ON {table}')
+
+
+async def faults(connection: "asyncpg.Connection[Any]") -> list[TriggerFault]:
+    """What is wrong with the triggers of the tables that are captured now."""
+    found = []
+    for row in await connection.fetch(_TRIGGERS):
+        table, again = row["name"], f"streamhub capture add {row['captured']} … again, with the same options"
+        if row["row_enabled"] is None:
+            found.append(TriggerFault(table, "has no capture trigger: its changes are not captured", again))
+        elif row["row_enabled"] in ("D", "R"):
+            enable = f'ALTER TABLE {table} ENABLE ALWAYS TRIGGER "{ROW_TRIGGER}"'
+            found.append(TriggerFault(table, "has its capture trigger disabled: its changes are not captured", enable))
+        elif not row["row_current"]:
+            found.append(TriggerFault(table, "has the trigger of an earlier capture", again))
+        if row["is_leaf"] and row["truncate_enabled"] is None:
+            found.append(TriggerFault(table, "has no TRUNCATE trigger: a TRUNCATE of it gives no events", again))
+        elif row["is_leaf"] and row["truncate_enabled"] in ("D", "R"):
+            enable = f'ALTER TABLE {table} ENABLE ALWAYS TRIGGER "{TRUNCATE_TRIGGER}"'
+            found.append(TriggerFault(table, "has its TRUNCATE trigger disabled", enable))
+        if row["before_ours"] is not None:
+            found.append(
+                TriggerFault(
+                    table,
+                    f"has a trigger {row['before_ours']!r} that runs before the capture trigger",
+                    "rename it to a name that sorts after '!streamhub'",
+                )
+            )
+    return found
+
+
+async def _leaves(connection: "asyncpg.Connection[Any]", relation: int) -> Sequence[str]:
+    return [row["name"] for row in await connection.fetch(_LEAVES, relation)]

@@ -1,0 +1,370 @@
+"""An outbox row into the events that it is: what changed, whose it is, and the bytes that every reader will see.
+
+Values are raw slices of the texts that PostgreSQL wrote, so nothing is rounded or reordered. A rendered event lacks two
+things, known only when it is appended: its id, and the organization's name in the registry.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from streamhub.core import scan
+from streamhub.core.shapes import NULL, VIRTUAL, Respelling, ShapeBook, respelling
+
+CREATE: Final = "create"
+UPDATE: Final = "update"
+DESTROY: Final = "destroy"
+ANONYMIZATION_REQUEST: Final = "anonymization_request"
+ANONYMIZATION_CANCEL: Final = "anonymization_cancel"
+EVENTS: Final = (CREATE, UPDATE, DESTROY, ANONYMIZATION_REQUEST, ANONYMIZATION_CANCEL)
+
+REDACTED: Final = msgspec.Raw(b'"[REDACTED]"')
+# What the id, the organization and the frame around the object add to a rendered event, at the most.
+ENVELOPE_BYTES: Final = 1024
+
+Members: TypeAlias = dict[str, msgspec.Raw]
+
+_members = msgspec.json.Decoder(Members).decode
+_raw = msgspec.json.Decoder(msgspec.Raw).decode
+_text = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Change(NamedTuple):
+    """One row of the outbox; see sql/source/0001_initial.sql for what each column is."""
+
+    seq: int
+    xid: int
+    created_at: datetime
+    capture: int
+    relation: int
+    filenode: int
+    old_ctid: tuple[int, int] | None
+    new_ctid: tuple[int, int] | None
+    depth: int
+    operation: bytes
+    too_large: bool
+    who: str | None
+    old_row: str | None
+    new_row: str | None
+
+
+class Capture(NamedTuple):
+    """How a table is captured; columns by their number in the captured root."""
+
+    id: int
+    resource_type: str
+    key_columns: tuple[int, ...]
+    organization_column: int | None
+    organization_id: str | None
+    test_column: int | None
+    test: bool
+    excluded_columns: frozenset[int]
+    redacted_columns: frozenset[int]
+    anonymization_column: int | None
+    type_names: Mapping[str, str]
+    fault: str | None = None  # why no row of it can be rendered, in one sentence
+
+
+class Rendered(NamedTuple):
+    """An event without its id: the object is ``{"id":"…",`` + head + the organization + tail."""
+
+    organization_id: str
+    test: bool
+    event: str
+    type: str
+    resource_type: str
+    resource_id: str
+    head: bytes
+    tail: bytes
+
+
+class Outcome(NamedTuple):
+    """What one change gave, and what was counted on the way (names of counters)."""
+
+    events: Sequence[Rendered]
+    counted: Sequence[str] = ()
+
+
+class UnknownCaptureError(LookupError):
+    """The change names a capture that the renderer was not given."""
+
+
+class UnknownShapeError(LookupError):
+    """The change was written in a state of its table that the renderer has not seen; read the catalog and go on."""
+
+    def __init__(self, change: Change) -> None:
+        super().__init__(f"relation {change.relation}, filenode {change.filenode}")
+        self.change = change
+
+
+class _Identity(NamedTuple):
+    organization_id: str | None
+    test: bool
+    resource_id: str
+
+
+class _Plan:
+    """Everything about a text that follows from its capture and its names alone."""
+
+    def __init__(self, capture: Capture, book: ShapeBook, change: Change, names: tuple[str, ...]) -> None:
+        tie = book.tie(change.relation, change.filenode, names)
+        by_number = {column.number: column.name for column in tie.columns if column.name in names}
+        shown = {
+            column.name: column.kind
+            for column in tie.columns
+            if column.name in names and column.number not in capture.excluded_columns and column.kind != VIRTUAL
+        }
+        self.capture = capture
+        self.counted = ("untied_members",) if tie.untied else ()
+        self.shown = [name for name in names if name in shown]
+        self.hidden = [name for name in names if name not in shown]
+        self.changes: dict[str, Respelling] = {
+            name: change_ for name, kind in shown.items() if (change_ := respelling(kind)) is not None
+        }
+        for number in capture.redacted_columns:
+            if (name := by_number.get(number)) is not None and name in shown:
+                self.changes[name] = _redact
+        kinds = {column.name: column.kind for column in tie.columns}
+        self.keys = [
+            (name, None if name is None else respelling(kinds[name]))
+            for name in (by_number.get(number) for number in capture.key_columns)
+        ]
+        self.organization = by_number.get(capture.organization_column or 0)
+        self.test = by_number.get(capture.test_column or 0)
+        self.anonymization = by_number.get(capture.anonymization_column or 0)
+        names_ = (*(name for name, _ in self.keys), self.organization, self.test)
+        self.identifying = [name for name in names_ if name is not None]
+        self.attributable = all(name is not None for name, _ in self.keys) and (
+            self.organization is not None or capture.organization_id is not None
+        )
+        self.fault = capture.fault
+        if self.fault is None and not self.attributable:
+            self.fault = "a column that tells whose row it is has gone"
+        self.types = {event: capture.type_names.get(event, f"{capture.resource_type}.{event}") for event in EVENTS}
+        self.heads = {
+            event: b'"type":%b,"event":%b,"resource_type":%b,"resource_id":'
+            % (_encode(self.types[event]), _encode(event), _encode(capture.resource_type))
+            for event in EVENTS
+        }
+
+    def identity(self, row: Members) -> _Identity:
+        capture = self.capture
+        organization = capture.organization_id
+        if self.organization is not None:
+            organization = _plain(row[self.organization])
+        test = capture.test if self.test is None else bytes(row[self.test]) == b"true"
+        parts = [
+            "" if name is None else _plain(row[name] if change is None else change(row[name])) or ""
+            for name, change in self.keys
+        ]
+        return _Identity(organization, test, parts[0] if len(parts) == 1 else ":".join(parts))
+
+    def show(self, row: Members) -> None:
+        """Make `row` what readers see: hidden members gone, values respelled or covered."""
+        for name in self.hidden:
+            del row[name]
+        for name, change in self.changes.items():
+            row[name] = change(row[name])
+
+    def delta(self, old: Members, new: Members, changed: Sequence[str]) -> dict[str, dict[str, msgspec.Raw]]:
+        """`new` is shown already, `old` is as it was written."""
+        changes = self.changes
+        return {
+            name: {"from": changes[name](old[name]) if name in changes else old[name], "to": new[name]}
+            for name in changed
+        }
+
+
+class Renderer:
+    """Renders changes; holds what it has learnt of captures and shapes, and no connection.
+
+    `max_event_bytes` bounds an event's JSON object; a larger one goes without its values.
+    """
+
+    def __init__(self, max_event_bytes: int) -> None:
+        self.captures: dict[int, Capture] = {}
+        self.book = ShapeBook()
+        self._max_bytes = max_event_bytes - ENVELOPE_BYTES
+        self._plans: dict[tuple[int, int, int, tuple[str, ...]], _Plan] = {}
+        self._who: tuple[str | None, bytes] = (None, b"null")
+
+    def forget_plans(self) -> None:
+        """After captures or shapes have changed."""
+        self._plans.clear()
+
+    def render(self, change: Change, *, settle: bool = False) -> Outcome:
+        """The events of one change, in order: none, one, or a destroy and a create.
+
+        Raises UnknownCaptureError and UnknownShapeError; with `settle` an unseen shape is tied as well as can be
+        proved instead.
+        """
+        capture = self.captures.get(change.capture)
+        if capture is None:
+            raise UnknownCaptureError(change.capture)
+        if change.too_large:
+            return self._without_values(capture, change, settle, b',"too_large":true')
+        try:
+            old = None if change.old_row is None else _members(change.old_row)
+            new = None if change.new_row is None else _members(change.new_row)
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            return self._without_values(
+                capture, change, settle, _fault(f"the row is no JSON that can be read: {error}")
+            )
+        names = tuple(old if new is None else new)  # type: ignore[arg-type]
+        plan = self._plan(capture, change, names, settle)
+        if plan.fault is not None:
+            return self._without_values(capture, change, settle, _fault(plan.fault))
+        if old is None:
+            assert new is not None
+            return self._one(plan, change, CREATE, None, new)
+        if new is None:
+            return self._one(plan, change, DESTROY, old, None)
+        if any(old[name] != new[name] for name in plan.identifying) and plan.identity(old) != plan.identity(new):
+            destroyed = self._one(plan, change, DESTROY, old, None)
+            created = self._one(plan, change, CREATE, None, new)
+            return Outcome([*destroyed.events, *created.events], [*destroyed.counted, *created.counted])
+        return self._one(plan, change, _kind_of_update(plan, old, new), old, new)
+
+    def _one(self, plan: _Plan, change: Change, event: str, old: Members | None, new: Members | None) -> Outcome:
+        row = new if new is not None else old
+        assert row is not None
+        identity = plan.identity(row)
+        if identity.organization_id is None:
+            return Outcome((), ("null_organization",))
+        if old is not None and new is not None:
+            changed = [name for name in plan.shown if old[name] != new[name]]
+            if not changed and event == UPDATE:
+                return Outcome((), ("unchanged",))
+            plan.show(new)
+            delta = plan.delta(old, new, changed)
+        else:
+            plan.show(row)
+            if new is not None:
+                delta = {name: {"from": NULL, "to": value} for name, value in row.items() if value != NULL}
+            else:
+                delta = {name: {"from": value, "to": NULL} for name, value in row.items() if value != NULL}
+        return Outcome((self._event(plan, change, event, identity, _encode(row), _encode(delta), b""),), plan.counted)
+
+    def _event(
+        self, plan: _Plan, change: Change, event: str, identity: _Identity, resource: bytes, delta: bytes, flag: bytes
+    ) -> Rendered:
+        who = self._who_of(change.who)
+        if len(resource) + len(delta) + len(who) > self._max_bytes:
+            resource = delta = b"null"
+            flag = b',"too_large":true'
+            if len(who) > self._max_bytes:
+                who = b"null"
+        tail = b',"test":%b,"created_at":"%bZ","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}' % (
+            b"true" if identity.test else b"false",
+            change.created_at.isoformat(timespec="microseconds")[:26].encode(),
+            change.xid,
+            resource,
+            delta,
+            who,
+            flag,
+        )
+        if b"\n" in tail or b"\r" in tail:  # white space within a json column's value: a string never holds them raw
+            tail = tail.replace(b"\n", b" ").replace(b"\r", b" ")
+        assert identity.organization_id is not None
+        return Rendered(
+            identity.organization_id,
+            identity.test,
+            event,
+            plan.types[event],
+            plan.capture.resource_type,
+            identity.resource_id,
+            plan.heads[event] + _encode(identity.resource_id),
+            tail,
+        )
+
+    def _without_values(self, capture: Capture, change: Change, settle: bool, flag: bytes) -> Outcome:
+        """The event of a row whose values cannot be sent: whose row it is must still be told."""
+        counted = ["too_large" if b"too_large" in flag else "errors"]
+        sides: list[tuple[_Plan, Members] | None] = []
+        for text in (change.old_row, change.new_row):
+            if text is None:
+                sides.append(None)
+                continue
+            row = {name: msgspec.Raw(raw.encode("utf-8", "replace")) for name, raw in scan.members(text).items()}
+            plan = self._plan(capture, change, tuple(row), settle, whole=not change.too_large)
+            if not plan.attributable:
+                return Outcome((), ("unattributable",))
+            sides.append((plan, row))
+        old, new = sides
+        ends: list[tuple[str, tuple[_Plan, Members]]]
+        if old is None and new is not None:
+            ends = [(CREATE, new)]
+        elif new is None and old is not None:
+            ends = [(DESTROY, old)]
+        else:
+            assert old is not None
+            assert new is not None
+            if old[0].identity(old[1]) != new[0].identity(new[1]):
+                ends = [(DESTROY, old), (CREATE, new)]
+            else:
+                ends = [(_kind_of_update(new[0], old[1], new[1]), new)]
+        events = []
+        for event, (plan, row) in ends:
+            identity = plan.identity(row)
+            if identity.organization_id is None:
+                counted.append("null_organization")
+                continue
+            events.append(self._event(plan, change, event, identity, b"null", b"null", flag))
+        return Outcome(events, counted)
+
+    def _plan(
+        self, capture: Capture, change: Change, names: tuple[str, ...], settle: bool, whole: bool = True
+    ) -> _Plan:
+        at = (capture.id, change.relation, change.filenode, names)
+        plan = self._plans.get(at)
+        if plan is None:
+            # A stripped text has a few of the table's names only, so it can never match a shape exactly.
+            if whole and not settle and self.book.exact(change.relation, change.filenode, names) is None:
+                raise UnknownShapeError(change)
+            plan = self._plans[at] = _Plan(capture, self.book, change, names)
+        return plan
+
+    def _who_of(self, text: str | None) -> bytes:
+        if text != self._who[0]:
+            self._who = (text, _json_of(text))
+        return self._who[1]
+
+
+def _redact(raw: msgspec.Raw) -> msgspec.Raw:
+    return raw if raw == NULL else REDACTED
+
+
+def _json_of(text: str | None) -> bytes:
+    """The JSON in `text`, or `text` as a JSON string where it is none."""
+    if text is None:
+        return b"null"
+    try:
+        return bytes(_raw(text)).strip()
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return _encode(text)
+
+
+def _plain(raw: msgspec.Raw) -> str | None:
+    """A JSON value as a plain text: a string's content, anything else as it is spelled, None for null."""
+    data = bytes(raw)
+    if data[:1] == b'"':
+        return data[1:-1].decode() if b"\\" not in data else _text(data)
+    return None if data == b"null" else data.decode()
+
+
+def _kind_of_update(plan: _Plan, old: Members, new: Members) -> str:
+    name = plan.anonymization
+    if name is not None and name in old and name in new:
+        was, now = old[name] != NULL, new[name] != NULL
+        if now and not was:
+            return ANONYMIZATION_REQUEST
+        if was and not now:
+            return ANONYMIZATION_CANCEL
+    return UPDATE
+
+
+def _fault(detail: str) -> bytes:
+    return b',"error":' + _encode(detail)

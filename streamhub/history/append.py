@@ -1,0 +1,166 @@
+"""Appending to history: one transaction gives a batch its ids, stores its bytes, and does what must happen with it.
+
+The order of events is made here and nowhere else. Every append updates the one row of `log_head`, WHERE the epoch is
+its own: it waits for the append before it, and a leader that was replaced updates nothing and learns it by FencedError.
+"""
+
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import msgspec
+
+from streamhub.core import ids
+from streamhub.core.events import StoredEvent, resource_key
+from streamhub.core.rendering import Rendered
+from streamhub.organizations import Organization
+from streamhub.tail import Append
+
+CHANNEL: Final = "streamhub_append"
+LONGEST_PAYLOAD: Final = 7_000  # PostgreSQL takes less than 8,000 bytes
+
+_COPY_FROM: Final = 48  # below it, one INSERT for each row in one round trip is quicker than a COPY
+_SLICE: Final = 200  # rows encoded between two turns of the event loop
+_COLUMNS: Final = ("organization", "id", "test", "resource_key", "type", "resource_type", "resource_id", "frame")
+_INSERT: Final = f"INSERT INTO streamhub_hub.history ({', '.join(_COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+
+_RESERVE: Final = """
+WITH head AS MATERIALIZED (
+  SELECT last_ms, last_counter, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS clock
+  FROM streamhub_hub.log_head WHERE epoch = $1 FOR UPDATE
+)
+UPDATE streamhub_hub.log_head AS log_head
+SET last_ms = CASE WHEN $2 = 0 THEN head.last_ms ELSE greatest(head.last_ms, head.clock) END,
+    last_counter = CASE WHEN $2 > 0 AND head.clock > head.last_ms THEN $2 - 1 ELSE head.last_counter + $2 END
+FROM head
+RETURNING head.last_ms AS previous_ms, head.last_counter AS previous_counter, head.clock,
+          log_head.last_ms, log_head.last_counter
+"""
+_COUNT: Final = """
+INSERT INTO streamhub_hub.counters AS c (name, source, value)
+SELECT name, $1, value FROM unnest($2::text[], $3::bigint[]) AS counted (name, value)
+ON CONFLICT (name, source) DO UPDATE SET value = c.value + EXCLUDED.value
+"""
+
+_row_start = struct.Struct(">hiii16si?iq").pack
+_length = struct.Struct(">i").pack
+_COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+_COPY_TRAILER: Final = struct.pack(">h", -1)
+
+
+class FencedError(Exception):
+    """Another leader has taken over: nothing was appended, and nothing will be."""
+
+
+class Pending(NamedTuple):
+    """A rendered event and the organization that it goes to."""
+
+    organization: Organization
+    rendered: Rendered
+
+
+class Appended(NamedTuple):
+    """`append` is None where the batch held no event. `clock_ms` is the hub's clock at the append."""
+
+    append: Append | None
+    clock_ms: int
+
+
+async def append(
+    connection: "asyncpg.Connection[Any]",
+    epoch: int,
+    pending: Sequence[Pending],
+    *,
+    source: str,
+    counted: Mapping[str, int],
+    within: Callable[["asyncpg.Connection[Any]"], Awaitable[None]],
+    partition_for: Callable[[int], Awaitable[None]],
+) -> Appended:
+    """Append a batch, and do `within` in the same transaction (consume the outbox, or note what was consumed).
+
+    `partition_for(ms)` is awaited before anything is written, so that the partition is there. Raises FencedError, and
+    whatever `within` raises; then nothing has happened. The row of `log_head` is held from the first statement on.
+    """
+    async with connection.transaction():
+        head = await connection.fetchrow(_RESERVE, epoch, len(pending))
+        if head is None:
+            raise FencedError(f"epoch {epoch} of the log has ended")
+        done: Append | None = None
+        if pending:
+            await partition_for(head["last_ms"])
+            first_counter = head["last_counter"] - len(pending) + 1
+            events = _stored(pending, head["last_ms"], first_counter)
+            await _write(connection, events)
+            previous = ids.event_id(head["previous_ms"], head["previous_counter"])
+            done = Append(previous, events[0].id, events[-1].id, events)
+            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, _payload(done))
+        if counted:
+            await connection.execute(_COUNT, source, list(counted), list(counted.values()))
+        await within(connection)
+    return Appended(done, head["clock"])
+
+
+def _stored(pending: Sequence[Pending], ms: int, first_counter: int) -> list[StoredEvent]:
+    names: dict[int, bytes] = {}
+    events = []
+    for (organization, rendered), event in zip(pending, ids.event_ids(ms, first_counter, len(pending)), strict=True):
+        key = organization.key
+        name = names.get(key)
+        if name is None:
+            name = names[key] = msgspec.json.encode({"id": organization.id, "slug": organization.slug})
+        id_ = event.encode()
+        frame = b"".join(
+            (b"event: ", rendered.event.encode(), b"\nid: ", id_, b'\ndata: {"id":"', id_, b'",', rendered.head,
+             b',"organization":', name, rendered.tail, b"\n\n")
+        )  # fmt: skip
+        events.append(
+            StoredEvent(
+                key, event, rendered.test, resource_key(key, rendered.resource_type, rendered.resource_id),
+                rendered.type, rendered.resource_type, rendered.resource_id, frame,
+            )
+        )  # fmt: skip
+    return events
+
+
+async def _write(connection: "asyncpg.Connection[Any]", events: Sequence[StoredEvent]) -> None:
+    if len(events) < _COPY_FROM:
+        await connection.executemany(_INSERT, events)
+        return
+    await connection.copy_to_table(
+        "history", schema_name="streamhub_hub", columns=_COLUMNS, source=_copy_rows(events), format="binary"
+    )
+
+
+async def _copy_rows(events: Sequence[StoredEvent]) -> AsyncIterator[bytes]:
+    """The events as PostgreSQL's binary COPY format ("File Formats" under COPY in its manual)."""
+    yield _COPY_HEADER
+    texts: dict[str | None, bytes] = {None: _length(-1)}
+    for start in range(0, len(events), _SLICE):
+        parts: list[bytes] = []
+        for organization, id_, test, key, type_, resource_type, resource_id, frame in events[start : start + _SLICE]:
+            for text in (type_, resource_type):
+                if text not in texts:
+                    texts[text] = _field(text)  # type: ignore[arg-type]
+            parts += (
+                _row_start(8, 4, organization, 16, bytes.fromhex(id_.replace("-", "")), 1, test, 8, key),
+                texts[type_],
+                texts[resource_type],
+                _length(-1) if resource_id is None else _field(resource_id),
+                _length(len(frame)),
+                frame,
+            )
+        yield b"".join(parts)
+    yield _COPY_TRAILER
+
+
+def _field(text: str) -> bytes:
+    data = text.encode()
+    return _length(len(data)) + data
+
+
+def _payload(append: Append) -> str:
+    organizations = ",".join(map(str, sorted({event.organization for event in append.events})))
+    if len(organizations) > LONGEST_PAYLOAD - 3 * 37:
+        organizations = "*"
+    return f"{append.previous_head} {append.first_id} {append.last_id} {organizations}"

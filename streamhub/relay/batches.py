@@ -1,0 +1,151 @@
+"""From changes to a batch that can be appended: rendered, given to their organizations, counted.
+
+What is learnt on the way (captures, shapes, the registry) is kept and read again when a change shows that it is stale.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from streamhub import organizations
+from streamhub.capture import catalog
+from streamhub.core.rendering import Change, Outcome, Rendered, Renderer, UnknownCaptureError, UnknownShapeError
+from streamhub.history.append import Pending
+from streamhub.organizations import Organization
+from streamhub.relay.outbox import Ranges
+
+log = logging.getLogger(__name__)
+
+_SLICE: Final = 100  # changes rendered between two turns of the event loop: about a millisecond
+_MOST_CACHED: Final = 100_000
+
+_INCIDENT: Final = "INSERT INTO streamhub_hub.incidents (kind, source, detail) VALUES ($1, $2, $3)"
+
+
+class Batch(NamedTuple):
+    """What one append takes: `changes` are consumed with it, whether or not they gave an event."""
+
+    changes: Sequence[Change]
+    ranges: Ranges
+    pending: Sequence[Pending]
+    counted: Counter[str]
+
+
+class Registry:
+    """The organizations as the relay has seen them; entries are dropped when the hub tells of a change."""
+
+    def __init__(self, hub: "asyncpg.Pool[Any]") -> None:
+        self._hub = hub
+        self.known: dict[str, Organization] = {}
+
+    async def organization(self, id_: str) -> Organization | None:
+        """The one with this id, registered if it is new; None for an id that cannot be one."""
+        known = self.known.get(id_)
+        if known is None:
+            if not 0 < len(id_) <= organizations.LONGEST_ID:
+                return None
+            if len(self.known) >= _MOST_CACHED:
+                self.known.clear()
+            async with self._hub.acquire(timeout=10) as connection:
+                known = await organizations.register_on_first_sight(connection, id_)
+            self.known[id_] = known
+        return known
+
+    def forget(self, id_: str) -> None:
+        self.known.pop(id_, None)
+
+    def forget_all(self) -> None:
+        self.known.clear()
+
+
+class Preparer:
+    """Prepares the batches of one source."""
+
+    def __init__(
+        self, source: str, connection: "asyncpg.Connection[Any]", hub: "asyncpg.Pool[Any]", registry: Registry,
+        max_event_bytes: int,
+    ) -> None:  # fmt: skip
+        self._source = source
+        self._connection = connection
+        self._hub = hub
+        self._registry = registry
+        self._renderer = Renderer(max_event_bytes)
+
+    async def learn(self) -> None:
+        """Read what the source has of captures and shapes, and store the shapes of this moment."""
+        for capture in await catalog.read_captures(self._connection):
+            self._renderer.captures[capture.id] = capture
+        for shape in await catalog.known_shapes(self._connection):
+            self._renderer.book.add(shape)
+        await self._learn_shapes(await catalog.captured_relations(self._connection))
+
+    async def prepare(self, changes: Sequence[Change]) -> Batch:
+        """Render in slices, so that the event loop turns while a large batch is worked on."""
+        pending: list[Pending] = []
+        counted: Counter[str] = Counter()
+        known = self._registry.known
+        for start in range(0, len(changes), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            for change in changes[start : start + _SLICE]:
+                try:
+                    outcome = self._renderer.render(change)
+                except Exception as error:  # noqa: BLE001 - one row must never stop the line
+                    outcome = await self._render_again(change, error)
+                if outcome.counted:
+                    counted.update(outcome.counted)
+                for rendered in outcome.events:
+                    organization = known.get(rendered.organization_id) or await self._organization(change, rendered)
+                    if organization is None:
+                        counted["invalid_organization"] += 1
+                    elif not organization.enterprise:
+                        counted["not_enterprise"] += 1
+                    else:
+                        pending.append(Pending(organization, rendered))
+        del counted["unchanged"]
+        return Batch(changes, Ranges.of(change.seq for change in changes), pending, counted)
+
+    async def _render_again(self, change: Change, error: Exception) -> Outcome:
+        """Having learnt what was missing. A row that cannot be rendered whatever is known never stops the line."""
+        if isinstance(error, UnknownCaptureError):
+            for capture in await catalog.read_captures(self._connection, [change.capture]):
+                self._renderer.captures[capture.id] = capture
+        try:
+            try:
+                outcome = self._renderer.render(change)
+            except UnknownShapeError:
+                await self._learn_shapes([change.relation])
+                outcome = self._renderer.render(change, settle=True)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            raise
+        except Exception as again:
+            log.exception("change %d of relation %d cannot be rendered", change.seq, change.relation)
+            await self._report(change, f"cannot be rendered: {type(again).__name__}")
+            return Outcome((), ("unattributable",))
+        if "unattributable" in outcome.counted:
+            await self._report(change, "nothing tells whose row it is")
+        return outcome
+
+    async def _organization(self, change: Change, rendered: Rendered) -> Organization | None:
+        organization = await self._registry.organization(rendered.organization_id)
+        if organization is None:
+            await self._report(change, f"{rendered.organization_id[:80]!r} cannot be an organization's id")
+        return organization
+
+    async def _learn_shapes(self, relations: Iterable[int]) -> None:
+        new = [
+            shape
+            for shape in await catalog.read_shapes(self._connection, list(relations))
+            if self._renderer.book.add(shape)
+        ]
+        if new:
+            await catalog.store_shapes(self._connection, new)
+            self._renderer.forget_plans()
+
+    async def _report(self, change: Change, what: str) -> None:
+        detail = f"change {change.seq} (transaction {change.xid}) of relation {change.relation}: {what}"
+        await self._hub.execute(_INCIDENT, "poison", self._source, detail, timeout=10)

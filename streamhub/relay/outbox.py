@@ -1,0 +1,177 @@
+"""Reading an outbox in order, and deleting from it exactly what was read.
+
+A poll gives every visible row above the floor that is not in hand, in the order of sequence numbers: never "all after
+the last one", because a transaction may commit after others with higher numbers.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from streamhub.core.floor import Floor, Marks
+from streamhub.core.ordering import Version, by_version_chain
+from streamhub.core.rendering import Change
+
+MOST_BYTES: Final = 32 * 1024 * 1024  # of row texts in one read, unless a single change has more
+MOST_RANGES: Final = 64  # of numbers in hand while the next rows are read
+
+_COLUMNS: Final = (
+    "seq, xid, created_at, capture, relation, filenode, old_ctid, new_ctid, depth, operation, too_large, who, "
+    "old_row, new_row"
+)
+
+# octet_length of a stored text reads its length alone, so what is cut off by the byte limit is never fetched.
+_READ: Final = f"""
+SELECT {_COLUMNS} FROM (
+  SELECT *, sum(coalesce(octet_length(old_row), 0) + coalesce(octet_length(new_row), 0))
+            OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+  FROM (SELECT * FROM streamhub.outbox WHERE seq > $1 %s ORDER BY seq LIMIT $2) AS first_rows
+) AS summed
+WHERE coalesce(bytes_before, 0) <= {MOST_BYTES}
+ORDER BY seq
+"""
+_READ_ALL: Final = _READ % ""
+_READ_NOT_IN_HAND: Final = (
+    _READ
+    % """AND NOT EXISTS (SELECT FROM unnest($3::bigint[], $4::bigint[]) AS hand (low, high)
+                         WHERE seq BETWEEN hand.low AND hand.high)"""
+)
+_MARKS: Final = """
+SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS last_value,
+       pg_snapshot_xmin(snapshot) AS xmin, pg_snapshot_xmax(snapshot) AS xmax
+FROM streamhub.outbox_seq_seq, pg_current_snapshot() AS snapshot
+"""
+# Changes of one transaction whose row version was made by a change with a higher number.
+_LATE_PREDECESSORS: Final = """
+SELECT before.seq AS predecessor, after.seq AS successor FROM streamhub.outbox AS after
+JOIN streamhub.outbox AS before ON before.new_ctid = after.old_ctid AND before.relation = after.relation
+ AND before.filenode = after.filenode AND before.xid = after.xid
+WHERE after.xid = $1 AND before.xid = $1 AND before.seq > after.seq AND after.seq > $2 AND before.seq > $2
+LIMIT 100000
+"""
+_DELETE: Final = """
+DELETE FROM streamhub.outbox USING unnest($1::bigint[], $2::bigint[]) AS hand (low, high)
+WHERE seq BETWEEN hand.low AND hand.high
+"""
+
+
+class LostRowsError(Exception):
+    """The outbox no longer had all that was read from it: somebody else consumes it."""
+
+
+class Ranges(NamedTuple):
+    """Runs of successive sequence numbers, both ends included."""
+
+    low: Sequence[int]
+    high: Sequence[int]
+
+    @classmethod
+    def of(cls, numbers: Iterable[int]) -> "Ranges":
+        low: list[int] = []
+        high: list[int] = []
+        for number in sorted(numbers):
+            if high and number == high[-1] + 1:
+                high[-1] = number
+            else:
+                low.append(number)
+                high.append(number)
+        return cls(low, high)
+
+    @classmethod
+    def joined(cls, parts: Iterable["Ranges"]) -> "Ranges":
+        low: list[int] = []
+        high: list[int] = []
+        for part in parts:
+            low += part.low
+            high += part.high
+        return cls(low, high)
+
+
+class Outbox:
+    """The outbox of one source, read over one connection. `most` bounds the rows of a read."""
+
+    def __init__(self, connection: "asyncpg.Connection[Any]", most: int) -> None:
+        self._connection = connection
+        self._most = most
+        self._floor = Floor()
+        self._late: dict[int, dict[int, int]] = {}
+
+    @property
+    def floor(self) -> int:
+        return self._floor.value
+
+    async def read(self, in_hand: Ranges | None = None) -> tuple[list[Change], bool]:
+        """(the next changes in order, whether there may be more of them). `in_hand`: read before, not yet deleted."""
+        if in_hand is None:
+            rows = await self._connection.fetch(_READ_ALL, self._floor.value, self._most)
+        else:
+            rows = await self._connection.fetch(
+                _READ_NOT_IN_HAND, self._floor.value, self._most, in_hand.low, in_hand.high
+            )
+        changes = [Change._make(row) for row in rows]
+        more = len(changes) == self._most or _characters(changes) > MOST_BYTES // 5  # four bytes a character at most
+        if any(change.depth > 1 for change in changes):
+            changes = await self._in_order_of_versions(changes, more)
+        return changes, more
+
+    async def observe(self) -> None:
+        """Note how far the sequence is and who is still writing; call it before a read."""
+        self._floor.observe(Marks(*await self._connection.fetchrow(_MARKS)))  # type: ignore[misc]
+
+    def drained(self) -> None:
+        """All that the last full read gave is consumed."""
+        self._floor.drained()
+
+    async def _in_order_of_versions(self, changes: list[Change], cut: bool) -> list[Change]:
+        nested = {change.xid for change in changes if change.depth > 1}
+        if cut:
+            changes = await self._with_late_predecessors(changes, nested)
+        inside = [i for i, change in enumerate(changes) if change.xid in nested]
+        for i, change in zip(inside, by_version_chain([changes[i] for i in inside], _version), strict=True):
+            changes[i] = change
+        return changes
+
+    async def _with_late_predecessors(self, changes: list[Change], nested: set[int]) -> list[Change]:
+        """Add the changes further on that made a row version which one of these replaced.
+
+        The whole transaction is looked at once, when its first change is met.
+        """
+        present = {change.seq for change in changes}
+        first = changes[0].seq - 1
+        for xid in nested - set(self._late):
+            pairs = await self._connection.fetch(_LATE_PREDECESSORS, xid, first)
+            self._late[xid] = {pair["successor"]: pair["predecessor"] for pair in pairs}
+        for xid in list(self._late):
+            if xid not in nested and len(self._late) > 100:
+                del self._late[xid]
+        wanted: set[int] = set()
+        for xid in nested:
+            late = self._late[xid]
+            for seq in present & set(late):
+                predecessor: int | None = late[seq]
+                while predecessor is not None and predecessor not in present | wanted:
+                    wanted.add(predecessor)
+                    predecessor = late.get(predecessor)
+        if not wanted:
+            return changes
+        rows = await self._connection.fetch(
+            f"SELECT {_COLUMNS} FROM streamhub.outbox WHERE seq = ANY($1::bigint[]) ORDER BY seq", list(wanted)
+        )
+        return [*changes, *(Change._make(row) for row in rows)]
+
+
+async def delete(connection: "asyncpg.Connection[Any]", ranges: Ranges, count: int) -> None:
+    """Delete these rows within the caller's transaction. Raises LostRowsError where not all of them were there."""
+    tag = await connection.execute(_DELETE, ranges.low, ranges.high)
+    deleted = int(tag.rpartition(" ")[2])
+    if deleted != count:
+        raise LostRowsError(f"{count} rows were read from the outbox and {deleted} of them were there to delete")
+
+
+def _version(change: Change) -> Version:
+    return Version((change.relation, change.filenode, change.xid), change.old_ctid, change.new_ctid)
+
+
+def _characters(changes: Sequence[Change]) -> int:
+    return sum(len(change.old_row or "") + len(change.new_row or "") for change in changes)

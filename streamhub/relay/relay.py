@@ -1,0 +1,243 @@
+"""The relay of a hub: stands for election, and while it leads relays every source and keeps house.
+
+It goes on by itself through anything that passes: a database that restarts, a source that is away, a lost election.
+"""
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from streamhub.core import ids
+from streamhub.history.append import Appended, FencedError
+from streamhub.history.partitions import Partitions
+from streamhub.relay.batches import Preparer, Registry
+from streamhub.relay.leader import CANDIDATE_EVERY, RENEW_EVERY, Leadership, application_name
+from streamhub.relay.source import SourceRelay
+from streamhub.relay.upkeep import Upkeep, keep_lean
+from streamhub.tail import Append
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT: Final = 10.0
+RETRY_FIRST: Final = 0.1
+RETRY_LONGEST: Final = 5.0
+CLOCK_JUMP: Final = 60_000  # milliseconds
+
+# A server ends a connection that went silent in the middle of a transaction: a relay that was stopped there holds the
+# row of log_head.
+_SETTINGS: Final = {"idle_in_transaction_session_timeout": "10s", "timezone": "UTC", "jit": "off"}
+
+_PASSING: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+class Source(NamedTuple):
+    """A database with an outbox. `in_hub`: it is the hub's own, so that one transaction appends and consumes."""
+
+    name: str
+    dsn: str
+    in_hub: bool
+
+
+class Relay:
+    """`announce` is called with every append of this process, on its event loop."""
+
+    def __init__(
+        self,
+        hub_dsn: str,
+        sources: Sequence[Source],
+        *,
+        announce: Callable[[Append], None],
+        max_event_bytes: int = 16 * 1024 * 1024,
+        retention: timedelta | None = None,
+    ) -> None:
+        self._hub_dsn = hub_dsn
+        self._sources = sources
+        self._announce = announce
+        self._max_event_bytes = max_event_bytes
+        self._retention = retention
+        self._clock_offset: float | None = None
+        self._hub: asyncpg.Pool[Any] | None = None
+        self.leading = False
+        self.appended = 0
+        self.head = ids.MIN_ID
+        self.lost: dict[str, str] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Errors that pass are logged and tried again after a pause that grows, jittered."""
+        pause = RETRY_FIRST
+        ending = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                standing = asyncio.create_task(self._stand())
+                await asyncio.wait({standing, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if not standing.done():
+                    standing.cancel()
+                    await asyncio.gather(standing, return_exceptions=True)
+                    return
+                error = standing.exception()
+                if error is None or isinstance(error, FencedError):
+                    pause = RETRY_FIRST
+                elif isinstance(error, _PASSING):
+                    log.warning("relay: %s: %s; trying again", type(error).__name__, error)
+                    pause = min(pause * 2, RETRY_LONGEST)
+                else:
+                    raise error
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(ending), pause * random.uniform(0.5, 1.0))
+        finally:
+            ending.cancel()
+
+    async def _stand(self) -> None:
+        """Wait to be elected, lead until the lease is lost, and leave everything closed."""
+        holder = str(uuid.uuid4())
+        async with AsyncExitStack() as stack:
+            connection = await _connect(self._hub_dsn, f"streamhub candidate {holder}")
+            stack.push_async_callback(_close, connection)
+            leadership = Leadership(connection, holder)
+            while (epoch := await leadership.acquire()) is None:  # noqa: ASYNC110 - what is awaited is in the database
+                await asyncio.sleep(CANDIDATE_EVERY * random.uniform(0.8, 1.2))
+            try:
+                self.leading = True
+                await self._lead(leadership, holder, epoch)
+            finally:
+                self.leading = False
+                with suppress(*_PASSING):
+                    await leadership.release(epoch)
+
+    async def _lead(self, leadership: Leadership, holder: str, epoch: int) -> None:
+        name = application_name(holder)
+        async with AsyncExitStack() as stack:
+            hub = await asyncpg.create_pool(
+                self._hub_dsn, min_size=1, max_size=4, timeout=CONNECT_TIMEOUT, command_timeout=30,
+                server_settings=_SETTINGS | {"application_name": name},
+            )  # fmt: skip
+            stack.push_async_callback(_close_pool, hub)
+            registry = Registry(hub)
+            listener = await _connect(self._hub_dsn, name)
+            stack.push_async_callback(_close, listener)
+            await listener.add_listener("streamhub_organizations", lambda *arguments: registry.forget(arguments[3]))
+            house = await _connect(self._hub_dsn, name)
+            stack.push_async_callback(_close, house)
+            partitions = Partitions(house)
+            making = asyncio.Lock()
+
+            async def partition_for(ms: int) -> None:
+                async with making:
+                    await partitions.ensure(ms)
+
+            await partition_for(await house.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"))
+            upkeep = Upkeep(house, making, partition_for, partitions, self._retention)
+            tasks = [
+                asyncio.create_task(_keep_lease(leadership, epoch)),
+                asyncio.create_task(_until_closed(listener)),
+                asyncio.create_task(upkeep.run()),
+                *(
+                    asyncio.create_task(self._keep_relaying(source, name, epoch, hub, registry, partition_for, upkeep))
+                    for source in self._sources
+                ),
+            ]
+            try:
+                # None of them ends but by an error; the first one ends the leadership.
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep_relaying(
+        self, source: Source, name: str, epoch: int, hub: "asyncpg.Pool[Any]", registry: Registry,
+        partition_for: Callable[[int], Awaitable[None]], upkeep: Upkeep,
+    ) -> None:  # fmt: skip
+        """One source for as long as this process leads; the others go on while it is away."""
+        pause = RETRY_FIRST
+        while True:
+            started = time.monotonic()
+            try:
+                async with AsyncExitStack() as stack:
+                    reader = await _connect(source.dsn, name)
+                    stack.push_async_callback(_close, reader)
+                    consumer = reader
+                    if not source.in_hub:
+                        consumer = await _connect(source.dsn, name)
+                        stack.push_async_callback(_close, consumer)
+                    appender = await _connect(self._hub_dsn, name)
+                    stack.push_async_callback(_close, appender)
+                    preparer = Preparer(source.name, reader, hub, registry, self._max_event_bytes)
+                    relay = SourceRelay(
+                        source.name,
+                        in_hub=source.in_hub,
+                        epoch=epoch,
+                        reader=reader,
+                        consumer=consumer,
+                        hub=appender,
+                        preparer=preparer,
+                        partition_for=partition_for,
+                        announce=self._announce,
+                        appended=lambda done, _: self._note(done, upkeep),
+                    )
+                    self.lost.pop(source.name, None)
+                    vacuum = await _connect(source.dsn, name)
+                    stack.push_async_callback(_close, vacuum)
+                    lean = asyncio.create_task(keep_lean(vacuum, relay))
+                    stack.callback(lean.cancel)
+                    await relay.run()
+            except FencedError:
+                raise
+            except Exception as error:
+                if not isinstance(error, _PASSING):
+                    log.exception("relaying %s failed", source.name)
+                self.lost[source.name] = f"{type(error).__name__}: {error}"
+                log.warning("source %s: %s: %s; trying again", source.name, type(error).__name__, error)
+            pause = RETRY_FIRST if time.monotonic() - started > 10 else min(pause * 2, RETRY_LONGEST)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+
+    def _note(self, done: Appended, upkeep: Upkeep) -> None:
+        if done.append is not None:
+            self.appended += len(done.append.events)
+            self.head = done.append.last_id
+        # CLOCK_BOOTTIME goes on through a suspended machine and is set by nobody.
+        offset = done.clock_ms - time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
+        if self._clock_offset is not None and abs(offset - self._clock_offset) > CLOCK_JUMP:
+            jump = f"the hub's clock jumped by {(offset - self._clock_offset) / 1000:+.1f} s; ids go on"
+            log.error("%s", jump)
+            upkeep.report("clock", None, jump)
+        self._clock_offset = offset
+
+
+async def _keep_lease(leadership: Leadership, epoch: int) -> None:
+    while await leadership.renew(epoch):  # noqa: ASYNC110 - what is awaited is in the database
+        await asyncio.sleep(RENEW_EVERY)
+    raise FencedError(f"the lease of epoch {epoch} was lost")
+
+
+async def _until_closed(connection: "asyncpg.Connection[Any]") -> None:
+    """Raises once the connection is gone."""
+    gone = asyncio.Event()
+    connection.add_termination_listener(lambda _: gone.set())
+    await gone.wait()
+    raise ConnectionError("the connection that listens to the hub was lost")
+
+
+async def _connect(dsn: str, name: str) -> "asyncpg.Connection[Any]":
+    return await asyncpg.connect(
+        dsn, timeout=CONNECT_TIMEOUT, command_timeout=60, server_settings=_SETTINGS | {"application_name": name}
+    )
+
+
+async def _close(connection: "asyncpg.Connection[Any]") -> None:
+    """At once: whatever was under way is undone by the server."""
+    connection.terminate()
+
+
+async def _close_pool(pool: "asyncpg.Pool[Any]") -> None:
+    pool.terminate()

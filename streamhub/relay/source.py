@@ -1,0 +1,200 @@
+"""Relaying one source: read its outbox, render, append, consume; the next batch is prepared while one is appended.
+
+Two arrangements, told apart by where the outbox lives:
+
+hub's database      one transaction appends and deletes, so a change is in the outbox or in history, never in both.
+another database    read; make what was read durable there, since its writers may commit asynchronously; append, and in
+                    that transaction note who the rows are; delete them. A crash between the last two leaves rows that
+                    are noted already: whoever reads them next deletes them without appending. So does the first read
+                    after a fail-over to a standby that had not heard of the deletion.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+
+from streamhub.core.identities import Identity, pack, unpack
+from streamhub.core.rendering import Change
+from streamhub.history.append import Appended, append
+from streamhub.relay.batches import Batch, Preparer
+from streamhub.relay.outbox import MOST_RANGES, Outbox, Ranges, delete
+from streamhub.tail import Append
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 2_000  # changes; keeps the row of log_head for less than 50 ms
+BUSY_PAUSE: Final = 0.001  # seconds between polls while something came in the last BUSY_FOR
+BUSY_FOR: Final = 0.1
+PAUSE: Final = 0.005
+IDLE_PAUSE: Final = 0.010  # after IDLE_AFTER seconds of nothing
+IDLE_AFTER: Final = 60.0
+OBSERVE_EVERY: Final = 0.05  # seconds between two looks at the sequence, while there is anything to move the floor for
+CROWDED: Final = 25  # changes in a read: from there on a longer pause makes the work for each one smaller
+CROWDED_PAUSE: Final = 0.015
+APPEND_TIMEOUT: Final = 60.0
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MAKE_DURABLE: Final = "UPDATE streamhub.relay_mark SET marked_at = clock_timestamp()"
+_NOTE: Final = """
+INSERT INTO streamhub_hub.consumed (source, first_seq, last_seq, rows, identities) VALUES ($1, $2, $3, $4, $5)
+"""
+_NOTED: Final = "SELECT identities FROM streamhub_hub.consumed WHERE source = $1 AND last_seq >= $2"
+
+
+class SourceRelay:
+    """The relay of one source while this process leads with `epoch`.
+
+    `reader` and `consumer` are connections to the source, `hub` the one that appends; where `in_hub`, the outbox is
+    consumed by the append itself and `consumer` is not used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        in_hub: bool,
+        epoch: int,
+        reader: "asyncpg.Connection[Any]",
+        consumer: "asyncpg.Connection[Any]",
+        hub: "asyncpg.Connection[Any]",
+        preparer: Preparer,
+        partition_for: Callable[[int], Awaitable[None]],
+        announce: Callable[[Append], None],
+        appended: Callable[[Appended, int], None],
+    ) -> None:
+        self._name = name
+        self._in_hub = in_hub
+        self._epoch = epoch
+        self._reader = reader
+        self._consumer = consumer
+        self._hub = hub
+        self._preparer = preparer
+        self._partition_for = partition_for
+        self._announce = announce
+        self._appended = appended
+        self._outbox = Outbox(reader, BATCH)
+        self._noted: set[Identity] = set()
+        self._undeleted: Batch | None = None
+        self.consumed = 0
+
+    async def run(self) -> None:
+        """Until cancelled, or until a connection or the leadership is lost (which raises)."""
+        await self._preparer.learn()
+        if not self._in_hub:
+            await self._read_noted()
+        in_hand: tuple[asyncio.Task[None], Batch] | None = None
+        last_change = observed_at = 0.0
+        highest = 0
+        try:
+            while True:
+                now = time.monotonic()
+                if highest > self._outbox.floor and now - observed_at >= OBSERVE_EVERY:
+                    await self._outbox.observe()
+                    observed_at = now
+                changes, more = await self._read(in_hand[1] if in_hand else None)
+                batch = await self._preparer.prepare(changes) if changes else None
+                if in_hand is not None:
+                    await in_hand[0]
+                    in_hand = None
+                if batch is None:
+                    if not more:
+                        self._outbox.drained()
+                    await self._settle()
+                    await asyncio.sleep(_pause(time.monotonic() - last_change))
+                    continue
+                last_change = time.monotonic()
+                highest = max(highest, batch.ranges.high[-1])
+                if more and len(batch.ranges.low) <= MOST_RANGES:
+                    in_hand = (asyncio.create_task(self._append(batch)), batch)
+                    continue
+                await self._append(batch)
+                if not more:
+                    self._outbox.drained()
+                    await asyncio.sleep(CROWDED_PAUSE if len(changes) >= CROWDED else BUSY_PAUSE)
+        finally:
+            if in_hand is not None:
+                in_hand[0].cancel()
+                await asyncio.gather(in_hand[0], return_exceptions=True)
+
+    async def _read(self, in_hand: Batch | None) -> tuple[list[Change], bool]:
+        """The next changes, without those in hand and those appended but not yet deleted."""
+        while True:
+            out = [batch.ranges for batch in (in_hand, self._undeleted) if batch is not None]
+            changes, more = await self._outbox.read(Ranges.joined(out) if out else None)
+            known = [change for change in changes if _identity(change) in self._noted] if self._noted else []
+            if not known:
+                return changes, more
+            log.info("%s: %d changes were appended before; deleting them", self._name, len(known))
+            await delete(self._consumer, Ranges.of(change.seq for change in known), len(known))
+            if len(known) < len(changes):
+                return [change for change in changes if _identity(change) not in self._noted], more
+
+    async def _append(self, batch: Batch) -> None:
+        if self._in_hub:
+
+            async def within(connection: "asyncpg.Connection[Any]") -> None:
+                await delete(connection, batch.ranges, len(batch.changes))
+        else:
+            await self._settle(durable=True)
+
+            async def within(connection: "asyncpg.Connection[Any]") -> None:
+                identities = sorted(map(_identity, batch.changes))
+                await connection.execute(
+                    _NOTE, self._name, identities[0].seq, identities[-1].seq, len(identities), pack(identities)
+                )
+
+        done = await asyncio.wait_for(
+            append(
+                self._hub,
+                self._epoch,
+                batch.pending,
+                source=self._name,
+                counted=batch.counted,
+                within=within,
+                partition_for=self._partition_for,
+            ),
+            APPEND_TIMEOUT,
+        )
+        if not self._in_hub:
+            self._undeleted = batch
+        self.consumed += len(batch.changes)
+        if done.append is not None:
+            self._announce(done.append)
+        self._appended(done, len(batch.changes))
+
+    async def _settle(self, durable: bool = False) -> None:
+        """Delete in the source what was appended last. `durable`: flush the source's log in any case.
+
+        Either statement commits synchronously, so whatever was read before it is durable after it.
+        """
+        if self._in_hub:
+            return
+        async with self._consumer.transaction():
+            await self._consumer.execute("SET LOCAL synchronous_commit = on")
+            if self._undeleted is not None:
+                await delete(self._consumer, self._undeleted.ranges, len(self._undeleted.changes))
+            elif durable:
+                await self._consumer.execute(_MAKE_DURABLE)
+        self._undeleted = None
+
+    async def _read_noted(self) -> None:
+        first = await self._reader.fetchval("SELECT min(seq) FROM streamhub.outbox")
+        if first is not None:
+            for row in await self._hub.fetch(_NOTED, self._name, first):
+                self._noted.update(unpack(row["identities"]))
+
+
+def _pause(since_last_change: float) -> float:
+    if since_last_change < BUSY_FOR:
+        return BUSY_PAUSE
+    return PAUSE if since_last_change < IDLE_AFTER else IDLE_PAUSE
+
+
+def _identity(change: Change) -> Identity:
+    since = change.created_at - _EPOCH
+    return Identity(change.seq, change.xid, (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
