@@ -51,7 +51,7 @@ VALUES ($1::oid::regclass, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNI
 """
 _LIST: Final = f"""
 SELECT id, relation::text AS table, relation_oid, type_names::text AS type_names, created_at, {", ".join(_OPTIONS)}
-FROM streamhub.captures WHERE removed_at IS NULL ORDER BY 2
+FROM streamhub.captures WHERE removed_at IS NULL AND EXISTS (SELECT FROM pg_class WHERE oid = relation_oid) ORDER BY 2
 """
 
 

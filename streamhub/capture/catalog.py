@@ -15,7 +15,8 @@ _DEEPEST: Final = 16  # a composite within a composite within …; PostgreSQL fo
 
 _CAPTURES: Final = """
 SELECT id, relation::oid AS relation, relation_oid, relation::text AS name, resource_type, key_columns,
-       organization_column, organization_id, test_column, test, excluded_columns, redacted_columns, anonymization_column, type_names
+       organization_column, organization_id, test_column, test, excluded_columns, redacted_columns,
+       anonymization_column, type_names
 FROM streamhub.captures WHERE id = ANY($1::integer[]) OR $1 IS NULL
 """
 
@@ -84,7 +85,7 @@ async def store_shapes(connection: "asyncpg.Connection[Any]", shapes: Iterable[S
         columns = json.dumps(shape.columns, separators=(",", ":"), ensure_ascii=False)
         await connection.execute(
             "INSERT INTO streamhub.shapes (relation, filenode, columns, digest) VALUES ($1, $2, $3, $4) "
-            "ON CONFLICT DO NOTHING",
+            "ON CONFLICT (relation, digest) DO UPDATE SET filenode = EXCLUDED.filenode, seen_at = clock_timestamp()",
             shape.relation,
             shape.filenode,
             columns,

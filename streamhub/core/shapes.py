@@ -20,6 +20,7 @@ Kind: TypeAlias = str | list[Any] | None
 Respelling: TypeAlias = Callable[[msgspec.Raw], msgspec.Raw]
 
 VIRTUAL: Final = "virtual"
+MOST_ALIKE: Final = 16
 NULL: Final = msgspec.Raw(b"null")
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
@@ -62,10 +63,16 @@ class ShapeBook:
         self._shapes: dict[int, list[Shape]] = {}
 
     def add(self, shape: Shape) -> bool:
-        """Remember a shape as the newest of its table; false where it was known."""
+        """Remember a shape as the newest of its table; false where it was known.
+
+        Every TRUNCATE and rewrite gives a table another filenode; of shapes that differ in that alone a few are kept.
+        """
         known = self._shapes.setdefault(shape.relation, [])
         if shape in known:
             return False
+        alike = [other for other in known if other.columns == shape.columns]
+        if len(alike) >= MOST_ALIKE:
+            known.remove(alike[0])
         known.append(shape)
         return True
 

@@ -18,7 +18,7 @@ CREATE TABLE streamhub.outbox (
   old_ctid    tid,
   new_ctid    tid,
   depth       smallint NOT NULL,        -- pg_trigger_depth(): above 1, order within the transaction needs a look
-  operation   "char" NOT NULL CHECK (operation IN ('I', 'U', 'D')),
+  operation   "char" NOT NULL,         -- I, U or D; unchecked, as a CHECK would cost a quarter of the trigger's time
   too_large   boolean NOT NULL DEFAULT false,  -- the texts hold only the columns that tell whose row it is
   who         text,
   old_row     text,                     -- row_to_json(OLD)
@@ -61,14 +61,15 @@ CREATE TABLE streamhub.captures (
 CREATE UNIQUE INDEX captures_active ON streamhub.captures (relation_oid) WHERE removed_at IS NULL;
 
 -- Every shape of a captured table that was seen: the names of its columns in order, the attribute number that each
--- has in the captured root, and which of them need a conversion. A text is tied to the shape that has its names.
+-- has in the captured root, and which of them need a conversion. A text is tied to the shape that has its names, and
+-- of two with the same names to the one whose filenode it was written under; a shape keeps its latest.
 CREATE TABLE streamhub.shapes (
   relation   oid NOT NULL,
   filenode   oid NOT NULL,
   columns    json NOT NULL,             -- [[name, number, kind], ...]; kinds: see streamhub/core/shapes.py
   digest     text NOT NULL,             -- of `columns`
   seen_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-  PRIMARY KEY (relation, filenode, digest)
+  PRIMARY KEY (relation, digest)
 );
 
 -- One row that the relay updates to make what it read durable here before it appends it elsewhere (two databases).
