@@ -115,7 +115,9 @@ class SourceRelay:
                 await self._append(batch)
                 if not more:
                     self._outbox.drained()
-                    await asyncio.sleep(CROWDED_PAUSE if len(changes) >= CROWDED else BUSY_PAUSE)
+                    # Else at once: what came during the append is there already.
+                    if len(changes) >= CROWDED:
+                        await asyncio.sleep(CROWDED_PAUSE)
         finally:
             if in_hand is not None:
                 in_hand[0].cancel()

@@ -1,0 +1,58 @@
+"""Runs the measurements named on the command line, or all, and prints one table."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+
+import uvloop
+
+from benchmarks import backlog, idle, latency, writers
+from benchmarks.stage import Result, Stage, stage
+
+ALL = {"writers": writers.measure, "backlog": backlog.measure, "latency": latency.measure, "idle": idle.measure}
+
+
+async def measure(names: list[str], on: Stage) -> list[Result]:
+    results = []
+    for name in names:
+        print(f"measuring {name} …", file=sys.stderr, flush=True)
+        results += await ALL[name](on)
+    return results
+
+
+def machine() -> str:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("asyncpg", "aiohttp", "msgspec", "uvloop")
+    )
+    return (
+        f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}, {versions}"
+    )
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    arguments.add_argument("names", nargs="*", choices=[[], *ALL], help="which ones; all unless given")
+    given = arguments.parse_args()
+    with stage() as on:
+        results = uvloop.run(measure(given.names or list(ALL), on))
+    print(machine())
+    widths = [
+        max(len(column) for column in columns) for columns in zip(*results, ("what", "seen", "wanted"), strict=True)
+    ]
+    for row in (("what", "seen", "wanted"), tuple("-" * width for width in widths), *results):
+        print(" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    main()

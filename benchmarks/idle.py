@@ -1,0 +1,49 @@
+"""What a hub costs while nothing happens, and an empty poll while an old snapshot keeps consumed rows unvacuumed."""
+
+import asyncio
+import time
+
+import asyncpg
+
+from benchmarks.stage import Result, Stage, spread
+from streamhub.relay.outbox import Outbox
+
+SECONDS = 20
+CONSUMED = 500_000
+
+
+async def measure(stage: Stage) -> list[Result]:
+    url = await stage.database()
+    async with stage.hub(url) as hub:
+        await asyncio.sleep(3)
+        before = hub.cpu_seconds()
+        await asyncio.sleep(SECONDS)
+        idle = (hub.cpu_seconds() - before) / SECONDS * 100
+        connection = await asyncpg.connect(url)
+        old = await asyncpg.connect(url)
+        await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM streamhub.outbox")
+        for _ in range(CONSUMED // 10_000):
+            await connection.execute("UPDATE skus SET quantity = quantity + 1")
+        while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
+            await asyncio.sleep(0.1)
+    outbox = Outbox(connection, 2000)
+    began = time.perf_counter()
+    await outbox.read()
+    without_floor = (time.perf_counter() - began) * 1000
+    for _ in range(3):  # the floor wants the sequence, a snapshot after it, and that one's writers to have ended
+        await outbox.observe()
+        await connection.execute("SELECT pg_current_xact_id()")
+    await outbox.read()
+    outbox.drained()
+    polls = []
+    for _ in range(200):
+        began = time.perf_counter()
+        await outbox.read()
+        polls.append((time.perf_counter() - began) * 1000)
+    await old.close()
+    await connection.close()
+    return [
+        Result("an idle hub, relay polling: % of a core", f"{idle:.1f}", "under 5"),
+        Result(f"empty poll after {CONSUMED:,} consumed rows under an open snapshot, ms", spread(polls, 2), "under 3"),
+        Result("  the first one, which has no floor", f"{without_floor:.0f}", ""),
+    ]

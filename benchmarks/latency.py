@@ -1,0 +1,82 @@
+"""From COMMIT sent to the frame in a client's hands, at 500 commits a second; one raw socket reads the live stream."""
+
+import asyncio
+import multiprocessing
+import re
+import socket
+import time
+from multiprocessing.connection import Connection
+
+import asyncpg
+
+from benchmarks.stage import Result, Stage
+
+RATE = 500
+SECONDS = 20
+WRITERS = 4
+
+
+def read_live(port: int, slug: str, token: str, seconds: float, to: Connection) -> None:
+    """Sends True once the stream is open, and after `seconds` when each transaction's event arrived."""
+    arrived: dict[int, float] = {}
+    transaction = re.compile(rb'"transaction_id":"(\d+)"')
+    with socket.create_connection(("127.0.0.1", port)) as stream:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream.settimeout(1)
+        stream.sendall(f"GET /{slug} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        rest = stream.recv(1 << 16)
+        to.send(True)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                rest += stream.recv(1 << 16)
+            except TimeoutError:
+                continue
+            now = time.monotonic()
+            for match in transaction.finditer(rest):
+                arrived.setdefault(int(match[1]), now)
+            rest = rest[-40:]
+    to.send(arrived)
+
+
+async def measure(stage: Stage) -> list[Result]:
+    url = await stage.database()
+    async with stage.hub(url) as hub:
+        connection = await asyncpg.connect(url)
+        await connection.execute("UPDATE skus SET quantity = quantity + 1 WHERE id = 'sku_2'")
+        await asyncio.sleep(1)
+        slug = await connection.fetchval("SELECT slug FROM streamhub_hub.organizations WHERE id = 'org_0'")
+        spawn = multiprocessing.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        reader = spawn.Process(target=read_live, args=(hub.port, slug, stage.token("org_0", slug), SECONDS + 2, theirs))
+        reader.start()
+        await asyncio.to_thread(ours.recv)
+        sent: dict[int, float] = {}
+        await asyncio.gather(*(_write(url, n, sent) for n in range(WRITERS)))
+        arrived = await asyncio.to_thread(ours.recv)
+        reader.join(10)
+        await connection.close()
+    latencies = sorted((arrived[xid] - at) * 1000 for xid, at in sent.items())
+    p50, p99 = (latencies[int(len(latencies) * share)] for share in (0.5, 0.99))
+    return [
+        Result(
+            f"COMMIT sent to frame at the client, {len(sent) / SECONDS:.0f} commits/s, ms",
+            f"p50 {p50:.2f}, p99 {p99:.2f}, worst {latencies[-1]:.1f}",
+            "p50 3, p99 15",
+        )
+    ]
+
+
+async def _write(url: str, number: int, sent: dict[int, float]) -> None:
+    connection = await asyncpg.connect(url)
+    began = time.monotonic()
+    for n in range(RATE * SECONDS // WRITERS):
+        await asyncio.sleep(max(0.0, began + (n + number / WRITERS) * WRITERS / RATE - time.monotonic()))
+        await connection.execute("BEGIN")
+        xid = await connection.fetchval(
+            "UPDATE skus SET price = price + 1 WHERE id = $1 RETURNING pg_current_xact_id()::text::bigint",
+            f"sku_{2 * (1 + (n * WRITERS + number) % 4999)}",
+        )
+        sent[xid] = time.monotonic()
+        await connection.execute("COMMIT")
+    await connection.close()

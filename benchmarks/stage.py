@@ -1,0 +1,148 @@
+"""What every measurement runs on: an embedded PostgreSQL of its own, a database, a sample table, and hub processes."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from streamhub import capture
+from streamhub.capture import CaptureSpec
+from streamhub.embedded import EmbeddedPostgres
+from streamhub.migrate import migrate_hub, migrate_source
+from streamhub.tokens import DevelopmentKey
+
+SAMPLE = """
+CREATE TABLE skus (
+  id text PRIMARY KEY, organization_id text, code text, name text, price numeric(12,2), weight float8, quantity int,
+  created_at timestamptz, updated_at timestamptz, metadata jsonb, description text
+) WITH (fillfactor = 50);
+INSERT INTO skus
+SELECT 'sku_' || i, 'org_' || i % 2, 'TSHIRT-' || i, 'T-shirt red extra large of fine cotton', 12.5, 1.25, 100,
+       now(), now(), '{"fabric": "cotton", "sizes": [36, 38, 40, 42]}', repeat('combed, pre-shrunk ', 6)
+FROM generate_series(1, 10000) AS i;
+"""
+
+
+class Result(NamedTuple):
+    """A line of the table. `seen` is the middle of the runs and, where there were several, their spread."""
+
+    what: str
+    seen: str
+    wanted: str
+
+
+class Stage:
+    """One PostgreSQL, and databases on it."""
+
+    def __init__(self, postgres: EmbeddedPostgres, directory: Path) -> None:
+        self.postgres = postgres
+        self.directory = directory
+        self.key = DevelopmentKey.load_or_create(directory / "key.pem")
+        self._databases = 0
+
+    async def database(self, sample: bool = True) -> str:
+        """The URL of a new database with both schemas, and with `skus`, captured."""
+        self._databases += 1
+        name = f"bench_{self._databases}"
+        server = await asyncpg.connect(self.postgres.url)
+        await server.execute(f"CREATE DATABASE {name}")
+        await server.close()
+        url = urlsplit(self.postgres.url)._replace(path=f"/{name}").geturl()
+        connection = await asyncpg.connect(url)
+        await migrate_hub(connection)
+        await migrate_source(connection)
+        if sample:
+            await connection.execute(SAMPLE)
+            await capture.add(
+                connection, CaptureSpec("skus", resource_type="skus", organization_column="organization_id")
+            )
+        await connection.close()
+        return url
+
+    def token(self, organization: str, slug: str) -> str:
+        now = int(time.time())
+        return self.key.sign(
+            {
+                "iat": now, "exp": now + 7200, "test": False, "scope": "",
+                "organization": {"id": organization, "slug": slug, "enterprise": True},
+                "application": {"id": "benchmark", "kind": "integration", "client_id": "benchmark"},
+            }
+        )  # fmt: skip
+
+    @asynccontextmanager
+    async def hub(self, url: str, roles: str = "relay,gateway") -> AsyncIterator["HubProcess"]:
+        """`streamhub serve` in a process of its own, ready when the block begins."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = os.environ | {
+            "STREAMHUB_DATABASE_URL": url,
+            "STREAMHUB_SIGNING_KEY_FILE": str(self.directory / "key.pem"),
+            "STREAMHUB_PORT": str(port),
+            "STREAMHUB_DRAIN_TIME": "0s",
+        }
+        with (self.directory / "hub.log").open("ab") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "streamhub", "serve", "--roles", roles], env=environment, stderr=said
+            )
+        hub = HubProcess(process, port)
+        try:
+            await hub.ready()
+            yield hub
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+class HubProcess(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    port: int
+
+    async def ready(self) -> None:
+        for _ in range(300):
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                if self.process.poll() is not None:
+                    raise SystemExit("the hub did not start; its log tells why") from None
+                await asyncio.sleep(0.1)
+            else:
+                writer.close()
+                return
+        raise SystemExit("the hub is not there after 30 s")
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    directory = Path(tempfile.mkdtemp(prefix="streamhub-bench-"))
+    directory.chmod(0o755)
+    postgres = EmbeddedPostgres(directory)
+    try:
+        postgres.start()
+        yield Stage(postgres, directory)
+    finally:
+        postgres.stop("immediate")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def spread(values: list[float], digits: int = 0) -> str:
+    """`middle (lowest to highest)`."""
+    ordered = sorted(values)
+    shown = [f"{value:,.{digits}f}" for value in (ordered[len(ordered) // 2], ordered[0], ordered[-1])]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})"

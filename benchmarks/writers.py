@@ -1,0 +1,78 @@
+"""What capture costs the writers: pgbench with and without it, the hub relaying meanwhile, in turns on one table."""
+
+import asyncio
+import re
+import subprocess
+
+import asyncpg
+
+from benchmarks.stage import Result, Stage, spread
+from streamhub import capture
+from streamhub.capture import CaptureSpec
+from streamhub.embedded import installed_binaries
+
+CLIENTS = 4
+SECONDS = 8
+ROUNDS = 3
+UPDATE = """\\set aid random(1, 100000)
+\\set delta random(-5000, 5000)
+UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
+"""
+
+
+async def measure(stage: Stage) -> list[Result]:
+    url = await stage.database(sample=False)
+    script = stage.directory / "update.sql"
+    script.write_text(UPDATE, encoding="ascii")
+    await _pgbench(url, "-i", "-q", "-s", "1", "-F", "80")
+    connection = await asyncpg.connect(url)
+    results = []
+    for mode in ("simple", "prepared"):
+        arguments = ("-n", "-M", mode, "-c", str(CLIENTS), "-j", "2", "-T", str(SECONDS), "-f", str(script))
+        plain, captured, ratios, lags = [], [], [], []
+        for _ in range(ROUNDS):
+            await connection.execute("CHECKPOINT")
+            without = await _tps(url, *arguments)
+            await capture.add(
+                connection, CaptureSpec("pgbench_accounts", resource_type="accounts", organization_id="org_1")
+            )
+            async with stage.hub(url):
+                await asyncio.sleep(1)
+                with_capture = await _tps(url, *arguments)
+                lag = await connection.fetchval(
+                    "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 "
+                    "FROM streamhub.outbox"
+                )
+                while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
+                    await asyncio.sleep(0.1)
+            await capture.remove(connection, "pgbench_accounts")
+            plain.append(without)
+            captured.append(with_capture)
+            ratios.append(with_capture / without)
+            lags.append(lag * 1000)
+        size = await connection.fetchval("SELECT pg_total_relation_size('streamhub.outbox') / 1e6")
+        results += [
+            Result(f"pgbench -M {mode}, {CLIENTS} clients, single-row UPDATE: TPS without capture", spread(plain), ""),
+            Result("  with capture and the hub running", spread(captured), ""),
+            Result("  ratio", spread(ratios, 2), "0.65"),
+            Result("  lag when pgbench ends, ms", spread(lags), "under 1,000"),
+            Result("  size of the empty outbox afterwards, MB", f"{size:.1f}", ""),
+        ]
+    await connection.close()
+    return results
+
+
+async def _pgbench(url: str, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        str(installed_binaries() / "pgbench"), *arguments, url, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    said, complained = await process.communicate()
+    if process.returncode:
+        raise SystemExit(complained.decode())
+    return said.decode()
+
+
+async def _tps(url: str, *arguments: str) -> float:
+    match = re.search(r"tps = ([\d.]+)", await _pgbench(url, *arguments))
+    assert match is not None
+    return float(match[1])
