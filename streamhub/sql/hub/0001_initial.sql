@@ -132,3 +132,6 @@ CREATE TABLE streamhub_hub.replays (
 ) WITH (fillfactor = 50);
 CREATE INDEX replays_of_organization ON streamhub_hub.replays (organization_id, created_at DESC);
 CREATE INDEX replays_unfinished ON streamhub_hub.replays (organization_id) WHERE state IN ('queued', 'running');
+
+REVOKE ALL ON ALL TABLES IN SCHEMA streamhub_hub FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA streamhub_hub FROM PUBLIC;

@@ -1,0 +1,42 @@
+"""The gateway as an aiohttp application: which path is served by what."""
+
+from aiohttp import web
+
+from streamhub.gateway import operations
+from streamhub.gateway.gateway import GATEWAY, Gateway
+from streamhub.gateway.live import live
+from streamhub.gateway.refusals import refusals
+from streamhub.gateway.replay import replay
+
+# The contract's slug. `-` is none, so the operators' pages collide with nobody's.
+ORGANIZATION = "/{organization:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?}"
+
+
+def create_app(gateway: Gateway, *, with_operations: bool = True) -> web.Application:
+    """The public application. Without the role `gateway` it serves the operators' pages alone."""
+    app = _application(gateway)
+    if "gateway" in gateway.settings.roles:
+        # No HEAD anywhere: on a stream it would take the lease.
+        app.router.add_get(ORGANIZATION, live, allow_head=False)
+        app.router.add_get(f"{ORGANIZATION}/replay", replay, allow_head=False)
+    if with_operations:
+        app.add_routes(operations.routes())
+    return app
+
+
+def create_operations_app(gateway: Gateway) -> web.Application:
+    """The operators' pages, for a port of their own."""
+    app = _application(gateway)
+    app.add_routes(operations.routes())
+    return app
+
+
+def _application(gateway: Gateway) -> web.Application:
+    app = web.Application(middlewares=[refusals])
+    app[GATEWAY] = gateway
+
+    async def name_the_server(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "streamhub"
+
+    app.on_response_prepare.append(name_the_server)
+    return app

@@ -1,0 +1,217 @@
+"""One event stream's way to its client: headers, chunks, heartbeats, what was acknowledged, and how it ended.
+
+Frames go to the transport directly, joined as they are, in HTTP/1.1 chunks framed here in the way aiohttp frames
+them; aiohttp writes the headers and the last chunk. The transport's own buffer is the only queue there is, and
+whoever writes looks at `unsent` or waits for `drained` first.
+"""
+
+import asyncio
+import fcntl
+import math
+import socket
+import struct
+import termios
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+
+from streamhub.core import sse
+from streamhub.gateway.connection import Connection
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+# What the transport may hold before `drained` waits, and down to what it waits.
+BUFFER_HIGH: Final = 256 * 1024
+BUFFER_LOW: Final = 64 * 1024
+NO_PROGRESS: Final = 120.0  # seconds in which a reader takes nothing at all
+ENDED_WITHIN: Final = 30.0  # seconds for the last bytes to leave
+ENDED_IN_HASTE_WITHIN: Final = 5.0
+MOST_MARKS: Final = 512
+
+
+class PeerLeft(Exception):  # noqa: N818 - no error: this is how most streams end
+    """There is nobody to write to any more."""
+
+
+class Channel:
+    """The response of one stream.
+
+    `on_end` is called on the loop when there is nothing more to write: the peer left, or the token expired.
+    `last_id` is that of the last event written; until then its owner's to set, to where the stream begins.
+    """
+
+    __slots__ = (
+        "_beat_due",
+        "_chunked",
+        "_expiry",
+        "_handed",
+        "_marks",
+        "_on_end",
+        "_protocol",
+        "_response",
+        "_transport",
+        "_writer",
+        "acknowledged",
+        "closed",
+        "expired",
+        "last_id",
+    )
+
+    def __init__(self, request: web.Request, on_end: Callable[[], None]) -> None:
+        self._response = web.StreamResponse(headers=HEADERS)
+        self._protocol = request.protocol
+        self._transport = request.transport
+        self._chunked = request.version >= HttpVersion11
+        self._on_end = on_end
+        self._handed = 0
+        self._marks: deque[tuple[int, str]] = deque()
+        self._beat_due = False
+        self._writer: AbstractStreamWriter | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self.acknowledged: str | None = None
+        self.closed = self._transport is None or self._transport.is_closing()
+        self.expired = False
+        self.last_id: str | None = None
+
+    @property
+    def response(self) -> web.StreamResponse:
+        return self._response
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the transport holds."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    @property
+    def got_fin(self) -> bool:
+        return isinstance(self._protocol, Connection) and self._protocol.got_fin
+
+    async def open(self, request: web.Request, first: bytes, expires_at: float) -> None:
+        """Send the headers and the first bytes. `expires_at` is the token's end, in seconds of the Unix epoch."""
+        if isinstance(self._protocol, Connection):
+            self._protocol.listener = self
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(BUFFER_HIGH, BUFFER_LOW)
+            sock = self._transport.get_extra_info("socket")
+            if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(NO_PROGRESS * 1000))
+        self._writer = await self._response.prepare(request)
+        await self._response.write(first)
+        self._handed += len(first)
+        self._watch_expiry(expires_at)
+
+    def write(self, frames: bytes, last_id: str | None = None) -> None:
+        """Hand frames to the transport; `last_id` is the id of the last event in them, if any."""
+        if self.closed or self._transport is None or not frames:
+            return
+        if self._chunked:
+            self._transport.writelines((b"%x\r\n" % len(frames), frames, b"\r\n"))
+        else:
+            self._transport.write(frames)
+        # Framing is left out of the count: what is unacknowledged is then taken for more, never for less.
+        self._handed += len(frames)
+        if last_id is not None:
+            self.last_id = last_id
+            if len(self._marks) >= MOST_MARKS:
+                self._marks.pop()  # the later mark stands for both: a cursor may stay behind, never run ahead
+            self._marks.append((self._handed, last_id))
+
+    def beat(self) -> None:
+        """A heartbeat is due. While the reader's buffer is full it waits, as one, for the next page or is left out."""
+        if self.unsent > BUFFER_LOW:
+            self._beat_due = True
+        else:
+            self._beat_due = False
+            self.write(sse.heartbeat(time.time_ns() // 1_000_000))
+
+    async def drained(self) -> None:
+        """Wait until the transport takes more. Raises PeerLeft, also where it takes nothing any more."""
+        while not self.closed and self._protocol.writing_paused and self._writer is not None:
+            try:
+                outstanding = self._outstanding()
+                try:
+                    async with asyncio.timeout(NO_PROGRESS):
+                        await self._writer.drain()
+                except TimeoutError:
+                    if self._outstanding() >= outstanding:
+                        self.abort()
+            except OSError:
+                break
+        if self.closed or self._transport is None or self._transport.is_closing():
+            raise PeerLeft
+        if self._beat_due:
+            self.beat()
+
+    def _outstanding(self) -> int:
+        """Bytes written and not yet acknowledged by the peer's TCP. Raises OSError where the socket is gone."""
+        if self._transport is None or (sock := self._transport.get_extra_info("socket")) is None or sock.fileno() < 0:
+            raise OSError("the socket is gone")
+        queued: int = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+        return queued + self.unsent
+
+    def sample(self) -> None:
+        """Bring `acknowledged` up to date: the last event whose every byte the peer's TCP has acknowledged."""
+        if not self._marks:
+            return
+        try:
+            arrived = self._handed - self._outstanding()
+        except OSError:
+            return  # what was known stays
+        while self._marks and self._marks[0][0] <= arrived:
+            self.acknowledged = self._marks.popleft()[1]
+
+    async def end(self, error: Mapping[str, Any] | None = None, *, in_haste: bool = False) -> None:
+        """End the response, with a `stream_error` where `error` is given. Raises nothing, and gives up in the end."""
+        self.forget_expiry()
+        if self.closed:
+            return
+        if error is not None:
+            self.write(sse.control("stream_error", {**error, "last_id": self.last_id}))
+        try:
+            async with asyncio.timeout(ENDED_IN_HASTE_WITHIN if in_haste else ENDED_WITHIN):
+                await self._response.write_eof()
+                if self._writer is not None:
+                    await self._writer.drain()
+            self.sample()
+        except (ConnectionError, TimeoutError):
+            self.abort()
+        self.closed = True
+        if isinstance(self._protocol, Connection):
+            self._protocol.listener = None  # the connection goes on with its next request, if any
+
+    def peer_finished(self) -> None:
+        self.sample()
+
+    def peer_left(self) -> None:
+        self.closed = True
+        self.forget_expiry()
+        self._on_end()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        self.closed = True
+
+    def forget_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    def _watch_expiry(self, expires_at: float) -> None:
+        """Judged by the wall clock, which the loop's clock does not follow: so look again at least once a minute."""
+        left = expires_at - time.time()
+        if math.isinf(left):
+            return
+        if left <= 0:
+            self.expired = True
+            self._on_end()
+            return
+        loop = asyncio.get_running_loop()
+        self._expiry = loop.call_later(min(left, 60.0), self._watch_expiry, expires_at)

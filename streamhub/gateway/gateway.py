@@ -1,0 +1,110 @@
+"""The state that all requests of one gateway process share, how it starts, and how it drains."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import asyncpg
+from aiohttp import web
+
+from streamhub.config import Settings
+from streamhub.errors import unavailable
+from streamhub.gateway.auth import Authenticator
+from streamhub.gateway.heartbeats import Heartbeats
+from streamhub.gateway.leases import Lease, Node
+from streamhub.gateway.refusals import database_unavailable
+from streamhub.gateway.registry import Registrations
+from streamhub.gateway.stream import Cause, Stream
+from streamhub.history.reader import Reader
+from streamhub.tail import Tail
+
+if TYPE_CHECKING:
+    from streamhub.gateway.live import LiveStream
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Stream)
+
+# Pages that are read at the same time. Replays have their own, so that they never stand before live streams.
+LIVE_PAGES: Final = 2
+REPLAY_PAGES: Final = 2
+REPLAYS_AT_ONCE: Final = 64  # a process; each may hold two pages in memory, the others wait in the queue
+
+
+class Gateway:
+    """`await start()` before the first request, `await drain()` and `await stop()` at the end."""
+
+    def __init__(self, settings: Settings, hub: Pool, tail: Tail, authenticator: Authenticator) -> None:
+        self.settings = settings
+        self.hub = hub
+        self.tail = tail
+        self.authenticator = authenticator
+        self.node = Node(hub, settings.stale_after)
+        self.heartbeats = Heartbeats(settings.heartbeat_interval)
+        self.registrations = Registrations(hub)
+        self.live_reader = Reader(hub, LIVE_PAGES)
+        self.replay_reader = Reader(hub, REPLAY_PAGES)
+        self.replays_at_once = asyncio.Semaphore(REPLAYS_AT_ONCE)
+        self.closing_windows = asyncio.Lock()
+        self.live_streams: set[LiveStream] = set()
+        self.replays: set[Stream] = set()
+        self.draining = False
+        self.started_at = time.time()
+
+    async def start(self) -> None:
+        """Raises what asyncpg raises while the database is away."""
+        await self.node.start(self._moved_cursors, self._leases_lost)
+
+    async def stop(self) -> None:
+        self.heartbeats.stop()
+        await self.registrations.stop()
+        await self.node.stop()
+
+    def admit(self) -> None:
+        """Refuse a request that could not be served (503)."""
+        if self.draining:
+            raise unavailable("This gateway is shutting down; another one takes the request.", "DRAINING", 1)
+        if not self.node.trusted:
+            raise database_unavailable()
+
+    async def drain(self) -> None:
+        """End all streams, spread over DRAIN_TIME, so that their clients do not all come back at once."""
+        self.draining = True
+        streams: list[Stream] = [*self.live_streams, *self.replays]
+        if not streams:
+            return
+        log.info("draining %d streams", len(streams))
+        pause = self.settings.drain_time.total_seconds() / len(streams)
+        for stream in streams:
+            stream.finish(Cause.DRAINING)
+            await asyncio.sleep(pause)
+
+    @contextmanager
+    def entered(self, stream: S, streams: set[S]) -> Iterator[None]:
+        """While the block runs the stream is one of those that are drained, and told of a lost lease."""
+        streams.add(stream)
+        if self.draining:
+            stream.finish(Cause.DRAINING)  # admitted before the drain began
+        try:
+            yield
+        finally:
+            streams.discard(stream)
+
+    def _moved_cursors(self) -> Mapping[Lease, str]:
+        moved = ((stream.lease, stream.moved_cursor()) for stream in self.live_streams)
+        return {lease: cursor for lease, cursor in moved if cursor is not None}
+
+    def _leases_lost(self, kept: set[Lease]) -> None:
+        for stream in list(self.live_streams):
+            if stream.lease not in kept:
+                stream.finish(Cause.LEASE_LOST)
+
+
+GATEWAY: Final = web.AppKey("GATEWAY", Gateway)

@@ -1,0 +1,215 @@
+"""`GET /{org}`: an organization's live stream, for one consumer at a time.
+
+What is sent when is core/subscription.py's business, who may consume core/lease.py's. This joins them: events come
+from the tail by `receive` and leave with the same turn of the event loop; whatever the reader's socket does not take
+in time is read from history by `feed`, page by page, once it takes it.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from aiohttp import web
+
+from streamhub.core import ids, sse, window
+from streamhub.core.events import StoredEvent
+from streamhub.core.lease import Refusal
+from streamhub.core.subscription import State, Subscription
+from streamhub.errors import ApiError, Fault
+from streamhub.gateway import parameters, registry
+from streamhub.gateway.auth import require_integration
+from streamhub.gateway.gateway import GATEWAY, Gateway
+from streamhub.gateway.leases import Lease, boottime
+from streamhub.gateway.refusals import DATABASE_AWAY
+from streamhub.gateway.stream import Cause, Stream, stream_error
+from streamhub.history.reader import Page, Selection
+
+log = logging.getLogger(__name__)
+
+# Bytes that may wait for one reader, in the subscription and in its socket's buffer together.
+BOUND: Final = 512 * 1024
+PAGE_BYTES: Final = 256 * 1024
+PROXY_HEADERS: Final = ("Via", "Forwarded", "X-Forwarded-For")
+
+
+async def live(request: web.Request) -> web.StreamResponse:
+    gateway = request.app[GATEWAY]
+    gateway.admit()
+    claims = await gateway.authenticator.claims(request, time.time())
+    slug = request.match_info["organization"]
+    require_integration(claims, slug)
+    place = await registry.find(gateway.hub, claims)
+    faults: list[Fault] = []
+    for _ in parameters.known_parameters(request, (), faults):
+        pass
+    asked = parameters.last_event_id(request, place.now_ms, faults)
+    if faults:
+        raise ApiError(faults)
+
+    start = asked or max(window.before(place.now_ms), place.head)
+    taken = await gateway.node.take(claims.organization_id, start, override=asked is not None)
+    if isinstance(taken, Refusal):
+        fault = Fault(409, "ACTIVE_CONSUMER_EXISTS", taken.detail, meta=taken.meta)
+        raise ApiError(fault, {"Retry-After": str(taken.retry_after)})
+    position = taken.cursor
+    if asked is None and taken.cursor != start and not taken.exact:
+        position = earlier(taken.cursor, gateway.settings.resume_overlap)
+    stream = LiveStream(gateway, request, taken.lease, place.key)
+    with gateway.entered(stream, gateway.live_streams):
+        try:
+            position, gap = await missed(gateway, slug, place, position)
+            await stream.open(request, position, gap, claims.expires_at)
+        except BaseException:
+            # Nothing has been streamed, so nobody has to be waited for.
+            await gateway.node.release(taken.lease, None, boottime(), read=False, free_at_once=True)
+            raise
+        await stream.run()
+    return stream.channel.response
+
+
+def earlier(position: str, by: timedelta) -> str:
+    """A position so much before another one: what was acknowledged lately may never have been read."""
+    return min(position, window.before(ids.milliseconds(position) - by // timedelta(milliseconds=1)))
+
+
+async def missed(gateway: Gateway, slug: str, place: registry.Place, position: str) -> tuple[str, bytes]:
+    """Where to begin, and the gap frame where something after `position` is older than what is pushed again."""
+    millisecond = timedelta(milliseconds=1)
+    floor_ms = place.now_ms - gateway.settings.resume_window // millisecond
+    floor = window.before(floor_ms)
+    if place.key is None or position >= floor:
+        return position, b""
+    page = await gateway.live_reader.page(Selection(place.key), position, floor, max_rows=1)
+    if page.first_id is None:
+        return floor, b""
+    longest = gateway.settings.replay_max_window // millisecond
+    from_ms, first_ms = ids.milliseconds(position), ids.milliseconds(page.first_id)
+    if first_ms - from_ms > longest:
+        from_ms = first_ms  # nothing was missed in between, and a position may lie years back
+    replay = [
+        f"/{slug}/replay?date_from={window.timestamp(start)}&date_to={window.timestamp(end)}"
+        for start, end in window.cut(from_ms, floor_ms, longest)
+    ]
+    gap = {
+        "after_id": position,
+        "from": window.timestamp(from_ms),
+        "to": window.timestamp(floor_ms),
+        "replay": replay,
+    }
+    return floor, sse.control("gap", gap)
+
+
+class LiveStream(Stream):
+    """One consumer's stream, from its lease to its release."""
+
+    __slots__ = ("_behind_proxy", "_gateway", "_key", "_noted", "_position", "_subscription", "_turned", "lease")
+
+    def __init__(self, gateway: Gateway, request: web.Request, lease: Lease, key: int | None) -> None:
+        super().__init__(request)
+        self.lease = lease
+        self._gateway = gateway
+        self._key = key
+        self._behind_proxy = any(name in request.headers for name in PROXY_HEADERS)
+        self._noted: str | None = None
+        self._position = ""
+        self._subscription: Subscription | None = None
+        self._turned = asyncio.Event()
+
+    async def open(self, request: web.Request, position: str, gap: bytes, expires_at: float) -> None:
+        """Send the 200 and what comes before the events after `position`."""
+        self._position = self.channel.last_id = position
+        first = sse.RETRY + sse.heartbeat(time.time_ns() // 1_000_000) + gap
+        await self.channel.open(request, first, expires_at)
+
+    async def run(self) -> None:
+        """Stream until the end, and give the lease back."""
+        gateway = self._gateway
+        gateway.heartbeats.join(self, self.channel.beat)
+        cause = Cause.DRAINING
+        try:
+            cause = await self.fed()
+        finally:
+            seen_at = boottime()
+            gateway.heartbeats.leave(self)
+            if self._key is not None:
+                gateway.tail.unsubscribe(self._key, self)
+            if self._subscription is not None:
+                self._subscription.end()
+            draining = cause is Cause.DRAINING
+            await self.channel.end(stream_error(cause), in_haste=draining)
+            if cause is not Cause.LEASE_LOST:
+                read = cause is Cause.LEFT and self.channel.got_fin and not self._behind_proxy
+                await gateway.node.release(
+                    self.lease, self.channel.acknowledged, seen_at, read=read, free_at_once=draining
+                )
+
+    def moved_cursor(self) -> str | None:
+        """The last acknowledged event, where it is another one than the last time."""
+        self.channel.sample()
+        if self.channel.acknowledged == self._noted:
+            return None
+        self._noted = self.channel.acknowledged
+        return self._noted
+
+    # -- from the tail
+
+    def receive(self, events: Sequence[StoredEvent]) -> None:
+        subscription = self._subscription
+        if subscription is None:
+            return
+        if subscription.announce(events, self.channel.unsent):
+            asyncio.get_running_loop().call_soon(self._flush)
+        elif subscription.state is State.CATCHING_UP:
+            self._turned.set()
+
+    def fell_behind(self, to: str) -> None:
+        if self._subscription is not None:
+            self._subscription.fell_behind(to)
+            self._turned.set()
+
+    def _flush(self) -> None:
+        subscription = self._subscription
+        if subscription is None or self.cause is not None:
+            return
+        if not self._gateway.node.trusted:
+            subscription.fell_behind(subscription.position)
+            self._turned.set()
+            return
+        run = subscription.take()
+        if run is not None:
+            self.channel.write(run.frames, run.last_id)
+
+    # -- from history
+
+    async def feed(self) -> None:
+        gateway = self._gateway
+        if self._key is None:
+            self._key = await gateway.registrations.key_of(self.lease.organization_id)
+        joint = gateway.tail.subscribe(self._key, self)
+        subscription = self._subscription = Subscription(self._position, joint, BOUND)
+        while True:
+            while subscription.state is State.CATCHING_UP:
+                await self.channel.drained()
+                await gateway.node.wait_trusted()
+                page = await self._page(subscription, self._key)
+                if page is not None and gateway.node.trusted:
+                    self.channel.write(page.frames, page.last_id)
+                    subscription.page(page.read_to)
+            self._flush()
+            self._turned.clear()
+            if subscription.state is State.LIVE:
+                await self._turned.wait()
+
+    async def _page(self, subscription: Subscription, key: int) -> Page | None:
+        try:
+            return await self._gateway.live_reader.page(
+                Selection(key), subscription.position, subscription.joint, PAGE_BYTES
+            )
+        except DATABASE_AWAY as error:
+            log.warning("a stream waits for the database: %r", error)
+            await asyncio.sleep(random.uniform(0.5, 1.0))
+            return None

@@ -1,0 +1,132 @@
+"""The gateway on its sockets: `async with serve(…)` starts everything, and drains and stops it at the end."""
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import asyncpg
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from streamhub.config import Settings
+from streamhub.errors import UserError
+from streamhub.gateway.app import create_app, create_operations_app
+from streamhub.gateway.auth import Authenticator, Issuer, Keys, PemKeys
+from streamhub.gateway.connection import LONGEST_LINE, Runner
+from streamhub.gateway.gateway import Gateway
+from streamhub.gateway.jwks import JwksKeys
+from streamhub.tail import Tail
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+
+log = logging.getLogger(__name__)
+
+BACKLOG: Final = 1024
+SHUTDOWN_WITHIN: Final = 5.0  # seconds, after the drain
+
+
+class Server(NamedTuple):
+    """What is running: `url` without a slash at its end; `port` is the one bound, also where 0 was asked for."""
+
+    gateway: Gateway
+    url: str
+    port: int
+
+
+class AccessLog(AbstractAccessLogger):
+    """One line a request, with the path alone: a query string or a header may hold somebody's token."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        path = getattr(request, "raw_path", request.path).partition("?")[0]  # as sent: no line break in it
+        self.logger.info("%s %s %d %.3fs", request.method, path[:200], response.status, time)
+
+
+def authenticator_of(settings: Settings, development_key: tuple[str, bytes] | None = None) -> Authenticator:
+    """Who may sign tokens by these settings. `development_key` is (issuer, public key in PEM). Raises UserError."""
+    issuers = []
+    if settings.jwt_issuers:
+        keys: Keys
+        if settings.jwt_jwks_url is not None:
+            keys = JwksKeys(settings.jwt_jwks_url)
+        elif settings.jwt_public_key_file is not None:
+            keys = _pem_keys(settings.jwt_public_key_file)
+        else:
+            raise UserError("STREAMHUB_JWT_ISSUERS is set, but no key to verify their tokens with")
+        issuers.append(Issuer(frozenset(settings.jwt_issuers), keys))
+    if development_key is not None:
+        name, pem = development_key
+        issuers.append(Issuer(frozenset({name}), PemKeys(pem, "the development key")))
+    return Authenticator(issuers)
+
+
+def _pem_keys(path: Path) -> PemKeys:
+    try:
+        return PemKeys(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"STREAMHUB_JWT_PUBLIC_KEY_FILE is {str(path)!r}, which cannot be read: {error}") from None
+
+
+@asynccontextmanager
+async def serve(
+    settings: Settings,
+    hub: Pool,
+    tail: Tail,
+    authenticator: Authenticator,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    reuse_port: bool = False,
+) -> AsyncIterator[Server]:
+    """Serve until the block ends, then drain. The tail is the caller's to start and stop, as is the pool.
+
+    `host` and `port` win over the settings'; port 0 takes a free one. Raises UserError where it cannot listen, and
+    what asyncpg raises while the database is away.
+    """
+    host = settings.host if host is None else host
+    port = settings.port if port is None else port
+    gateway = Gateway(settings, hub, tail, authenticator)
+    own_port = settings.operations_port
+    runner = Runner(
+        create_app(gateway, with_operations=own_port is None),
+        access_log_class=AccessLog,
+        max_line_size=LONGEST_LINE,
+        max_field_size=LONGEST_LINE,
+        shutdown_timeout=SHUTDOWN_WITHIN,
+    )
+    runners: list[web.AppRunner] = [runner]
+    try:
+        await gateway.start()
+        await runner.setup()
+        await _listen(runner, host, port, reuse_port)
+        if own_port is not None:
+            runners.append(Runner(create_operations_app(gateway), access_log=None, shutdown_timeout=SHUTDOWN_WITHIN))
+            await runners[-1].setup()
+            await _listen(runners[-1], host, own_port, reuse_port)
+        bound: int = runner.addresses[0][1]
+        yield Server(gateway, f"http://{_for_url(host)}:{bound}", bound)
+    finally:
+        began = time.monotonic()
+        await gateway.drain()
+        for each in runners:
+            await each.cleanup()
+        await gateway.stop()
+        log.info("the gateway stopped in %.1f s", time.monotonic() - began)
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int, reuse_port: bool) -> None:
+    try:
+        await web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=reuse_port or None).start()
+    except OSError as error:
+        raise UserError(f"cannot listen on {host} port {port}: {error.strerror or error}; try another port") from None
+
+
+def _for_url(host: str) -> str:
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

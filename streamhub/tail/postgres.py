@@ -1,0 +1,212 @@
+"""The tail over PostgreSQL alone: a call within the relay's process, one NOTIFY an append for all others.
+
+    announce(append) ──── contiguous ─────────────▶ receivers        (the relay is in this process)
+          └── not contiguous ──▶ wanted ─▶ one read of history ─▶ receivers
+    NOTIFY previous first last keys ──▶ wanted ─┘
+    log_head, every 2 s ──────────────▶ wanted ─┘                     (covers a lost NOTIFY or connection)
+
+`seen` is the id up to which receivers have been served. What is wanted beyond it is read from history in one bounded
+piece, for the organizations subscribed here; where a piece does not hold it all, the receivers concerned fall behind
+and read history each at its own pace.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from streamhub.core import ids
+from streamhub.core.events import StoredEvent
+from streamhub.tail import Append, Receiver
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
+
+log = logging.getLogger(__name__)
+
+CHANNEL: Final = "streamhub_append"
+POLL_EVERY: Final = 2.0  # seconds
+PIECE_ROWS: Final = 2_000
+PIECE_BYTES: Final = 4_000_000
+TIMEOUT: Final = 10.0  # seconds
+# A relay in this process announces within this time of the NOTIFY, so that history need not be read for it.
+ANNOUNCED_WITHIN: Final = 0.02  # seconds
+
+_HEAD: Final = "SELECT last_ms, last_counter FROM streamhub_hub.log_head"
+_PIECE: Final = f"""
+SELECT scanned, organization, id::text, test, resource_key, type, resource_type, resource_id, frame
+  FROM (SELECT *, count(*) OVER () AS scanned,
+               sum(octet_length(frame)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS bytes_so_far
+          FROM (SELECT * FROM streamhub_hub.history
+                 WHERE organization = ANY ($1::int[]) AND id > $2 AND id <= $3 ORDER BY id LIMIT {PIECE_ROWS + 1}
+               ) AS first) AS measured
+ WHERE bytes_so_far <= {PIECE_BYTES} OR bytes_so_far = octet_length(frame)
+"""
+
+
+class PostgresTail:
+    """See `Tail`. `dsn` is for a connection of its own that listens; `pool` for reads."""
+
+    def __init__(self, dsn: str, pool: Pool, poll_every: float = POLL_EVERY) -> None:
+        self._dsn = dsn
+        self._pool = pool
+        self._poll_every = poll_every
+        self._receivers: dict[int, list[Receiver]] = {}
+        self._seen = ids.MIN_ID
+        self._wanted = ids.MIN_ID
+        self._reading_to = ids.MIN_ID
+        self._keys: set[int] | None = set()  # of what is wanted; None: any
+        self._wake = asyncio.Event()
+        self._announced_at = float("-inf")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = False
+
+    async def start(self) -> None:
+        async with self._pool.acquire(timeout=TIMEOUT) as connection:
+            self._seen = self._wanted = self._reading_to = await _head(connection)
+        self._tasks = [
+            asyncio.create_task(self._listen(), name="tail: listen"),
+            asyncio.create_task(self._read(), name="tail: read"),
+        ]
+
+    async def stop(self) -> None:
+        self._stopped = True
+        self._receivers.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def subscribe(self, organization: int, receiver: Receiver) -> str:
+        self._receivers.setdefault(organization, []).append(receiver)
+        # A read that is under way asked for the organizations of its beginning.
+        return max(self._seen, self._reading_to)
+
+    def unsubscribe(self, organization: int, receiver: Receiver) -> None:
+        receivers = self._receivers.get(organization, [])
+        with contextlib.suppress(ValueError):
+            receivers.remove(receiver)
+        if not receivers:
+            self._receivers.pop(organization, None)
+
+    def announce(self, append: Append) -> None:
+        self._announced_at = asyncio.get_running_loop().time()
+        if self._reading_to > self._seen or append.previous_head > self._seen:
+            self._want(append.last_id, None)
+        elif append.last_id > self._seen:
+            self._seen = append.last_id
+            self._dispatch(append.events)
+
+    def _dispatch(self, events: Sequence[StoredEvent]) -> None:
+        by_organization: dict[int, list[StoredEvent]] = {}
+        for event in events:
+            if event.organization in self._receivers:
+                by_organization.setdefault(event.organization, []).append(event)
+        for organization, its_events in by_organization.items():
+            for receiver in list(self._receivers.get(organization, ())):
+                receiver.receive(its_events)
+
+    def _want(self, to: str, keys: set[int] | None) -> None:
+        if to <= self._seen or self._stopped:
+            return
+        self._wanted = max(self._wanted, to)
+        if keys is None or self._keys is None:
+            self._keys = None
+        else:
+            self._keys |= keys
+        self._wake.set()
+
+    # -- reading what no announce brought
+
+    async def _read(self) -> None:
+        failures = 0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._wanted <= self._seen:
+                self._keys = set()
+                continue
+            to, wanted_keys, self._keys = self._wanted, self._keys, set()
+            keys = [key for key in self._receivers if wanted_keys is None or key in wanted_keys]
+            self._reading_to = to
+            try:
+                events = await self._piece(keys, self._seen, to) if keys else []
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - whatever it is, the tail has to go on
+                log.warning("the tail cannot read history: %r", error)
+                self._keys = None
+                self._wake.set()
+                failures += 1
+                await asyncio.sleep(min(5.0, 0.1 * 2**failures) * random.uniform(1.0, 1.3))
+                continue
+            finally:
+                self._reading_to = self._seen
+            self._seen = to
+            self._reading_to = to
+            if events is not None:
+                self._dispatch(events)
+                continue
+            for key in keys:
+                for receiver in list(self._receivers.get(key, ())):
+                    receiver.fell_behind(to)
+
+    async def _piece(self, keys: Sequence[int], after: str, to: str) -> list[StoredEvent] | None:
+        """What these organizations have in (after, to]; None where it is more than a piece."""
+        async with self._pool.acquire(timeout=TIMEOUT) as connection:
+            rows = await connection.fetch(_PIECE, keys, after, to, timeout=TIMEOUT)
+        if rows and (rows[0]["scanned"] > PIECE_ROWS or rows[0]["scanned"] > len(rows)):
+            return None
+        return [StoredEvent(*tuple(row)[1:]) for row in rows]
+
+    # -- hearing of it
+
+    async def _listen(self) -> None:
+        away = False
+        while True:
+            try:
+                connection = await asyncpg.connect(self._dsn, timeout=TIMEOUT)
+                away = False
+                try:
+                    await self._follow(connection)
+                finally:
+                    connection.terminate()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the tail has to go on
+                if not away:
+                    log.warning("the tail cannot listen just now and will try again: %r", error)
+                away = True
+            await asyncio.sleep(random.uniform(0.3, 0.6))
+
+    async def _follow(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        await connection.add_listener(CHANNEL, self._notified)
+        while True:
+            # First of all, and then now and again: what was appended while nobody listened.
+            self._want(await _head(connection), None)
+            await asyncio.sleep(self._poll_every)
+
+    def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        try:
+            previous, _first, last, names = str(payload).split(" ")
+            keys = None if names == "*" else {int(name) for name in names.split(",")}
+        except ValueError:
+            log.warning("a notification that is none of ours on %s: %.100r", CHANNEL, payload)
+            return
+        if previous > max(self._seen, self._wanted):
+            keys = None  # what came between, and whose it is, nobody has told us
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._announced_at < 60:
+            loop.call_later(ANNOUNCED_WITHIN, self._want, last, keys)
+        else:
+            self._want(last, keys)
+
+
+async def _head(connection: "Connection") -> str:
+    row = await connection.fetchrow(_HEAD, timeout=TIMEOUT)
+    assert row is not None, "log_head has its one row from the migration on"
+    return ids.event_id(row["last_ms"], row["last_counter"])

@@ -1,0 +1,81 @@
+"""A real PostgreSQL for the whole run, and a fresh, migrated database for each test that asks for one."""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from streamhub.embedded import EmbeddedPostgres
+from streamhub.migrate import migrate_hub, migrate_source
+
+TEMPLATE = f"streamhub_template_{os.getpid()}"
+_numbers = itertools.count(1)
+
+
+def database_of(url: str, name: str) -> str:
+    """The same server's database of that name."""
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A server that tests may do anything with: TEST_DATABASE_URL where given, else an embedded one."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    # Not pytest's directory: it is closed to the user that PostgreSQL runs as where we are root.
+    directory = Path(tempfile.mkdtemp(prefix="streamhub-test-"))
+    directory.chmod(0o755)
+    postgres = EmbeddedPostgres(directory)
+    postgres.start()
+    try:
+        yield postgres.url
+    finally:
+        postgres.stop("immediate")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def template(postgres_url: str) -> AsyncIterator[str]:
+    """The name of a database with the schemas of a hub and of a source in it; copying it is quick."""
+    server = await asyncpg.connect(postgres_url)
+    await server.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}")
+    await server.execute(f"CREATE DATABASE {TEMPLATE}")
+    connection = await asyncpg.connect(database_of(postgres_url, TEMPLATE))
+    await migrate_hub(connection)
+    await migrate_source(connection)
+    await connection.close()
+    yield TEMPLATE
+    await server.execute(f"DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")
+    await server.close()
+
+
+@pytest.fixture
+async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    """A database of this test's own: hub and source in one."""
+    name = f"streamhub_test_{os.getpid()}_{next(_numbers)}"
+    server = await asyncpg.connect(postgres_url)
+    await server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield database_of(postgres_url, name)
+    await server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await server.close()
+
+
+@pytest.fixture
+async def pool(database_url: str) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=10) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def connection(database_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    connection.terminate()
