@@ -9,10 +9,17 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import backlog, idle, latency, writers
+from benchmarks import backlog, demo, idle, latency, replay, writers
 from benchmarks.stage import Result, Stage, stage
 
-ALL = {"writers": writers.measure, "backlog": backlog.measure, "latency": latency.measure, "idle": idle.measure}
+ALL = {
+    "writers": writers.measure,
+    "backlog": backlog.measure,
+    "latency": latency.measure,
+    "replay": replay.measure,
+    "idle": idle.measure,
+    "demo": demo.measure,
+}
 
 
 async def measure(names: list[str], on: Stage) -> list[Result]:

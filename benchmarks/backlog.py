@@ -20,7 +20,8 @@ async def measure(stage: Stage) -> list[Result]:
     for _ in range(RUNS):
         for _ in range(CHANGES // 10_000):
             await connection.execute(UPDATE_ALL)
-        await connection.execute("VACUUM skus; CHECKPOINT")
+        await connection.execute("VACUUM skus")
+        await connection.execute("CHECKPOINT")
         full = await connection.fetchval("SELECT pg_total_relation_size('streamhub.outbox') / 1e6")
         async with stage.hub(url, roles="relay"):
             while await connection.fetchval("SELECT count(*) FROM streamhub.outbox") == CHANGES:

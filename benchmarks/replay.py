@@ -1,18 +1,12 @@
-"""One replay of many events: a gateway process, a PostgreSQL, and a client that reads its socket and counts.
+"""One replay of 1,000,000 events of about 600 bytes, beside a raw COPY of the same frames, in turns.
 
-    python benchmarks/replay.py [--events 1000000] [--runs 3] [--database-url postgresql://…]
-
-History is filled by COPY with events of about 600 bytes. Each run prints the replay's rate and, right after it, that
-of a COPY of the same frames out of PostgreSQL into the same kind of client; the ratio is what the hub costs.
+A gateway process of its own, and a client that reads its socket and counts. History is filled by COPY. The client of
+the COPY is asyncpg, which hands over what it receives in pieces; the ratio is what the hub costs.
 """
 
-import argparse
 import asyncio
 import multiprocessing
-import shutil
 import socket
-import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -24,18 +18,19 @@ from typing import Any
 import asyncpg
 import uvloop
 
+from benchmarks.stage import Result, Stage, spread
 from streamhub.config import Settings
 from streamhub.core import ids
 from streamhub.core.events import resource_key
 from streamhub.core.window import timestamp
-from streamhub.embedded import EmbeddedPostgres
 from streamhub.gateway.auth import Authenticator, Issuer, PemKeys
 from streamhub.gateway.server import serve
 from streamhub.history.partitions import Partitions
-from streamhub.migrate import migrate_hub
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
 
+EVENTS = 1_000_000
+RUNS = 3
 PER_MILLISECOND = 20
 FILLER = "A T-shirt of combed cotton, pre-shrunk, in twelve colours; wash at 30 degrees, do not tumble dry. "
 
@@ -57,10 +52,8 @@ def rows(count: int, start_ms: int) -> Iterator[tuple[Any, ...]]:
 
 
 async def fill(url: str, count: int) -> tuple[int, int]:
-    """A hub with `count` events; the window in milliseconds that holds them all."""
+    """Give the hub `count` events; the window in milliseconds that holds them all."""
     connection = await asyncpg.connect(url)
-    await connection.execute("DROP SCHEMA IF EXISTS streamhub_hub CASCADE")
-    await migrate_hub(connection)
     end_ms = int(time.time() * 1000) - 1_000
     start_ms = end_ms - count // PER_MILLISECOND
     partitions = Partitions(connection)
@@ -128,62 +121,29 @@ async def read_copy(url: str) -> float:
     return seconds
 
 
-def measure(url: str, directory: Path, count: int, runs: int) -> None:
-    start_ms, end_ms = asyncio.run(fill(url, count))
-    key_file = directory / "key.pem"
-    claims = {
-        "iat": int(time.time()), "exp": int(time.time()) + 7200, "test": False, "scope": "",
-        "organization": {"id": "org_1", "slug": "my-org", "enterprise": True},
-        "application": {"id": "bench", "kind": "integration", "client_id": "bench"},
-    }  # fmt: skip
-    token = DevelopmentKey.load_or_create(key_file).sign(claims)
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=run_gateway, args=(url, key_file, theirs))
+async def measure(stage: Stage) -> list[Result]:
+    url = await stage.database(sample=False)
+    start_ms, end_ms = await fill(url, EVENTS)
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=run_gateway, args=(url, stage.directory / "key.pem", theirs))
     process.start()
-    port = ours.recv()
+    port = await asyncio.to_thread(ours.recv)
     path = f"/my-org/replay?date_from={timestamp(start_ms)}&date_to={timestamp(end_ms)}"
-    rates, ratios = [], []
-    for run in range(runs + 1):
-        seconds, size, last = read_replay(port, path, token)
-        if f'"events":{count}'.encode() not in last:
+    rates, megabytes, ratios = [], [], []
+    for run in range(RUNS + 1):
+        seconds, size, last = await asyncio.to_thread(read_replay, port, path, stage.token("org_1", "my-org"))
+        if f'"events":{EVENTS}'.encode() not in last:
             raise SystemExit(f"not every event came: {last!r}")
-        copied = uvloop.run(read_copy(url))
+        copied = await read_copy(url)
         if run:  # the first one warms up
-            rates.append(count / seconds)
+            rates.append(EVENTS / seconds)
+            megabytes.append(size / seconds / 1e6)
             ratios.append(copied / seconds)
-            print(
-                f"replay of {count:,} events: {seconds:.2f} s, {count / seconds:,.0f} events/s, "
-                f"{size / seconds / 1e6:.0f} MB/s; COPY of the same: {copied:.2f} s; ratio {copied / seconds:.2f}"
-            )
     ours.send(None)
     process.join(20)
-    print(
-        f"replay median {statistics.median(rates):,.0f} events/s ({min(rates):,.0f} to {max(rates):,.0f}), "
-        f"ratio to COPY {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    )
-
-
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--events", type=int, default=1_000_000)
-    arguments.add_argument("--runs", type=int, default=3)
-    arguments.add_argument("--database-url", help="a database whose streamhub_hub schema may be dropped")
-    given = arguments.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="streamhub-bench-"))
-    directory.chmod(0o755)
-    try:
-        if given.database_url:
-            measure(given.database_url, directory, given.events, given.runs)
-            return
-        postgres = EmbeddedPostgres(directory)
-        postgres.start()
-        try:
-            measure(postgres.url, directory, given.events, given.runs)
-        finally:
-            postgres.stop("immediate")
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()
+    return [
+        Result(f"one replay of {EVENTS:,} events of about 600 bytes, sha256 on, events/s", spread(rates), "300,000"),
+        Result("  MB/s", spread(megabytes), ""),
+        Result("  ratio to a raw COPY of the same frames", spread(ratios, 2), ""),
+    ]

@@ -84,9 +84,7 @@ class Stage:
     @asynccontextmanager
     async def hub(self, url: str, roles: str = "relay,gateway") -> AsyncIterator["HubProcess"]:
         """`streamhub serve` in a process of its own, ready when the block begins."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         environment = os.environ | {
             "STREAMHUB_DATABASE_URL": url,
             "STREAMHUB_SIGNING_KEY_FILE": str(self.directory / "key.pem"),
@@ -126,6 +124,12 @@ class HubProcess(NamedTuple):
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @contextmanager
