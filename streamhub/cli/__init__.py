@@ -1,0 +1,70 @@
+"""The command line: `streamhub COMMAND`, one command a file.
+
+Data goes to stdout, words to stderr. Exit code 0, 1 (it failed, with one sentence why) or 2 (wrong usage).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import signal
+import sys
+from typing import Any
+
+import click
+
+from streamhub import __version__
+from streamhub.cli.database import explain
+from streamhub.database import DATABASE_ERRORS
+from streamhub.errors import UserError
+
+COMMANDS = {
+    "demo": "streamhub.cli.demo",
+    "serve": "streamhub.cli.serve",
+    "migrate": "streamhub.cli.migrate",
+    "org": "streamhub.cli.org",
+    "capture": "streamhub.cli.capture",
+    "token": "streamhub.cli.token",
+    "doctor": "streamhub.cli.doctor",
+}
+
+
+class Commands(click.Group):
+    """Loads a command's file when it is asked for, and says every expected failure in one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            sentence = str(error)
+        except DATABASE_ERRORS as error:
+            sentence = explain(error)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            sys.exit(128 + signal.SIGINT)
+        click.echo(f"streamhub: {sentence}", err=True)
+        sys.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="streamhub", message="%(prog)s %(version)s")
+def main() -> None:
+    """Committed PostgreSQL changes as ordered streams: live over SSE, and by replay.
+
+    Settings come from the environment, STREAMHUB_…; without STREAMHUB_DATABASE_URL an embedded PostgreSQL is run.
+
+    \b
+      streamhub demo                                 a sample shop, the hub and a live view
+      streamhub serve                                the server
+      streamhub org add my-org
+      streamhub capture add public.skus --org my-org --resource-type skus
+      streamhub token --org my-org
+    """

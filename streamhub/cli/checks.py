@@ -1,0 +1,273 @@
+"""What `streamhub doctor` looks at: facts about a hub, each judged, with the way to mend what is wrong.
+
+A check is an async function over the `Patient`; it yields Findings.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import aiohttp
+import asyncpg
+
+from streamhub.capture import faults, list_captures
+from streamhub.config import PREFIX, Settings, unknown_variables, without_password
+from streamhub.errors import UserError
+from streamhub.history.partitions import Week, existing
+from streamhub.migrate import pending
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+State = Literal["ok", "warn", "fail"]
+
+OLDEST_POSTGRES = 14
+OUTBOX_SLOW, OUTBOX_STUCK = timedelta(seconds=10), timedelta(minutes=5)
+OUTBOX_MANY = 100_000  # rows; counted no further
+CLOCK_OFF, CLOCK_WRONG = 1.0, 60.0  # seconds
+INCIDENTS_OF = timedelta(hours=24)
+JWKS_WITHIN = 5.0  # seconds
+
+
+class Finding(NamedTuple):
+    """`mend` says what to do; empty where there is nothing to."""
+
+    check: str
+    state: State
+    detail: str
+    mend: str = ""
+
+
+class Patient(NamedTuple):
+    """`sources` has every database that could be reached and may hold an outbox, the hub's own under `hub`."""
+
+    settings: Settings
+    hub: Connection
+    sources: dict[str, Connection]
+
+
+async def database(patient: Patient) -> AsyncIterator[Finding]:
+    for name, connection in patient.sources.items():
+        version = connection.get_server_version()
+        where = await connection.fetchval(
+            "SELECT current_setting('server_version') || ', ' || current_database() || ' as ' || current_user"
+        )
+        text = f"{name}: PostgreSQL {where}"
+        if version.major < OLDEST_POSTGRES:
+            yield Finding("database", "fail", text, f"PostgreSQL {OLDEST_POSTGRES} or later is needed: upgrade it")
+        elif await connection.fetchval("SELECT pg_is_in_recovery()"):
+            yield Finding("database", "fail", f"{text}: a standby", "name the primary, which can be written to")
+        else:
+            yield Finding("database", "ok", text)
+
+
+async def migrations(patient: Patient) -> AsyncIterator[Finding]:
+    missing = await pending(patient.hub, "hub")
+    if missing:
+        yield Finding("migrations", "fail", f"hub: {', '.join(missing)} not applied", "streamhub migrate")
+    for name, connection in patient.sources.items():
+        missing = await pending(connection, "source")
+        if missing:
+            command = "streamhub migrate" if name == "hub" else f"streamhub migrate --source {name}"
+            yield Finding("migrations", "fail", f"{name}: {', '.join(missing)} not applied", command)
+        else:
+            yield Finding("migrations", "ok", f"{name}: up to date")
+
+
+async def captures(patient: Patient) -> AsyncIterator[Finding]:
+    for name, connection in patient.sources.items():
+        captured = [capture.table for capture in await list_captures(connection)]
+        found = await faults(connection)
+        for fault in found:
+            yield Finding("capture", "fail", f"{name}: {fault.table} {fault.fault}", fault.remedy)
+        if captured and not found:
+            yield Finding("capture", "ok", f"{name}: {len(captured)} tables, triggers as they should be")
+        elif not captured and (name != "hub" or len(patient.sources) == 1):
+            mend = "streamhub capture add public.skus --resource-type skus --org my-org"
+            yield Finding("capture", "warn", f"{name}: no table is captured", mend)
+
+
+async def organizations(patient: Patient) -> AsyncIterator[Finding]:
+    row = await patient.hub.fetchrow(
+        "SELECT count(*) AS all, count(*) FILTER (WHERE enterprise) AS enterprise FROM streamhub_hub.organizations"
+    )
+    assert row is not None
+    text = f"{row['all']} registered, {row['enterprise']} of them enterprise"
+    if row["enterprise"]:
+        yield Finding("organizations", "ok", text)
+    else:
+        yield Finding("organizations", "warn", f"{text}: no change is stored", "streamhub org add my-org")
+
+
+async def relay(patient: Patient) -> AsyncIterator[Finding]:
+    row = await patient.hub.fetchrow(
+        """SELECT holder, epoch, expires_at > clock_timestamp() AS alive, expires_at = '-infinity' AS never,
+                  extract(epoch FROM clock_timestamp() - expires_at) AS gone
+             FROM streamhub_hub.relay_lease"""
+    )
+    assert row is not None
+    if row["alive"]:
+        yield Finding("relay", "ok", f"{row['holder']} leads, epoch {row['epoch']}")
+    else:
+        since = "none ever led" if row["never"] else f"the last one, {row['holder']}, is gone for {row['gone']:.0f} s"
+        yield Finding("relay", "fail", f"no relay leads ({since}), so no change is published", "streamhub serve")
+
+
+async def gateways(patient: Patient) -> AsyncIterator[Finding]:
+    rows = await patient.hub.fetch(
+        "SELECT host, pid FROM streamhub_hub.nodes WHERE expires_at > clock_timestamp() ORDER BY host, pid"
+    )
+    if rows:
+        yield Finding("gateways", "ok", ", ".join(f"{row['host']} (process {row['pid']})" for row in rows))
+    else:
+        yield Finding("gateways", "warn", "none runs, so nobody can connect", "streamhub serve")
+
+
+async def outbox(patient: Patient) -> AsyncIterator[Finding]:
+    for name, connection in patient.sources.items():
+        row = await connection.fetchrow(
+            f"""SELECT (SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {OUTBOX_MANY}) AS counted) AS rows,
+                       clock_timestamp() - (SELECT created_at FROM streamhub.outbox ORDER BY seq LIMIT 1) AS age,
+                       pg_size_pretty(pg_total_relation_size('streamhub.outbox')) AS size"""
+        )
+        assert row is not None
+        age: timedelta = row["age"] or timedelta(0)
+        many = "or more " if row["rows"] == OUTBOX_MANY else ""
+        text = f"{name}: {row['rows']} {many}rows, {row['size']}"
+        if row["rows"]:
+            text += f", the oldest for {max(0.0, age.total_seconds()):.1f} s"
+        mend = "see that a relay runs (relay, above) and what it logs"
+        state: State = "fail" if age > OUTBOX_STUCK else "warn" if age > OUTBOX_SLOW or many else "ok"
+        yield Finding("outbox", state, text, "" if state == "ok" else mend)
+
+
+async def history(patient: Patient) -> AsyncIterator[Finding]:
+    now = await patient.hub.fetchval("SELECT clock_timestamp()")
+    weeks = await existing(patient.hub)
+    missing = [week.name for week in (Week.of(now), Week.of(now + timedelta(days=7))) if week not in weeks]
+    if missing:
+        mend = "a relay makes them: streamhub serve, and see what it logs"
+        yield Finding("history", "warn" if not weeks else "fail", f"partition missing: {', '.join(missing)}", mend)
+    else:
+        yield Finding("history", "ok", f"{len(weeks)} weekly partitions, ahead until {weeks[-1].end:%Y-%m-%d}")
+    if await patient.hub.fetchval("SELECT EXISTS (SELECT FROM streamhub_hub.history_default)"):
+        yield Finding(
+            "history",
+            "fail",
+            "the default partition holds events, whose weeks had no partition",
+            "set the hub's clock right; the relay moves them when it makes those weeks",
+        )
+
+
+async def clocks(patient: Patient) -> AsyncIterator[Finding]:
+    for name, connection in patient.sources.items():
+        before = time.time()
+        there = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+        away = there - (before + time.time()) / 2
+        text = f"{name}: {abs(away):.3f} s {'ahead of' if away > 0 else 'behind'} this machine"
+        state: State = "fail" if abs(away) > CLOCK_WRONG else "warn" if abs(away) > CLOCK_OFF else "ok"
+        yield Finding("clock", state, text, "" if state == "ok" else "run NTP (chrony) on both machines")
+
+
+async def keys(patient: Patient) -> AsyncIterator[Finding]:
+    settings = patient.settings
+    try:
+        settings.require_verifiable_tokens()
+    except UserError as error:
+        yield Finding("keys", "fail", "serve will not start", str(error))
+        return
+    if settings.jwt_jwks_url is not None:
+        yield await _jwks(settings.jwt_jwks_url)
+    if settings.jwt_public_key_file is not None:
+        yield Finding("keys", "ok", f"issuers {', '.join(settings.jwt_issuers)} by {settings.jwt_public_key_file}")
+    development = settings.development_key_file
+    if development is not None:
+        if development.exists() and not os.access(development, os.R_OK):
+            yield Finding("keys", "fail", f"{development} cannot be read", "run as the user that runs the server")
+        else:
+            state = "in use" if development.exists() else "will be made when it is first needed"
+            yield Finding("keys", "ok", f"development key {development}: {state}")
+
+
+async def _jwks(url: str) -> Finding:
+    mend = f"see that {url} can be reached from here, or set {PREFIX}JWT_JWKS_URL right"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=JWKS_WITHIN)) as session,
+            session.get(url) as response,
+        ):
+            if response.status != 200:
+                return Finding("keys", "fail", f"{url} answers {response.status}", mend)
+            found = await response.json(content_type=None)
+            return Finding("keys", "ok", f"{len(found['keys'])} keys at {url}")
+    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError) as error:
+        return Finding("keys", "fail", f"{url}: {str(error) or type(error).__name__}", mend)
+
+
+async def variables(patient: Patient) -> AsyncIterator[Finding]:
+    for sentence in unknown_variables():
+        yield Finding("settings", "warn", sentence, "correct or remove the variable")
+    where = without_password(patient.settings.database_url) if patient.settings.database_url else "embedded PostgreSQL"
+    yield Finding("settings", "ok", f"{where}, data in {patient.settings.data_dir}")
+    if patient.settings.embedded:
+        free = _free_bytes(patient.settings.data_dir)
+        state: State = "fail" if free < 2**28 else "warn" if free < 2**32 else "ok"
+        mend = "" if state == "ok" else f"free space, or move {PREFIX}DATA_DIR"
+        yield Finding("disk", state, f"{free / 2**30:.1f} GiB free for {patient.settings.data_dir}", mend)
+
+
+def _free_bytes(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+async def incidents(patient: Patient) -> AsyncIterator[Finding]:
+    rows = await patient.hub.fetch(
+        """SELECT kind, source, detail, at, count(*) OVER () AS all FROM streamhub_hub.incidents
+            WHERE at > clock_timestamp() - $1::interval ORDER BY id DESC LIMIT 5""",
+        INCIDENTS_OF,
+    )
+    if not rows:
+        yield Finding("incidents", "ok", "none in the last 24 hours")
+    for row in rows:
+        source = f" ({row['source']})" if row["source"] else ""
+        ago = (datetime.now(UTC) - row["at"]).total_seconds()
+        yield Finding("incidents", "warn", f"{row['kind']}{source}, {ago:.0f} s ago: {row['detail']}")
+    if rows and rows[0]["all"] > len(rows):
+        yield Finding("incidents", "warn", f"and {rows[0]['all'] - len(rows)} more in streamhub_hub.incidents")
+
+
+async def counters(patient: Patient) -> AsyncIterator[Finding]:
+    rows = await patient.hub.fetch(
+        "SELECT name, source, value FROM streamhub_hub.counters WHERE value > 0 ORDER BY name, source"
+    )
+    if rows:
+        yield Finding(
+            "counters",
+            "ok",
+            ", ".join(f"{row['name']}{' of ' + row['source'] if row['source'] else ''} {row['value']}" for row in rows),
+        )
+
+
+Check = Callable[[Patient], AsyncIterator[Finding]]
+
+CHECKS: tuple[Check, ...] = (
+    variables,
+    database,
+    migrations,
+    keys,
+    captures,
+    organizations,
+    relay,
+    gateways,
+    outbox,
+    history,
+    clocks,
+    incidents,
+    counters,
+)

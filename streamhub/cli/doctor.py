@@ -1,0 +1,70 @@
+"""`streamhub doctor`: is everything as it should be, and if not, what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+import orjson
+
+from streamhub.cli.checks import CHECKS, Finding, Patient
+from streamhub.cli.database import data_dir_option, explain, hub_connection, source_connection
+from streamhub.config import Settings, load
+from streamhub.database import DATABASE_ERRORS
+from streamhub.errors import UserError
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array: check, state (ok, warn, fail), detail, mend.")
+@data_dir_option
+def command(as_json: bool, data_dir: Path | None) -> None:
+    """Check the databases, the triggers, the relay, history, clocks and keys, and say how to mend what is wrong.
+
+    Exits 1 if anything fails.
+
+    \b
+      streamhub doctor
+      streamhub doctor --json | jq '.[] | select(.state != "ok")'
+    """
+    findings = asyncio.run(examine(load(data_dir=data_dir)))
+    if as_json:
+        click.echo(orjson.dumps([finding._asdict() for finding in findings], option=orjson.OPT_INDENT_2))
+    else:
+        for finding in findings:
+            click.echo(
+                f"{click.style(f'{finding.state:4}', fg=STYLES[finding.state])}  {finding.check:13}  {finding.detail}"
+            )
+            if finding.mend:
+                click.echo(f"{'':21}→ {finding.mend}")
+    if any(finding.state == "fail" for finding in findings):
+        sys.exit(1)
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """All findings, in the order of the checks; a check that breaks is a finding too."""
+    findings: list[Finding] = []
+    async with AsyncExitStack() as stack:
+        try:
+            hub = await stack.enter_async_context(hub_connection(settings))
+        except UserError as error:
+            return [
+                Finding("database", "fail", str(error), "see that it runs, and that STREAMHUB_DATABASE_URL is right")
+            ]
+        patient = Patient(settings, hub, {"hub": hub})
+        for name in settings.source_urls:
+            try:
+                patient.sources[name] = await stack.enter_async_context(source_connection(settings, name))
+            except UserError as error:
+                mend = "see that it runs, and that STREAMHUB_SOURCE_URLS is right"
+                findings.append(Finding("database", "fail", f"{name}: {error}", mend))
+        for check in CHECKS:
+            try:
+                findings.extend([finding async for finding in check(patient)])
+            except DATABASE_ERRORS as error:
+                findings.append(Finding(check.__name__, "fail", explain(error)))
+    return findings

@@ -1,0 +1,50 @@
+"""Logs go to stderr: a line each, for people or as JSON."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Literal
+
+import orjson
+
+
+def configure(log_format: Literal["text", "json"], level: int = logging.INFO) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
+    install(handler, level)
+
+
+def install(handler: logging.Handler, level: int) -> None:
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # A traceback for every connection that it cannot restore; whoever needs one says so in a line.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
+
+
+class TextLines(logging.Formatter):
+    """`2026-11-22T10:00:00.123Z INFO  streamhub.relay: message`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002
+        return _time(record)
+
+
+class JsonLines(logging.Formatter):
+    """One object a line: time, level, logger, message, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, str] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line).decode()
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

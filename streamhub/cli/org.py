@@ -1,0 +1,87 @@
+"""`streamhub org`: the registry of organizations."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from streamhub import organizations
+from streamhub.cli.database import data_dir_option, hub_connection
+from streamhub.cli.output import json_option, print_rows
+from streamhub.config import load
+from streamhub.organizations import Organization
+
+COLUMNS = ("slug", "id", "enterprise", "slug_is_made")
+
+
+@click.group("org")
+def command() -> None:
+    """Organizations: the tenants whose changes are streamed apart from each other."""
+
+
+@command.command("add")
+@click.argument("slug")
+@click.option("--id", "id_", metavar="ID", help="What captured rows and tokens call it; the slug unless given.")
+@click.option("--enterprise/--no-enterprise", default=True, help="Without it nothing of it is stored or pushed.")
+@json_option
+@data_dir_option
+def add(slug: str, id_: str | None, enterprise: bool, as_json: bool, data_dir: Path | None) -> None:
+    """Register an organization.
+
+    \b
+      streamhub org add my-org
+      streamhub org add acme-outfitters --id org_42
+    """
+
+    async def run() -> Organization:
+        async with hub_connection(load(data_dir=data_dir)) as hub:
+            return await organizations.add(hub, slug, id_, enterprise)
+
+    _print([asyncio.run(run())], as_json)
+
+
+@command.command("list")
+@json_option
+@data_dir_option
+def list_(as_json: bool, data_dir: Path | None) -> None:
+    """All organizations, by slug.
+
+    \b
+      streamhub org list
+      streamhub org list --json | jq -r '.[].slug'
+    """
+
+    async def run() -> list[Organization]:
+        async with hub_connection(load(data_dir=data_dir)) as hub:
+            return await organizations.list_(hub)
+
+    _print(asyncio.run(run()), as_json)
+
+
+@command.command("set")
+@click.argument("slug")
+@click.option("--slug", "new_slug", metavar="SLUG", help="Another slug; open streams keep theirs until they end.")
+@click.option("--enterprise/--no-enterprise", default=None, help="Whether its changes are stored and pushed.")
+@json_option
+@data_dir_option
+def set_(slug: str, new_slug: str | None, enterprise: bool | None, as_json: bool, data_dir: Path | None) -> None:
+    """Change an organization.
+
+    \b
+      streamhub org set org-42 --slug acme-outfitters
+      streamhub org set acme-outfitters --no-enterprise
+    """
+    if new_slug is None and enterprise is None:
+        raise click.UsageError("nothing to change: give --slug, --enterprise or --no-enterprise")
+
+    async def run() -> Organization:
+        async with hub_connection(load(data_dir=data_dir)) as hub:
+            return await organizations.set_(hub, slug, new_slug=new_slug, enterprise=enterprise)
+
+    _print([asyncio.run(run())], as_json)
+
+
+def _print(found: list[Organization], as_json: bool) -> None:
+    print_rows([{name: getattr(row, name) for name in COLUMNS} for row in found], COLUMNS, as_json=as_json)

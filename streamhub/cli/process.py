@@ -1,0 +1,228 @@
+"""A hub in one process: its schemas up to date, the relay and the gateway running, all of it stopped at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import asyncpg
+
+from streamhub.cli.database import connect, explain
+from streamhub.config import Settings, without_password
+from streamhub.database import DATABASE_ERRORS
+from streamhub.embedded import EmbeddedPostgres
+from streamhub.errors import UserError
+from streamhub.gateway.server import Server, authenticator_of, serve
+from streamhub.migrate import migrate_hub, migrate_source
+from streamhub.relay import Relay, Source
+from streamhub.tail.postgres import PostgresTail
+from streamhub.tokens import ISSUER, DevelopmentKey
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+log = logging.getLogger(__name__)
+
+HUB_CONNECTIONS = 20
+DATABASE_COMES_WITHIN = 30.0  # seconds; machines that start together do not start in order
+LOOK_EVERY = 0.5  # seconds
+STOPS_WITHIN = 5.0  # seconds
+
+
+class Hub(NamedTuple):
+    """`relaying` ends only by an error that does not pass."""
+
+    server: Server
+    relaying: asyncio.Task[None] | None
+
+    async def serve_until(self, stop: asyncio.Event) -> None:
+        """Returns when `stop` is set; raises what ended the relay."""
+        waiting: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
+        if self.relaying is not None:
+            waiting.append(self.relaying)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        waiting[0].cancel()
+        if self.relaying is not None and self.relaying.done():
+            self.relaying.result()
+
+
+@asynccontextmanager
+async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
+    """Migrate, then run the roles of these settings until the block ends. Raises UserError."""
+    settings.require_verifiable_tokens()
+    development_key = None
+    if settings.development_key_file is not None:
+        key = await asyncio.to_thread(DevelopmentKey.load_or_create, settings.development_key_file)
+        development_key = (ISSUER, key.public_pem)
+    sources = await prepare(settings, hub_url)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(connections(hub_url, "streamhub gateway", HUB_CONNECTIONS))
+        tail = PostgresTail(hub_url, pool)
+        await tail.start()
+        stack.push_async_callback(tail.stop)
+        relaying = None
+        if "relay" in settings.roles:
+            relay = Relay(
+                hub_url,
+                sources,
+                announce=tail.announce,
+                max_event_bytes=settings.max_event_bytes,
+                retention=settings.retention,
+            )
+            stop_relay = asyncio.Event()
+            relaying = asyncio.create_task(relay.run(stop_relay), name="relay")
+            stack.push_async_callback(asyncio.wait, {relaying}, timeout=STOPS_WITHIN)
+            stack.callback(stop_relay.set)
+        server = await stack.enter_async_context(
+            serve(settings, pool, tail, authenticator_of(settings, development_key))
+        )
+        yield Hub(server, relaying)
+
+
+@asynccontextmanager
+async def connections(url: str, name: str, most: int) -> AsyncIterator[Pool]:
+    """A pool under this application_name. At the end it waits for its connections, and then no longer."""
+    pool = await asyncpg.create_pool(
+        url,
+        min_size=1,
+        max_size=most,
+        timeout=5,
+        command_timeout=30,
+        server_settings={"application_name": name, "timezone": "UTC", "jit": "off"},
+    )
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), STOPS_WITHIN)
+        except TimeoutError:
+            pool.terminate()
+
+
+async def prepare(settings: Settings, hub_url: str) -> list[Source]:
+    """Bring all schemas up to date. Returns the sources to relay, the hub's own database first.
+
+    A source that is away is left to the relay, which waits for it; the hub's own database has to be there.
+    """
+    async with AsyncExitStack() as stack:
+        hub = await _connect_patiently(hub_url)
+        stack.push_async_callback(hub.close)
+        for schema, names in (("hub", await migrate_hub(hub)), ("source", await migrate_source(hub))):
+            for name in names:
+                log.info("applied migration %s/%s", schema, name)
+        sources = [Source("hub", hub_url, in_hub=True)]
+        # Whoever cannot take a lock that is held is connected to the database that it is held in.
+        of_hub = secrets.randbits(60)
+        of_source = of_hub + 1
+        await hub.fetchval("SELECT pg_advisory_lock($1)", of_hub)
+        for name, url in settings.source_urls.items():
+            distinct = True
+            try:
+                source = await connect(url)
+                stack.push_async_callback(source.close)
+                if not await source.fetchval("SELECT pg_try_advisory_xact_lock($1)", of_hub):
+                    log.info("source %s is the hub's own database", name)
+                    continue
+                distinct = await source.fetchval("SELECT pg_try_advisory_lock($1)", of_source)
+                for migration in await migrate_source(source):
+                    log.info("applied migration source/%s to source %s", migration, name)
+            except (UserError, *DATABASE_ERRORS) as error:
+                log.warning("source %s could not be prepared: %s", name, explain(error))
+            if not distinct:
+                raise UserError(
+                    f"STREAMHUB_SOURCE_URLS names the database of {name!r} under another name too: remove one"
+                )
+            sources.append(Source(name, url, in_hub=False))
+        return sources
+
+
+async def _connect_patiently(url: str) -> asyncpg.Connection[asyncpg.Record]:
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + DATABASE_COMES_WITHIN
+    while True:
+        try:
+            return await connect(url)
+        except UserError as error:
+            passing = isinstance(error.__cause__, OSError | asyncpg.CannotConnectNowError)
+            if not passing or loop.time() > give_up:
+                raise
+            log.warning("%s; trying again", error)
+            await asyncio.sleep(random.uniform(1, 2))
+
+
+@asynccontextmanager
+async def hub_database(settings: Settings) -> AsyncIterator[str]:
+    """The URL of the hub's database; without one in the settings an embedded server runs for it."""
+    if settings.database_url is not None:
+        log.info("the hub's database is %s", without_password(settings.database_url))
+        yield settings.database_url
+        return
+    async with embedded_server(settings) as server:
+        log.info("embedded PostgreSQL runs in %s", server.base)
+        yield server.url
+
+
+@asynccontextmanager
+async def embedded_server(
+    settings: Settings, report: Callable[[str], None] = log.info
+) -> AsyncIterator[EmbeddedPostgres]:
+    """The embedded PostgreSQL for as long as the block lasts; should it die, it is started again on the same port."""
+    async with EmbeddedPostgres(settings.data_dir, report=report) as server:
+        keeping = asyncio.create_task(_keep_running(server))
+        try:
+            yield server
+        finally:
+            keeping.cancel()
+            await asyncio.wait({keeping})
+
+
+async def _keep_running(server: EmbeddedPostgres) -> None:
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        if server.pid is None:
+            log.error("the embedded PostgreSQL died; starting it again")
+            try:
+                await server.start_async()
+            except UserError as error:
+                log.error("%s; trying again", error)
+                await asyncio.sleep(random.uniform(2, 4))
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Set by the first SIGINT or SIGTERM; the second one ends the process where it is."""
+    stop = asyncio.Event()
+
+    def asked(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        log.info("%s: stopping", number.name)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, asked, number)
+    return stop
+
+
+def check_port(settings: Settings, command: str) -> None:
+    """Before anything is started for nothing. Raises UserError where this process could not listen."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
+            0
+        ]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        another = settings.port + 1 if 1024 <= settings.port < 65535 else 8080
+        raise UserError(
+            f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): stop what listens there, "
+            f"or choose another port: streamhub {command} --port {another}"
+        ) from None

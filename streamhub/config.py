@@ -1,0 +1,257 @@
+"""Settings: the environment's `STREAMHUB_…`, with a command's flags over them.
+
+Durations are written `500ms`, `5s`, `30m`, `2h`, `7d` (or several, `1h30m`) and read as timedelta; sizes `64KiB`,
+`16MiB`, `1GiB` or plain bytes, and read as int. A wrong value raises UserError: one sentence with the variable, the
+value and a right example. It is made of the field: the description completes "… is not", the first example is right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from streamhub.errors import UserError
+
+PREFIX = "STREAMHUB_"
+ROLES = ("relay", "gateway", "webhooks")
+
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SIZES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
+
+
+def parse_duration(text: str) -> timedelta:
+    """`1h30m` → timedelta; ValueError for anything else, a number without a unit too."""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(text)
+    try:
+        return timedelta(milliseconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
+    except OverflowError:
+        raise ValueError(text) from None
+
+
+def parse_size(text: str) -> int:
+    """`16MiB` → bytes; ValueError for anything else."""
+    match = re.fullmatch(r"(\d+)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in _SIZES:
+        raise ValueError(text)
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError(value)
+    return value
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _words(value: object) -> object:
+    return tuple(re.split(r"[\s,]+", value.strip())) if isinstance(value, str) else value
+
+
+def _roles(value: frozenset[str]) -> frozenset[str]:
+    if not value or not value <= set(ROLES):
+        raise ValueError(value)
+    return value
+
+
+def _postgres_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("postgresql", "postgres") or not (parts.netloc or parts.query):
+        raise ValueError(value)
+    _ = parts.port  # raises where it is no number
+    return value
+
+
+def _sources(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found: dict[str, str] = {}
+    for word in value.split():
+        name, equals, url = word.partition("=")
+        if not equals or not re.fullmatch(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", name) or name in found:
+            raise ValueError(word)
+        found[name] = _postgres_url(url)
+    return found
+
+
+def _jwks_url(value: str) -> str:
+    parts = urlsplit(value)
+    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not (parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and loopback))):
+        raise ValueError(value)
+    return value
+
+
+def _readable_file(value: Path) -> Path:
+    try:
+        with value.open("rb"):
+            return value
+    except OSError as error:
+        raise ValueError(value) from error
+
+
+def default_data_dir() -> Path:
+    """Where root is one, PostgreSQL runs as somebody else, who may not enter root's home."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/streamhub")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "streamhub"
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]
+DurationOrNone = Annotated[timedelta, BeforeValidator(_duration)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
+
+_A_DURATION = "a duration with its unit (ms, s, m, h, d)"
+_A_PORT = "a TCP port from 1 to 65535"
+_A_DATABASE = "a PostgreSQL URL"
+_A_FILE = "a file that can be read"
+
+
+class Settings(BaseSettings):
+    """What one process runs with; immutable. Use `load`, whose errors are for people."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+
+    database_url: PostgresUrl | None = Field(
+        None, description=_A_DATABASE, examples=["postgresql://hub:secret@db.example.com:5432/hub"]
+    )
+    source_urls: Annotated[dict[str, str], NoDecode, BeforeValidator(_sources)] = Field(
+        default_factory=dict,
+        description="a list of name=url, separated by spaces",
+        examples=["shop=postgresql://hub:secret@shop.example.com/shop"],
+    )
+    data_dir: Path = Field(default_factory=default_data_dir, description="a directory", examples=["/var/lib/streamhub"])
+    host: str = Field("127.0.0.1", description="an address to listen on", examples=["0.0.0.0"])  # noqa: S104
+    port: Port = Field(8080, description=_A_PORT, examples=["8080"])
+    roles: Annotated[frozenset[str], NoDecode, BeforeValidator(_words), AfterValidator(_roles)] = Field(
+        frozenset(ROLES), description=f"a list of roles ({', '.join(ROLES)})", examples=["relay,gateway"]
+    )
+    jwt_issuers: Words = Field(
+        (), description="a list of issuers, separated by commas", examples=["https://auth.example.com"]
+    )
+    jwt_jwks_url: Annotated[str, AfterValidator(_jwks_url)] | None = Field(
+        None,
+        description="an https URL (http to loopback alone)",
+        examples=["https://auth.example.com/.well-known/jwks.json"],
+    )
+    jwt_public_key_file: Annotated[Path, AfterValidator(_readable_file)] | None = Field(
+        None, description=_A_FILE, examples=["/etc/streamhub/issuer.pem"]
+    )
+    signing_key_file: Path | None = Field(None, description="a path", examples=["/var/lib/streamhub/signing_key.pem"])
+    retention: Duration | None = Field(None, description=_A_DURATION, examples=["365d"])
+    resume_window: Duration = Field(timedelta(minutes=30), description=_A_DURATION, examples=["30m"])
+    stale_after: Duration = Field(timedelta(seconds=5), description=_A_DURATION, examples=["5s"])
+    heartbeat_interval: Duration = Field(timedelta(seconds=10), description=_A_DURATION, examples=["10s"])
+    replay_max_window: Duration = Field(timedelta(days=7), description=_A_DURATION, examples=["7d"])
+    drain_time: DurationOrNone = Field(timedelta(seconds=10), description=_A_DURATION, examples=["10s"])
+    resume_overlap: DurationOrNone = Field(timedelta(seconds=10), description=_A_DURATION, examples=["10s"])
+    max_event_bytes: Size = Field(16 * 2**20, description="a size (bytes, KiB, MiB, GiB)", examples=["16MiB"])
+    max_replays: int = Field(4, ge=1, description="a number from 1", examples=["4"])
+    replay_queue_limit: int = Field(1000, ge=1, description="a number from 1", examples=["1000"])
+    operations_port: Port | None = Field(None, description=_A_PORT, examples=["9090"])
+    cors_origins: Words = Field(
+        (), description="a list of origins, separated by commas", examples=["https://app.example.com"]
+    )
+    log_format: Literal["text", "json"] = Field("text", description="text or json", examples=["json"])
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the hub's database is a PostgreSQL of our own, in `data_dir`."""
+        return self.database_url is None
+
+    @property
+    def development_key_file(self) -> Path | None:
+        """The key that `streamhub token` signs with; None in production. Embedded mode makes its own."""
+        if self.signing_key_file is not None:
+            return self.signing_key_file
+        return self.data_dir / "signing_key.pem" if self.embedded else None
+
+    def require_verifiable_tokens(self) -> None:
+        """Raise UserError where a server with these settings could not, or would wrongly, accept any token."""
+        keys = self.jwt_jwks_url is not None or self.jwt_public_key_file is not None
+        if self.jwt_issuers and not keys:
+            raise UserError(
+                f"{PREFIX}JWT_ISSUERS is {','.join(self.jwt_issuers)!r}, but no key to check their tokens with: set "
+                f"for example {PREFIX}JWT_JWKS_URL=https://auth.example.com/.well-known/jwks.json"
+            )
+        if keys and not self.jwt_issuers:
+            raise UserError(
+                f"{PREFIX}JWT_ISSUERS is not set, and a key alone accepts nobody's tokens: set for example "
+                f"{PREFIX}JWT_ISSUERS=https://auth.example.com"
+            )
+        if not keys and self.development_key_file is None:
+            raise UserError(
+                f"{PREFIX}DATABASE_URL is set and there is nobody whose tokens to accept: set {PREFIX}JWT_ISSUERS with "
+                f"{PREFIX}JWT_JWKS_URL or {PREFIX}JWT_PUBLIC_KEY_FILE, or in development "
+                f"{PREFIX}SIGNING_KEY_FILE=/var/lib/streamhub/signing_key.pem"
+            )
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings of this environment; an override that is not None wins. Raises UserError."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise UserError("; ".join(dict.fromkeys(_sentences(error, given)))) from None
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A sentence for each variable that looks like a setting, and is none."""
+    known = [name.upper() for name in Settings.model_fields]
+    sentences = []
+    for variable in sorted(environment):
+        name = variable.removeprefix(PREFIX)
+        if variable.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            sentences.append(f"{variable} is no setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else ""))
+    return sentences
+
+
+def without_password(url: str) -> str:
+    """For messages and logs."""
+    try:
+        parts = urlsplit(url)
+        if parts.password is None:
+            return url
+    except ValueError:
+        return "(unreadable URL)"
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":…@", 1)))
+
+
+def _sentences(error: ValidationError, overrides: Mapping[str, object]) -> Iterable[str]:
+    for fault in error.errors():
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        field = Settings.model_fields.get(name)
+        if field is None:
+            yield f"{name} is no setting"
+            continue
+        variable = PREFIX + name.upper()
+        value = str(overrides[name] if name in overrides else os.environ.get(variable, fault["input"]))
+        shown = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:…@", value)
+        hint = ""
+        if name == "port" and value.startswith("tcp://"):
+            hint = " (Kubernetes sets it for a service named streamhub: put enableServiceLinks: false in the pod)"
+        example = (field.examples or [""])[0]
+        yield f"{variable} is {shown!r}, which is not {field.description}: for example {variable}={example}{hint}"

@@ -1,0 +1,331 @@
+"""The server itself: made once, started as our child, ended with us.
+
+The kernel sends it SIGINT (fast shutdown) when the thread that started it ends, however that comes about, so `start`
+belongs in a thread that stays. A new start waits until a former server has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from streamhub.embedded import directory
+from streamhub.embedded.account import Account, account_for, installed_binaries, reachable_binaries
+from streamhub.errors import UserError
+
+log = logging.getLogger(__name__)
+
+READY_WITHIN = 600.0  # seconds; replaying WAL after a crash may take minutes
+FORMER_GONE_WITHIN = 60.0
+LOG_KEPT = 10 * 1024 * 1024
+
+# For our load on a small machine: many small durable commits, one outbox that is filled and emptied all the time.
+SETTINGS: Mapping[str, str | int] = {
+    "max_connections": 200,
+    "shared_buffers": "256MB",
+    "work_mem": "16MB",
+    "maintenance_work_mem": "128MB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "autovacuum_naptime": "15s",
+    "random_page_cost": "1.1",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+    "log_line_prefix": "%m [%p] ",
+    "cluster_name": "streamhub",
+}
+
+
+class EmbeddedPostgres:
+    """`async with EmbeddedPostgres(data_dir) as pg:` or `start()` … `stop()`; `pg.url` is good for any client.
+
+    `settings` are PostgreSQL's own and win over ours; `report` is told, in a sentence, of what makes a start slow.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        settings: Mapping[str, str | int] | None = None,
+        *,
+        report: Callable[[str], None] = log.info,
+    ) -> None:
+        self.base = directory.base_directory(data_dir)
+        self.data = self.base / "data"
+        self.bin_dir = installed_binaries()
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._report = report
+        self._run_as: Account | None = None
+        self._server_bin = self.bin_dir
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
+        self._log_offset = 0
+
+    # -- what a client needs
+
+    @property
+    def url(self) -> str:
+        return directory.url(self.base)
+
+    @property
+    def socket_directory(self) -> Path:
+        return directory.socket_directory(self.base)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running postmaster."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    # -- starting
+
+    def start(self) -> None:
+        """Start, and return once connections are taken. Raises UserError with the reason in a sentence."""
+        try:
+            self._prepare()
+            while True:
+                self._spawn()
+                if self._wait_until_ready():
+                    return
+        except BaseException:
+            self.stop("immediate")
+            raise
+
+    async def start_async(self) -> None:
+        """As `start`, with the event loop free meanwhile. The server's life is tied to the loop's own thread."""
+        try:
+            await asyncio.to_thread(self._prepare)
+            while True:
+                self._spawn()
+                if await asyncio.to_thread(self._wait_until_ready):
+                    return
+        except BaseException:
+            self.stop("immediate")
+            raise
+
+    def _prepare(self) -> None:
+        self._run_as = account_for(self.data)
+        if self._lock is None:
+            self._lock = directory.take(self.base)
+        self._wait_for_former_server()
+        self._server_bin = reachable_binaries(self.bin_dir, self._run_as, self.base)
+        for left_over in (self.base / "data.new", self.socket_directory):
+            shutil.rmtree(left_over, ignore_errors=True)
+        self._own(self.socket_directory)
+        if not (self.data / "PG_VERSION").exists():
+            self._create_cluster()
+        version = (self.data / "PG_VERSION").read_text().strip()
+        if version != "18":
+            raise UserError(
+                f"{self.data} was made by PostgreSQL {version} and this is PostgreSQL 18: move it away, or choose "
+                "another directory, for example STREAMHUB_DATA_DIR=/var/lib/streamhub-18"
+            )
+        if not (self.base / "password").exists():
+            self._set_password(self.data)
+        self._port = directory.free_port(directory.remembered_port(self.base))
+
+    def _wait_for_former_server(self) -> None:
+        """A server whose streamhub was killed is shutting down; one that does not know it yet is told."""
+        pid = directory.postmaster_pid(self.data)
+        started = time.monotonic()
+        told = False
+        while pid is not None and directory.serves(pid, self.data):
+            waited = time.monotonic() - started
+            if waited > FORMER_GONE_WITHIN:
+                raise UserError(
+                    f"a PostgreSQL (process {pid}) still runs in {self.data} and does not stop: kill -INT {pid} ends it"
+                )
+            if waited > 1 and not told:
+                told = True
+                self._report(f"waiting for a former PostgreSQL (process {pid}) to shut down")
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGINT)
+            time.sleep(0.05)
+        # What is left names a process that is gone; its number may by now be somebody else's, which PostgreSQL
+        # would take for a running server.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _create_cluster(self) -> None:
+        """All or nothing: made beside, with its password and database, then moved into place."""
+        new = self.base / "data.new"
+        self._own(new)
+        self._run(
+            "initdb",
+            f"--pgdata={new}",
+            "--username=postgres",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--auth-local=trust",
+            "--auth-host=scram-sha-256",
+        )
+        self._single_user(new, f"CREATE DATABASE {directory.DATABASE}")
+        self._set_password(new)
+        new.rename(self.data)
+
+    def _set_password(self, data: Path) -> None:
+        password = secrets.token_hex(12)
+        self._single_user(data, f"ALTER ROLE postgres PASSWORD '{password}'")
+        with open(self.base / "password", "w", opener=directory.private) as file:
+            file.write(password + "\n")
+
+    def _single_user(self, data: Path, statement: str) -> None:
+        self._run("postgres", "--single", "-c", "exit_on_error=on", "-D", str(data), "postgres", text=statement)
+
+    def _spawn(self) -> None:
+        """Only this has to happen in the thread that the server's life is tied to."""
+        (self.base / "port").write_text(f"{self._port}\n")
+        log_file = self.base / "log"
+        if log_file.exists() and log_file.stat().st_size > LOG_KEPT:
+            log_file.rename(log_file.with_suffix(".1"))
+        settings = {
+            **self._settings,
+            "listen_addresses": "127.0.0.1",
+            "port": self._port,
+            "unix_socket_directories": self.socket_directory,
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with open(log_file, "ab", opener=directory.private) as output:
+            self._log_offset = output.tell()
+            self._process = subprocess.Popen(
+                [*self._launcher(), str(self._server_bin / "postgres"), "-D", str(self.data), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.base,
+                env=_environment(),
+                start_new_session=True,  # a Ctrl-C at the terminal is ours to answer, not the server's
+            )
+
+    def _wait_until_ready(self) -> bool:
+        """False: it did not start, for a reason that another try may mend."""
+        process, started = self._process, time.monotonic()
+        assert process is not None
+        next_report = 5.0
+        while process.poll() is None:
+            if directory.postmaster_pid(self.data) == process.pid and directory.postmaster_state(self.data) == "ready":
+                return True
+            waited = time.monotonic() - started
+            if waited > READY_WITHIN:
+                raise UserError(
+                    f"PostgreSQL was not ready after {READY_WITHIN:.0f} s; what it said is in {self.base / 'log'}"
+                )
+            if waited > next_report:
+                self._report(f"PostgreSQL is recovering what a crash left behind ({waited:.0f} s so far)")
+                next_report += 15
+            time.sleep(0.01)
+        said = self._said()
+        if "Address already in use" in said:
+            self._port = directory.free_port(None, after=self._port)
+            return False
+        if "pre-existing shared memory block" in said:  # backends of a postmaster that was killed are still ending
+            time.sleep(0.2)
+            return False
+        raise UserError(
+            f"PostgreSQL did not start in {self.base}: {_last_complaint(said)} (more in {self.base / 'log'})"
+        )
+
+    def _said(self) -> str:
+        with (self.base / "log").open("rb") as output:
+            output.seek(self._log_offset)
+            return output.read(64 * 1024).decode(errors="replace")
+
+    # -- ending
+
+    def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """Shut down, at most a minute politely, and let go of the directory. Without a running server: nothing."""
+        self._end_server(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+        if self._lock is not None:
+            shutil.rmtree(self.socket_directory, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def kill(self) -> None:
+        """As kill -9 of the postmaster: what a crash leaves behind. The directory stays ours for the next `start`."""
+        self._end_server(signal.SIGKILL)
+
+    def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """The same server on the same port, with or without a clean shutdown in between."""
+        self._end_server(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+        self.start()
+
+    def _end_server(self, first: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for number, patience in ((first, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0)):
+            if process.poll() is None:
+                process.send_signal(number)
+            try:
+                process.wait(patience)
+                return
+            except subprocess.TimeoutExpired:
+                log.warning("PostgreSQL (process %d) did not end %.0f s after %s", process.pid, patience, number.name)
+
+    async def __aenter__(self) -> Self:
+        await self.start_async()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.stop)
+
+    # -- programs and files of the other user
+
+    def _launcher(self) -> Sequence[str]:
+        account = self._run_as
+        launcher = Path(__file__).with_name("launcher.py")
+        uid, gid = (account.uid, account.gid) if account is not None else (-1, -1)
+        return [sys.executable, "-I", "-S", str(launcher), str(uid), str(gid), str(os.getpid())]
+
+    def _run(self, program: str, *arguments: str, text: str = "") -> None:
+        done = subprocess.run(
+            [*self._launcher(), str(self._server_bin / program), *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=self.base,
+            env=_environment(),
+            start_new_session=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise UserError(f"{program} failed in {self.base}: {_last_complaint(done.stderr)}")
+
+    def _own(self, path: Path) -> None:
+        """Make a directory that only PostgreSQL's user (and root) may enter; nobody else may have made it before."""
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise UserError(f"{path} is in the way of the embedded PostgreSQL: remove it") from error
+        if self._run_as is not None:
+            os.chown(path, self._run_as.uid, self._run_as.gid)
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what libpq and PostgreSQL would listen to."""
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("PG")}, "LC_ALL": "C"}
+
+
+def _last_complaint(said: str) -> str:
+    lines = [line for line in said.splitlines() if line.strip()]
+    complaints = [
+        line for line in lines if any(word in line for word in ("FATAL", "PANIC", "ERROR", "error", "cannot"))
+    ]
+    return (complaints or lines or ["it said nothing"])[-1].strip()

@@ -1,0 +1,118 @@
+"""`streamhub serve` as an operator runs it, and the README's way from an own table to its events."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamhub.embedded import installed_binaries, url_of_running
+from tests.acceptance.conftest import ROOT, Running, none_left
+
+Start = Callable[..., Running]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Bash = Callable[..., str]
+
+LISTENS = r"gateway and relay on (http://\S+)$"
+
+
+@pytest.fixture
+def psql(data_dir: Path) -> Callable[[str], str]:
+    def run(statement: str) -> str:
+        url = url_of_running(data_dir)
+        assert url is not None
+        done = subprocess.run(
+            [str(installed_binaries() / "psql"), url, "-v", "ON_ERROR_STOP=1", "-c", statement],
+            capture_output=True, text=True, check=True, timeout=30,
+        )  # fmt: skip
+        return done.stdout
+
+    return run
+
+
+def test_from_an_empty_directory_to_the_events_of_an_own_table(
+    start: Start, streamhub: Run, bash: Bash, psql: Callable[[str], str], data_dir: Path
+) -> None:
+    serving = start("serve")
+    url = serving.wait_for(LISTENS)[1]
+    psql("CREATE TABLE public.skus (id text PRIMARY KEY, code text, price numeric)")
+    for command in ("org add my-org", "capture add public.skus --org my-org --resource-type skus"):
+        done = streamhub(*command.split())
+        assert done.returncode == 0, done.stderr
+    token = streamhub("token", "--org", "my-org").stdout.strip()
+    psql("INSERT INTO public.skus VALUES ('a', 'TSHIRT', 12.50)")
+    replay = f'curl -sN -H "Authorization: Bearer {token}" "{url}/my-org/replay?resource_type_eq=skus&resource_id_in=a"'
+    heard = bash(
+        f"for _ in 1 2 3 4 5; do {replay} | tee /dev/stderr | grep -q ^id && {replay} && break; sleep 0.3; done"
+    )
+    (data,) = [json.loads(line[6:]) for line in heard.splitlines() if '"type":"skus.create"' in line]
+    assert data["resource"] == {"id": "a", "code": "TSHIRT", "price": "12.50"}
+    assert serving.end(signal.SIGTERM) == 0, serving.output
+    assert none_left(data_dir, within=0.5)
+
+
+def test_a_second_start_serves_what_the_first_one_stored(
+    start: Start, streamhub: Run, bash: Bash, psql: Callable[[str], str]
+) -> None:
+    serving = start("serve")
+    serving.wait_for(LISTENS)
+    psql("CREATE TABLE public.skus (id text PRIMARY KEY)")
+    streamhub("org", "add", "my-org")
+    streamhub("capture", "add", "public.skus", "--org", "my-org", "--resource-type", "skus")
+    psql("INSERT INTO public.skus SELECT generate_series(1, 50)")
+    serving.process.kill()
+    serving = start("serve")
+    url = serving.wait_for(LISTENS)[1]
+    token = streamhub("token", "--org", "my-org").stdout.strip()
+    ids = ",".join(str(n) for n in range(1, 51))
+    query = (
+        f'curl -sN -H "Authorization: Bearer {token}" "{url}/my-org/replay?resource_type_eq=skus&resource_id_in={ids}"'
+    )
+    heard = bash(f"for _ in $(seq 30); do n=$({query} | grep -c ^id); [ $n = 50 ] && break; sleep 0.5; done; echo $n")
+    assert heard == "50\n"
+
+
+def test_logs_are_json_where_they_are_asked_for(start: Start, environment: dict[str, str], data_dir: Path) -> None:
+    environment["STREAMHUB_LOG_FORMAT"] = "json"
+    serving = start("serve")
+    serving.wait_for("gateway and relay on")
+    assert serving.end(signal.SIGTERM) == 0
+    lines = [json.loads(line) for line in serving.output.splitlines()]
+    assert {"time", "level", "logger", "message"} <= lines[0].keys()
+    assert lines[-1]["message"] == "stopped"
+
+
+def test_an_external_database_without_issuer_and_key_refuses_to_start(
+    streamhub: Run, environment: dict[str, str]
+) -> None:
+    environment["STREAMHUB_DATABASE_URL"] = "postgresql://127.0.0.1:1/hub"
+    result = streamhub("serve")
+    assert result.returncode == 1
+    assert "STREAMHUB_JWT_ISSUERS" in result.stderr
+
+
+def test_a_misspelt_setting_is_told_of_at_the_start(start: Start, environment: dict[str, str]) -> None:
+    environment["STREAMHUB_RETENTOIN"] = "7d"
+    start("serve").wait_for("STREAMHUB_RETENTOIN is no setting; did you mean STREAMHUB_RETENTION")
+
+
+def test_the_readme_names_only_commands_and_options_that_there_are(streamhub: Run) -> None:
+    blocks = re.findall(
+        r"^```(?:sh|bash|console)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    commands = [found[1] for line in lines if (found := re.search(r"(?:^|\(|\s)streamhub ([a-z][^)|&#]*)", line))]
+    assert commands
+    for command in commands:
+        words = shlex.split(command)
+        path = words[: 2 if words[0] in ("org", "capture") else 1]
+        help_ = streamhub(*path, "--help")
+        assert help_.returncode == 0, command
+        for option in [word.partition("=")[0] for word in words if word.startswith("--")]:
+            assert option in help_.stdout, command
