@@ -1,6 +1,16 @@
 """Capture: which tables are captured, how, and the triggers that do it."""
 
-from streamhub.capture.captures import AddResult, CaptureSpec, ListedCapture, add, list_captures, remove
+from streamhub.capture.captures import AddResult, CaptureSpec, ListedCapture, add, check_type, list_captures, remove
 from streamhub.capture.triggers import TriggerFault, faults
 
-__all__ = ["AddResult", "CaptureSpec", "ListedCapture", "TriggerFault", "add", "faults", "list_captures", "remove"]
+__all__ = [
+    "AddResult",
+    "CaptureSpec",
+    "ListedCapture",
+    "TriggerFault",
+    "add",
+    "check_type",
+    "faults",
+    "list_captures",
+    "remove",
+]

@@ -219,8 +219,14 @@ def _check_names(spec: CaptureSpec) -> None:
 async def _table(connection: "asyncpg.Connection[Any]", name: str) -> "asyncpg.Record":
     try:
         row: asyncpg.Record | None = await connection.fetchrow(_TABLE, name)
-    except asyncpg.PostgresSyntaxError:
+    except (
+        asyncpg.PostgresSyntaxError, asyncpg.InvalidNameError, asyncpg.FeatureNotSupportedError, asyncpg.DataError,
+    ):  # fmt: skip
         raise UserError(f"{name!r} is no table's name: schema and table, for example public.skus") from None
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise UserError(
+            f"this role may not use the streamhub schema ({error.args[0]}): run the command as the role that owns it"
+        ) from None
     except (asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError):
         raise UserError("this database has no streamhub schema yet: streamhub migrate makes it") from None
     if row is None:

@@ -20,15 +20,17 @@ SELECT id, relation::oid AS relation, relation_oid, relation::text AS name, reso
 FROM streamhub.captures WHERE id = ANY($1::integer[]) OR $1 IS NULL
 """
 
-# A leaf's columns are tied to the root's by name, which PostgreSQL keeps the same; their numbers may differ.
+# A leaf's columns are tied to the root's by name, which PostgreSQL keeps the same; their numbers may differ. A leaf
+# that was detached has no root to tie it to.
 _COLUMNS: Final = """
-SELECT a.attrelid AS relation, c.relfilenode AS filenode, a.attname AS name, a.attnum AS position,
+SELECT a.attrelid AS relation, c.relfilenode AS filenode, c.relnatts AS natts, a.attname AS name, a.attnum AS position,
        root.attnum AS number, a.atttypid AS type, a.attgenerated::text = 'v' AS is_virtual
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_attribute root ON root.attrelid = coalesce(pg_partition_root(a.attrelid), a.attrelid)
  AND root.attname = a.attname AND NOT root.attisdropped
 WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+  AND root.attrelid IN (SELECT relation_oid FROM streamhub.captures)
 ORDER BY a.attrelid, a.attnum
 """
 
@@ -62,20 +64,20 @@ async def read_shapes(connection: "asyncpg.Connection[Any]", relations: Sequence
     """The shapes that these tables have at this moment; a table that is gone has none."""
     rows = await connection.fetch(_COLUMNS, list(relations))
     kinds = await _kinds(connection, {row["type"] for row in rows})
-    found: dict[tuple[int, int], list[Column]] = {}
+    found: dict[tuple[int, int, int], list[Column]] = {}
     for row in rows:
         kind = VIRTUAL if row["is_virtual"] else kinds[row["type"]]
         column = Column(row["name"], row["number"], row["position"], kind)
-        found.setdefault((row["relation"], row["filenode"]), []).append(column)
-    return [Shape(relation, filenode, tuple(columns)) for (relation, filenode), columns in found.items()]
+        found.setdefault((row["relation"], row["filenode"], row["natts"]), []).append(column)
+    return [Shape(*state, tuple(columns)) for state, columns in found.items()]
 
 
 async def known_shapes(connection: "asyncpg.Connection[Any]") -> list[Shape]:
     """Every shape that was ever stored, oldest first."""
-    rows = await connection.fetch("SELECT relation, filenode, columns FROM streamhub.shapes ORDER BY seen_at")
+    rows = await connection.fetch("SELECT relation, filenode, natts, columns FROM streamhub.shapes ORDER BY seen_at")
     return [
-        Shape(row["relation"], row["filenode"], tuple(Column(*column) for column in json.loads(row["columns"])))
-        for row in rows
+        Shape(relation, filenode, natts, tuple(Column(*column) for column in json.loads(columns)))
+        for relation, filenode, natts, columns in rows
     ]
 
 
@@ -84,10 +86,12 @@ async def store_shapes(connection: "asyncpg.Connection[Any]", shapes: Iterable[S
     for shape in shapes:
         columns = json.dumps(shape.columns, separators=(",", ":"), ensure_ascii=False)
         await connection.execute(
-            "INSERT INTO streamhub.shapes (relation, filenode, columns, digest) VALUES ($1, $2, $3, $4) "
-            "ON CONFLICT (relation, digest) DO UPDATE SET filenode = EXCLUDED.filenode, seen_at = clock_timestamp()",
+            "INSERT INTO streamhub.shapes (relation, filenode, natts, columns, digest) VALUES ($1, $2, $3, $4, $5) "
+            "ON CONFLICT (relation, natts, digest) "
+            "DO UPDATE SET filenode = EXCLUDED.filenode, seen_at = clock_timestamp()",
             shape.relation,
             shape.filenode,
+            shape.natts,
             columns,
             hashlib.sha256(columns.encode()).hexdigest(),
         )
@@ -99,6 +103,7 @@ def _capture(row: "asyncpg.Record") -> Capture:
         fault = f"{row['name']} was restored or made anew since it was captured: run capture add for it again"
     return Capture(
         id=row["id"],
+        relation=row["relation_oid"],
         resource_type=row["resource_type"],
         key_columns=tuple(row["key_columns"]),
         organization_column=row["organization_column"],
@@ -144,7 +149,7 @@ def _kind(type_: int, known: Mapping[int, "asyncpg.Record"], depth: int) -> Kind
         return None if element is None else ["array", element]
     # Every field is named, those that need nothing too: one that is not named was added since.
     fields = {name: _kind(field, known, depth - 1) for name, field in _fields(row)}
-    return ["composite", fields] if any(kind is not None for kind in fields.values()) else None
+    return ["composite", fields] if fields else None
 
 
 def _fields(row: "asyncpg.Record") -> list[tuple[str, int]]:

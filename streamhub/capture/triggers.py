@@ -13,6 +13,11 @@ import asyncpg
 ROW_TRIGGER: Final = "!streamhub"
 TRUNCATE_TRIGGER: Final = "!streamhub_truncate"
 
+_ARGUMENTS: Final = """
+SELECT concat_ws(', ', quote_literal($2::integer), quote_literal(current_setting('lc_monetary')),
+                 CASE WHEN relkind = 'r' THEN format('%L, %L', relnatts, relnatts + 1) END)
+FROM pg_class WHERE oid = $1
+"""
 _LEAVES: Final = """
 SELECT c.oid::regclass::text AS name FROM pg_class c
 WHERE c.oid = $1 AND c.relkind = 'r'
@@ -53,10 +58,10 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
     That takes the table's owner; without it a session with session_replication_role = replica is not captured.
     """
     table = await connection.fetchval("SELECT $1::oid::regclass::text", relation)
-    money = await connection.fetchval("SELECT quote_literal(current_setting('lc_monetary'))")
+    arguments = await connection.fetchval(_ARGUMENTS, relation, capture)
     await connection.execute(
         f'CREATE OR REPLACE TRIGGER "{ROW_TRIGGER}" AFTER INSERT OR UPDATE OR DELETE ON {table} '
-        f"FOR EACH ROW EXECUTE FUNCTION streamhub.capture('{capture}', {money})"
+        f"FOR EACH ROW EXECUTE FUNCTION streamhub.capture({arguments})"
     )
     leaves = await _leaves(connection, relation)
     for leaf in leaves:

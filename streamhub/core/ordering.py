@@ -2,8 +2,12 @@
 
 Sequence numbers follow the order in which the capture trigger ran, not the order in which rows were changed: a trigger
 on the first row of a statement may update the second one before the second one's own capture ran. What tells the real
-order is the chain of row versions: a change's old ctid is the new ctid of the change before it. Within one transaction
-no version's place is used twice: only an aborted part of it could free one, and its changes are gone with it.
+order is the chain of row versions: a change's old ctid is the new ctid of the change before it. So a change that comes
+after one which replaced the version that it made is moved up to right before that one: it happened no later, and what
+else was captured in between (a row of the same key put in its place, say) happened after both.
+
+Within one transaction no version's place is used twice, but where a table is truncated in it a second time: then the
+maker of a version is the last one before the change that replaced it.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,32 +25,32 @@ class Version(NamedTuple):
 
 
 def by_version_chain(rows: Sequence[Row], version_of: Callable[[Row], Version]) -> list[Row]:
-    """The rows with each chain of versions in order; the positions that a chain fills among the others stay its own.
+    """The rows, each behind the one that made the version which it replaced.
 
     >>> v = lambda row: Version((1, 1, 1), row[0], row[1])
     >>> by_version_chain([((0, 2), (0, 3)), ((0, 1), (0, 2))], v)
     [((0, 1), (0, 2)), ((0, 2), (0, 3))]
     """
     versions = [version_of(row) for row in rows]
-    replaced_by = {(version.place, version.old): i for i, version in enumerate(versions) if version.old is not None}
-    made = {(version.place, version.new) for version in versions if version.new is not None}
-    ordered = list(rows)
-    for i, version in enumerate(versions):
-        if version.old is not None and (version.place, version.old) in made:
-            continue  # not the head of its chain
-        chain = [i]
-        while (new := versions[chain[-1]].new) is not None:
-            following = replaced_by.get((version.place, new))
-            if following is None or following in chain[-1:]:
-                break
+    late: dict[tuple[tuple[int, int, int], tuple[int, int]], int] = {}  # the first maker of each version still to come
+    for i in range(len(rows) - 1, -1, -1):
+        new = versions[i].new
+        if new is not None:
+            late[versions[i].place, new] = i
+    ordered: list[Row] = []
+    done = [False] * len(rows)
+    made = set()
+    for i in range(len(rows)):
+        chain = []
+        following: int | None = i
+        while following is not None and not done[following]:
             chain.append(following)
-        for position, source in zip(sorted(chain), chain, strict=True):
-            ordered[position] = rows[source]
+            done[following] = True
+            version = versions[following]
+            at = (version.place, version.old)
+            following = None if version.old is None or at in made else late.get((version.place, version.old))
+        for j in reversed(chain):
+            ordered.append(rows[j])
+            if versions[j].new is not None:
+                made.add((versions[j].place, versions[j].new))
     return ordered
-
-
-def missing_predecessors(rows: Sequence[Row], version_of: Callable[[Row], Version]) -> list[Version]:
-    """The versions that rows of this run replaced and that no row of it made: made before it, or still to be read."""
-    versions = [version_of(row) for row in rows]
-    made = {(version.place, version.new) for version in versions if version.new is not None}
-    return [version for version in versions if version.old is not None and (version.place, version.old) not in made]

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from streamhub.core import scan
-from streamhub.core.shapes import NULL, VIRTUAL, Respelling, ShapeBook, respelling
+from streamhub.core.shapes import NULL, VIRTUAL, Respelling, ShapeBook, UnknownFieldError, respelling
 
 CREATE: Final = "create"
 UPDATE: Final = "update"
@@ -41,10 +41,10 @@ class Change(NamedTuple):
     capture: int
     relation: int
     filenode: int
+    natts: int | None
     old_ctid: tuple[int, int] | None
     new_ctid: tuple[int, int] | None
-    depth: int
-    operation: bytes
+    chained: bool | None
     too_large: bool
     who: str | None
     old_row: str | None
@@ -55,6 +55,7 @@ class Capture(NamedTuple):
     """How a table is captured; columns by their number in the captured root."""
 
     id: int
+    relation: int
     resource_type: str
     key_columns: tuple[int, ...]
     organization_column: int | None
@@ -66,6 +67,12 @@ class Capture(NamedTuple):
     anonymization_column: int | None
     type_names: Mapping[str, str]
     fault: str | None = None  # why no row of it can be rendered, in one sentence
+
+    @property
+    def identifying(self) -> frozenset[int]:
+        """The columns that a row without its values still has."""
+        numbers = (*self.key_columns, self.organization_column, self.test_column, self.anonymization_column)
+        return frozenset(number for number in numbers if number is not None)
 
 
 class Rendered(NamedTuple):
@@ -110,7 +117,14 @@ class _Plan:
     """Everything about a text that follows from its capture and its names alone."""
 
     def __init__(self, capture: Capture, book: ShapeBook, change: Change, names: tuple[str, ...]) -> None:
-        tie = book.tie(change.relation, change.filenode, names)
+        if change.too_large:
+            tie = book.tie_some(change.relation, capture.identifying, names)
+        else:
+            tie = book.tie(change.relation, change.filenode, change.natts, names)
+        self.fault = capture.fault
+        if not tie.columns:
+            tie = book.tie_names(capture.relation, names)
+            self.fault = self.fault or "nothing is known any more of the columns that the row had"
         by_number = {column.number: column.name for column in tie.columns if column.name in names}
         shown = {
             column.name: column.kind
@@ -119,6 +133,7 @@ class _Plan:
         }
         self.capture = capture
         self.counted = ("untied_members",) if tie.untied else ()
+        self.untied = tie.untied
         self.shown = [name for name in names if name in shown]
         self.hidden = [name for name in names if name not in shown]
         self.changes: dict[str, Respelling] = {
@@ -140,8 +155,7 @@ class _Plan:
         self.attributable = all(name is not None for name, _ in self.keys) and (
             self.organization is not None or capture.organization_id is not None
         )
-        self.fault = capture.fault
-        if self.fault is None and not self.attributable:
+        if not self.attributable:
             self.fault = "a column that tells whose row it is has gone"
         self.types = {event: capture.type_names.get(event, f"{capture.resource_type}.{event}") for event in EVENTS}
         self.heads = {
@@ -188,7 +202,7 @@ class Renderer:
         self.captures: dict[int, Capture] = {}
         self.book = ShapeBook()
         self._max_bytes = max_event_bytes - ENVELOPE_BYTES
-        self._plans: dict[tuple[int, int, int, tuple[str, ...]], _Plan] = {}
+        self._plans: dict[tuple[int, int, int, int | None, bool, tuple[str, ...]], _Plan] = {}
         self._who: tuple[str | None, bytes] = (None, b"null")
 
     def forget_plans(self) -> None:
@@ -217,6 +231,15 @@ class Renderer:
         plan = self._plan(capture, change, names, settle)
         if plan.fault is not None:
             return self._without_values(capture, change, settle, _fault(plan.fault))
+        try:
+            return self._with_values(plan, change, old, new)
+        except UnknownFieldError as error:
+            if not settle:
+                raise UnknownShapeError(change) from None
+            fault = f"a composite value has the field {error}, which its type has no more"
+            return self._without_values(capture, change, settle, _fault(fault))
+
+    def _with_values(self, plan: _Plan, change: Change, old: Members | None, new: Members | None) -> Outcome:
         if old is None:
             assert new is not None
             return self._one(plan, change, CREATE, None, new)
@@ -236,7 +259,7 @@ class Renderer:
             return Outcome((), ("null_organization",))
         if old is not None and new is not None:
             changed = [name for name in plan.shown if old[name] != new[name]]
-            if not changed and event == UPDATE:
+            if not changed and event == UPDATE and all(old[name] == new[name] for name in plan.untied):
                 return Outcome((), ("unchanged",))
             plan.show(new)
             delta = plan.delta(old, new, changed)
@@ -318,11 +341,12 @@ class Renderer:
     def _plan(
         self, capture: Capture, change: Change, names: tuple[str, ...], settle: bool, whole: bool = True
     ) -> _Plan:
-        at = (capture.id, change.relation, change.filenode, names)
+        at = (capture.id, change.relation, change.filenode, change.natts, whole, names)
         plan = self._plans.get(at)
         if plan is None:
             # A stripped text has a few of the table's names only, so it can never match a shape exactly.
-            if whole and not settle and self.book.exact(change.relation, change.filenode, names) is None:
+            seen = self.book.exact(change.relation, change.filenode, change.natts, names)
+            if whole and not settle and seen is None:
                 raise UnknownShapeError(change)
             plan = self._plans[at] = _Plan(capture, self.book, change, names)
         return plan

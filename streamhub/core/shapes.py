@@ -1,9 +1,12 @@
 """What a captured row's text means: which column each JSON member is, and which values are spelled another way.
 
-A *shape* is the list of a table's columns as they once were. The text of a row carries names only; it is tied to the
-shape that has exactly its names, in their order. Exclusion goes by the column's number in the captured root, so a
-renamed column stays excluded; a text that no shape fits loses every member that cannot be proved to be a certain
-column (`ShapeBook.tie`): exclusion fails closed.
+A *shape* is the list of a table's columns as they once were. Exclusion goes by the column's number in the captured
+root, so a renamed column stays excluded. A text carries the names that its columns had, in the order of their
+positions, and beside it stands `natts`, how many columns the table had ever had. Positions are never used again, so
+between two additions of a column the set of live ones only shrinks: `natts` and the number of members together name
+the set, and the n-th member is the n-th of it, however it was called. Where no shape of that set was ever seen, what
+was before and after it narrows it down (`ShapeBook.tie`), and a member that could still be one of several columns is
+left out: exclusion fails closed.
 
 A kind says how a value is spelled, and is kept as JSON: ``null`` as it stands; ``"number"`` (bigint, numeric) as a
 JSON string, so that no client rounds it; ``"bytea"`` as base64; ``["array", kind]`` each element;
@@ -11,7 +14,7 @@ JSON string, so that no client rounds it; ``"bytea"`` as base64; ``["array", kin
 """
 
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -42,15 +45,12 @@ class Shape(NamedTuple):
 
     relation: int
     filenode: int
+    natts: int
     columns: tuple[Column, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.columns)
 
 
 class Tie(NamedTuple):
-    """The columns of a text, and the names in it that could not be tied to one (left out of the event)."""
+    """The columns of a text, by the names in it, and the names that could not be tied to one (left out)."""
 
     columns: tuple[Column, ...]
     untied: tuple[str, ...]
@@ -70,48 +70,93 @@ class ShapeBook:
         known = self._shapes.setdefault(shape.relation, [])
         if shape in known:
             return False
-        alike = [other for other in known if other.columns == shape.columns]
+        alike = [other for other in known if (other.natts, other.columns) == (shape.natts, shape.columns)]
         if len(alike) >= MOST_ALIKE:
             known.remove(alike[0])
         known.append(shape)
         return True
 
-    def exact(self, relation: int, filenode: int, names: tuple[str, ...]) -> Tie | None:
-        """The tie of a text written in this very state of the table, or None where that state was never seen."""
+    def exact(self, relation: int, filenode: int, natts: int | None, names: tuple[str, ...]) -> Tie | None:
+        """The tie of a text written in a state of the table that was seen, or None."""
         for shape in reversed(self._shapes.get(relation, [])):
-            if shape.filenode == filenode and shape.names == names:
-                return Tie(shape.columns, ())
+            if (shape.filenode, shape.natts, len(shape.columns)) == (filenode, natts, len(names)):
+                return Tie(tuple(map(_called, shape.columns, names)), ())
         return None
 
-    def tie(self, relation: int, filenode: int, names: tuple[str, ...]) -> Tie:
-        """The best tie that leaks nothing: exact, else by the same names in order, else member by member."""
-        exact = self.exact(relation, filenode, names)
+    def tie(self, relation: int, filenode: int, natts: int | None, names: tuple[str, ...]) -> Tie:
+        """The most that can be proved: exact, else by position, else (`natts` unknown) by name."""
+        exact = self.exact(relation, filenode, natts, names)
         if exact is not None:
             return exact
         known = self._shapes.get(relation, [])
-        for shape in reversed(known):
-            if shape.names == names:
-                return Tie(shape.columns, ())
-        return _tie_members(known, names)
+        # In another state of the file a type may differ, so a shape of the same state is asked first.
+        known = sorted(known, key=lambda shape: shape.filenode == filenode)
+        columns = _by_name(known, names) if natts is None else _by_position(known, natts, names)
+        tied = {column.name for column in columns}
+        return Tie(columns, tuple(name for name in names if name not in tied))
+
+    def tie_some(self, relation: int, numbers: Collection[int], names: tuple[str, ...]) -> Tie:
+        """The tie of a text that has only the columns with these numbers, in the order of their positions."""
+        found = {
+            column.number: column
+            for shape in self._shapes.get(relation, [])
+            for column in shape.columns
+            if column.number in numbers
+        }
+        if len(found) != len(names):
+            return self.tie_names(relation, names)
+        columns = sorted(found.values(), key=lambda column: column.position)
+        return Tie(tuple(map(_called, columns, names)), ())
+
+    def tie_names(self, relation: int, names: tuple[str, ...]) -> Tie:
+        """The names that every known shape of a table gives to the same column. Good to tell whose a row is, and no
+        more: a name may have been another column's for a while.
+        """
+        known = self._shapes.get(relation, [])
+        columns = tuple(_agreed(known, names).values())
+        return Tie(columns, tuple(name for name in names if name not in {column.name for column in columns}))
 
 
-def _tie_members(known: Sequence[Shape], names: tuple[str, ...]) -> Tie:
-    """Tie the names that every known shape gives to the same column.
+def _called(column: Column, name: str) -> Column:
+    return column if column.name == name else column._replace(name=name)
+
+
+def _by_position(known: Sequence[Shape], natts: int, names: tuple[str, ...]) -> tuple[Column, ...]:
+    """Columns whose place among the members is the same in every set of live columns that is possible.
+
+    What a later shape has was live, and what an earlier one lacks was not. In the last of `known` stands what counts.
+    """
+    size = len(names)
+    live: set[int] = set()
+    possible = set(range(1, natts + 1))
+    for shape in known:
+        positions = {column.position for column in shape.columns}
+        if shape.natts > natts or (shape.natts == natts and len(positions) <= size):
+            live |= {position for position in positions if position <= natts}
+        if shape.natts < natts or (shape.natts == natts and len(positions) >= size):
+            possible &= positions | set(range(shape.natts + 1, natts + 1))
+    if not live <= possible or not len(live) <= size <= len(possible):
+        return ()
+    if len(possible) == size:
+        live = possible
+    columns = {column.position: column for shape in known for column in shape.columns}
+    tied = []
+    for position in sorted(live & set(columns)):
+        lowest = max(sum(p < position for p in live), size - 1 - sum(p > position for p in possible))
+        highest = min(sum(p < position for p in possible), size - 1 - sum(p > position for p in live))
+        if lowest == highest:
+            tied.append(_called(columns[position], names[lowest]))
+    return tuple(tied)
+
+
+def _by_name(known: Sequence[Shape], names: tuple[str, ...]) -> tuple[Column, ...]:
+    """The names that every known shape gives to the same column.
 
     Positions never come back once a column is dropped, and a text lists its members by position. So where the tied
     ones are out of order, or more unknown names stand between two of them than there are columns known between their
     positions, a name must have moved from one column to another, and nothing in the text can be trusted.
     """
-    if not known:
-        return Tie((), names)
-    by_name = [{column.name: column for column in shape.columns} for shape in known]
-    newest = by_name[-1]
-    tied = {
-        name: newest[name]
-        for name in names
-        if name in newest
-        and all(name in columns and columns[name].number == newest[name].number for columns in by_name)
-    }
+    tied = _agreed(known, names)
     positions = {column.position for shape in known for column in shape.columns}
     last, unknown = 0, 0
     for name in names:
@@ -121,13 +166,33 @@ def _tie_members(known: Sequence[Shape], names: tuple[str, ...]) -> Tie:
             continue
         room = sum(1 for position in positions if last < position < column.position)
         if column.position <= last or unknown > room:
-            return Tie((), names)
+            return ()
         last, unknown = column.position, 0
-    return Tie(tuple(tied.values()), tuple(name for name in names if name not in tied))
+    return tuple(tied.values())
+
+
+def _agreed(known: Sequence[Shape], names: tuple[str, ...]) -> dict[str, Column]:
+    if not known:
+        return {}
+    by_name = [{column.name: column for column in shape.columns} for shape in known]
+    newest = by_name[-1]
+    return {
+        name: newest[name]
+        for name in names
+        if name in newest
+        and all(name in columns and columns[name].number == newest[name].number for columns in by_name)
+    }
+
+
+class UnknownFieldError(LookupError):
+    """A composite value has a field that its type had not when the shape was read."""
 
 
 def respelling(kind: Kind) -> Respelling | None:
-    """What turns a raw value of this kind into the one that is sent; None where it is sent as it stands."""
+    """What turns a raw value of this kind into the one that is sent; None where it is sent as it stands.
+
+    What is given back raises UnknownFieldError.
+    """
     if kind == "number":
         return _number
     if kind == "bytea":
@@ -136,8 +201,8 @@ def respelling(kind: Kind) -> Respelling | None:
         element = respelling(kind[1])
         return None if element is None else lambda raw: _elements(element, raw)
     if isinstance(kind, list) and kind[0] == "composite":
-        fields = {name: change for name, field in kind[1].items() if (change := respelling(field)) is not None}
-        return None if not fields else lambda raw: _fields(fields, raw)
+        fields = {name: respelling(field) for name, field in kind[1].items()}
+        return lambda raw: _fields(fields, raw)
     return None
 
 
@@ -163,13 +228,16 @@ def _elements(change: Respelling, raw: msgspec.Raw) -> msgspec.Raw:
     )
 
 
-def _fields(changes: dict[str, Respelling], raw: msgspec.Raw) -> msgspec.Raw:
+def _fields(changes: dict[str, Respelling | None], raw: msgspec.Raw) -> msgspec.Raw:
     if not _opens_with(raw, b"{"):
         return raw
     members = _object.decode(raw)
-    for name, change in changes.items():
-        if name in members:
-            members[name] = change(members[name])
+    for name, value in members.items():
+        if name not in changes:
+            raise UnknownFieldError(name)
+        change = changes[name]
+        if change is not None:
+            members[name] = change(value)
     return msgspec.Raw(_encode(members))
 
 

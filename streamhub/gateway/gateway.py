@@ -82,9 +82,10 @@ class Gateway:
             return
         log.info("draining %d streams", len(streams))
         pause = self.settings.drain_time.total_seconds() / len(streams)
-        for stream in streams:
+        for n, stream in enumerate(streams):
+            if n:
+                await asyncio.sleep(pause)
             stream.finish(Cause.DRAINING)
-            await asyncio.sleep(pause)
 
     @contextmanager
     def entered(self, stream: S, streams: set[S]) -> Iterator[None]:

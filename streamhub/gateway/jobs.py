@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg
 
+from streamhub.database import DATABASE_AWAY
 from streamhub.errors import ApiError, Fault, unavailable
-from streamhub.gateway.refusals import DATABASE_AWAY
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]

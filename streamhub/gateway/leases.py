@@ -19,7 +19,7 @@ import asyncpg
 
 from streamhub.core import ids
 from streamhub.core.lease import NODE_TTL, RENEW_EVERY, Refusal, Trust, refusal
-from streamhub.gateway.refusals import DATABASE_AWAY
+from streamhub.database import DATABASE_AWAY
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]

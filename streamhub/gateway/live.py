@@ -19,12 +19,12 @@ from streamhub.core import ids, sse, window
 from streamhub.core.events import StoredEvent
 from streamhub.core.lease import Refusal
 from streamhub.core.subscription import State, Subscription
+from streamhub.database import DATABASE_AWAY
 from streamhub.errors import ApiError, Fault
 from streamhub.gateway import parameters, registry
 from streamhub.gateway.auth import require_integration
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.gateway.leases import Lease, boottime
-from streamhub.gateway.refusals import DATABASE_AWAY
 from streamhub.gateway.stream import Cause, Stream, stream_error
 from streamhub.history.reader import Page, Selection
 

@@ -7,8 +7,8 @@ import asyncpg
 from aiohttp import web
 
 from streamhub import __version__
+from streamhub.database import DATABASE_AWAY
 from streamhub.gateway.gateway import GATEWAY
-from streamhub.gateway.refusals import DATABASE_AWAY
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]

@@ -2,26 +2,13 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
 
-import asyncpg
 from aiohttp import web
 
+from streamhub.database import DATABASE_AWAY
 from streamhub.errors import MEDIA_TYPE, ApiError, Fault, unavailable
 
 log = logging.getLogger(__name__)
-
-# What asyncpg and the socket raise while the database is away, starting, stopping or short of connections.
-DATABASE_AWAY: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InvalidAuthorizationSpecificationError,  # somebody else's server at its address, in a fail-over
-)
 
 
 def answer(error: ApiError) -> web.Response:

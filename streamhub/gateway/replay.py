@@ -16,11 +16,11 @@ from typing import Final
 from aiohttp import web
 
 from streamhub.core import ids, sse, window
+from streamhub.database import DATABASE_AWAY
 from streamhub.errors import ApiError, Fault
 from streamhub.gateway import jobs, parameters, registry, replay_request
 from streamhub.gateway.auth import Claims, require_integration
 from streamhub.gateway.gateway import GATEWAY, Gateway
-from streamhub.gateway.refusals import DATABASE_AWAY
 from streamhub.gateway.replay_request import ReplayRequest
 from streamhub.gateway.stream import Cause, Stream, stream_error
 from streamhub.history.closing import close_window

@@ -97,6 +97,8 @@ class Preparer:
                 except Exception as error:  # noqa: BLE001 - one row must never stop the line
                     outcome = await self._render_again(change, error)
                 if outcome.counted:
+                    if "unattributable" in outcome.counted and not counted["unattributable"]:
+                        await self._report(change, "nothing tells whose row it is")  # the first of a batch for all
                     counted.update(outcome.counted)
                 for rendered in outcome.events:
                     organization = known.get(rendered.organization_id) or await self._organization(change, rendered)
@@ -115,20 +117,17 @@ class Preparer:
             for capture in await catalog.read_captures(self._connection, [change.capture]):
                 self._renderer.captures[capture.id] = capture
         try:
-            try:
-                outcome = self._renderer.render(change)
-            except UnknownShapeError:
-                await self._learn_shapes([change.relation])
-                outcome = self._renderer.render(change, settle=True)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            raise
-        except Exception as again:
-            log.exception("change %d of relation %d cannot be rendered", change.seq, change.relation)
-            await self._report(change, f"cannot be rendered: {type(again).__name__}")
-            return Outcome((), ("unattributable",))
-        if "unattributable" in outcome.counted:
-            await self._report(change, "nothing tells whose row it is")
-        return outcome
+            return self._renderer.render(change)
+        except UnknownShapeError:
+            pass
+        except Exception as again:  # noqa: BLE001 - one row must never stop the line
+            return _given_up(change, again)
+        # Not within a try: what goes wrong with a connection says nothing about the row.
+        await self._learn_shapes([change.relation])
+        try:
+            return self._renderer.render(change, settle=True)
+        except Exception as again:  # noqa: BLE001 - one row must never stop the line
+            return _given_up(change, again)
 
     async def _organization(self, change: Change, rendered: Rendered) -> Organization | None:
         organization = await self._registry.organization(rendered.organization_id)
@@ -149,3 +148,8 @@ class Preparer:
     async def _report(self, change: Change, what: str) -> None:
         detail = f"change {change.seq} (transaction {change.xid}) of relation {change.relation}: {what}"
         await self._hub.execute(_INCIDENT, "poison", self._source, detail, timeout=10)
+
+
+def _given_up(change: Change, error: Exception) -> Outcome:
+    log.error("change %d of relation %d cannot be rendered", change.seq, change.relation, exc_info=error)
+    return Outcome((), ("unattributable",))

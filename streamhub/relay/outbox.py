@@ -17,7 +17,7 @@ MOST_BYTES: Final = 32 * 1024 * 1024  # of row texts in one read, unless a singl
 MOST_RANGES: Final = 64  # of numbers in hand while the next rows are read
 
 _COLUMNS: Final = (
-    "seq, xid, created_at, capture, relation, filenode, old_ctid, new_ctid, depth, operation, too_large, who, "
+    "seq, xid, created_at, capture::integer, relation, filenode, natts, old_ctid, new_ctid, chained, too_large, who, "
     "old_row, new_row"
 )
 
@@ -111,7 +111,7 @@ class Outbox:
             )
         changes = [Change._make(row) for row in rows]
         more = len(changes) == self._most or _characters(changes) > MOST_BYTES // 5  # four bytes a character at most
-        if any(change.depth > 1 for change in changes):
+        if any(change.chained for change in changes):
             changes = await self._in_order_of_versions(changes, more)
         return changes, more
 
@@ -124,7 +124,7 @@ class Outbox:
         self._floor.drained()
 
     async def _in_order_of_versions(self, changes: list[Change], cut: bool) -> list[Change]:
-        nested = {change.xid for change in changes if change.depth > 1}
+        nested = {change.xid for change in changes if change.chained}
         if cut:
             changes = await self._with_late_predecessors(changes, nested)
         inside = [i for i, change in enumerate(changes) if change.xid in nested]

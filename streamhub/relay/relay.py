@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from streamhub.core import ids
+from streamhub.database import DATABASE_ERRORS
 from streamhub.history.append import Appended, FencedError
 from streamhub.history.partitions import Partitions
 from streamhub.relay.batches import Preparer, Registry
@@ -34,8 +35,6 @@ CLOCK_JUMP: Final = 60_000  # milliseconds
 # A server ends a connection that went silent in the middle of a transaction: a relay that was stopped there holds the
 # row of log_head.
 _SETTINGS: Final = {"idle_in_transaction_session_timeout": "10s", "timezone": "UTC", "jit": "off"}
-
-_PASSING: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Source(NamedTuple):
@@ -85,7 +84,7 @@ class Relay:
                 error = standing.exception()
                 if error is None or isinstance(error, FencedError):
                     pause = RETRY_FIRST
-                elif isinstance(error, _PASSING):
+                elif isinstance(error, DATABASE_ERRORS):
                     log.warning("relay: %s: %s; trying again", type(error).__name__, error)
                     pause = min(pause * 2, RETRY_LONGEST)
                 else:
@@ -109,7 +108,7 @@ class Relay:
                 await self._lead(leadership, holder, epoch)
             finally:
                 self.leading = False
-                with suppress(*_PASSING):
+                with suppress(*DATABASE_ERRORS):
                     await leadership.release(epoch)
 
     async def _lead(self, leadership: Leadership, holder: str, epoch: int) -> None:
@@ -194,7 +193,7 @@ class Relay:
             except FencedError:
                 raise
             except Exception as error:
-                if not isinstance(error, _PASSING):
+                if not isinstance(error, DATABASE_ERRORS):
                     log.exception("relaying %s failed", source.name)
                 self.lost[source.name] = f"{type(error).__name__}: {error}"
                 log.warning("source %s: %s: %s; trying again", source.name, type(error).__name__, error)

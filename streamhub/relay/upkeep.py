@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
+from streamhub.database import DATABASE_ERRORS
 from streamhub.history.partitions import Partitions
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,6 @@ INCIDENTS_KEPT: Final = 1_000
 VACUUM_EVERY: Final = 5.0
 VACUUM_FROM: Final = 20_000  # consumed changes
 SHRINK_FROM: Final = 64 * 1024 * 1024  # bytes of an outbox that holds next to nothing
-
-_PASSING: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Upkeep:
@@ -110,7 +109,7 @@ async def keep_lean(connection: "asyncpg.Connection[Any]", consumer: Consumer) -
                 continue
             vacuumed = consumer.consumed
             await connection.execute("VACUUM (SKIP_LOCKED, TRUNCATE false) streamhub.outbox", timeout=600)
-    except _PASSING as error:
+    except DATABASE_ERRORS as error:
         log.warning("the outbox is not vacuumed: %s", error)
 
 
