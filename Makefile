@@ -14,7 +14,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 
 help:
 	@echo 'make demo    a sample shop, the hub and a live view; ARGS="--port 9000" passes options on'
-	@echo 'make test    all tests, on real servers; ARGS="-k replay" passes options on'
+	@echo 'make test    lint, types and all tests, on real servers; ARGS="-k replay" passes options on'
 	@echo 'make lint    ruff, mypy, import-linter'
 	@echo 'make bench   the benchmarks, one table'
 	@echo 'make clean   removes .venv and what tools left behind; data directories stay'
@@ -22,7 +22,7 @@ help:
 demo: $(VENV)/.demo
 	@exec $(BIN)/streamhub demo $(ARGS)
 
-test: $(VENV)/.dev
+test: lint
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev

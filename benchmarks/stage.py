@@ -95,7 +95,7 @@ class Stage:
             process = subprocess.Popen(
                 [sys.executable, "-m", "streamhub", "serve", "--roles", roles], env=environment, stderr=said
             )
-        hub = HubProcess(process, port)
+        hub = HubProcess(process, port, self.directory / "hub.log")
         try:
             await hub.ready()
             yield hub
@@ -107,6 +107,7 @@ class Stage:
 class HubProcess(NamedTuple):
     process: "subprocess.Popen[bytes]"
     port: int
+    log: Path
 
     async def ready(self) -> None:
         for _ in range(300):
@@ -114,7 +115,7 @@ class HubProcess(NamedTuple):
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)
             except OSError:
                 if self.process.poll() is not None:
-                    raise SystemExit("the hub did not start; its log tells why") from None
+                    raise SystemExit(f"the hub did not start:\n{self.log.read_text('utf-8')[-2000:]}") from None
                 await asyncio.sleep(0.1)
             else:
                 writer.close()

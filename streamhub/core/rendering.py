@@ -147,6 +147,7 @@ class _Plan:
             (name, None if name is None else respelling(kinds[name]))
             for name in (by_number.get(number) for number in capture.key_columns)
         ]
+        self.lone_key = self.keys[0][0] if len(self.keys) == 1 and self.keys[0][1] is None else None
         self.organization = by_number.get(capture.organization_column or 0)
         self.test = by_number.get(capture.test_column or 0)
         self.anonymization = by_number.get(capture.anonymization_column or 0)
@@ -170,18 +171,26 @@ class _Plan:
         if self.organization is not None:
             organization = _plain(row[self.organization])
         test = capture.test if self.test is None else bytes(row[self.test]) == b"true"
+        if self.lone_key is not None:
+            return _Identity(organization, test, _plain(row[self.lone_key]) or "")
         parts = [
             "" if name is None else _plain(row[name] if change is None else change(row[name])) or ""
             for name, change in self.keys
         ]
-        return _Identity(organization, test, parts[0] if len(parts) == 1 else ":".join(parts))
+        return _Identity(organization, test, ":".join(parts))
 
-    def show(self, row: Members) -> None:
-        """Make `row` what readers see: hidden members gone, values respelled or covered."""
+    def show(self, row: Members, text: str) -> bytes:
+        """Make `row` what readers see: hidden members gone, values respelled or covered. The same as JSON.
+
+        `text` is the row as it was written, which where nothing is to be done is the JSON.
+        """
+        if not self.hidden and not self.changes:
+            return text.encode()
         for name in self.hidden:
             del row[name]
         for name, change in self.changes.items():
             row[name] = change(row[name])
+        return _encode(row)
 
     def delta(self, old: Members, new: Members, changed: Sequence[str]) -> dict[str, dict[str, msgspec.Raw]]:
         """`new` is shown already, `old` is as it was written."""
@@ -204,6 +213,7 @@ class Renderer:
         self._max_bytes = max_event_bytes - ENVELOPE_BYTES
         self._plans: dict[tuple[int, int, int, int | None, bool, tuple[str, ...]], _Plan] = {}
         self._who: tuple[str | None, bytes] = (None, b"null")
+        self._second: tuple[datetime | None, bytes] = (None, b"")
 
     def forget_plans(self) -> None:
         """After captures or shapes have changed."""
@@ -261,15 +271,15 @@ class Renderer:
             changed = [name for name in plan.shown if old[name] != new[name]]
             if not changed and event == UPDATE and all(old[name] == new[name] for name in plan.untied):
                 return Outcome((), ("unchanged",))
-            plan.show(new)
+            resource = plan.show(new, change.new_row or "")
             delta = plan.delta(old, new, changed)
         else:
-            plan.show(row)
+            resource = plan.show(row, (change.old_row if new is None else change.new_row) or "")
             if new is not None:
                 delta = {name: {"from": NULL, "to": value} for name, value in row.items() if value != NULL}
             else:
                 delta = {name: {"from": value, "to": NULL} for name, value in row.items() if value != NULL}
-        return Outcome((self._event(plan, change, event, identity, _encode(row), _encode(delta), b""),), plan.counted)
+        return Outcome((self._event(plan, change, event, identity, resource, _encode(delta), b""),), plan.counted)
 
     def _event(
         self, plan: _Plan, change: Change, event: str, identity: _Identity, resource: bytes, delta: bytes, flag: bytes
@@ -280,9 +290,9 @@ class Renderer:
             flag = b',"too_large":true'
             if len(who) > self._max_bytes:
                 who = b"null"
-        tail = b',"test":%b,"created_at":"%bZ","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}' % (
+        tail = b',"test":%b,"created_at":"%b","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}' % (
             b"true" if identity.test else b"false",
-            change.created_at.isoformat(timespec="microseconds")[:26].encode(),
+            self._timestamp(change.created_at),
             change.xid,
             resource,
             delta,
@@ -351,6 +361,13 @@ class Renderer:
             plan = self._plans[at] = _Plan(capture, self.book, change, names)
         return plan
 
+    def _timestamp(self, when: datetime) -> bytes:
+        """ISO 8601 with six digits and ``Z``; most events are of the same second as the one before."""
+        second = when.replace(microsecond=0)
+        if second != self._second[0]:
+            self._second = (second, second.isoformat()[:19].encode())
+        return b"%b.%06dZ" % (self._second[1], when.microsecond)
+
     def _who_of(self, text: str | None) -> bytes:
         if text != self._who[0]:
             self._who = (text, _json_of(text))
@@ -375,7 +392,10 @@ def _plain(raw: msgspec.Raw) -> str | None:
     """A JSON value as a plain text: a string's content, anything else as it is spelled, None for null."""
     data = bytes(raw)
     if data[:1] == b'"':
-        return data[1:-1].decode() if b"\\" not in data else _text(data)
+        if b"\\" not in data:
+            return data[1:-1].decode()
+        text = _text(data)
+        return text if "\0" not in text else data[1:-1].decode()  # no text in PostgreSQL holds a NUL: as it is spelled
     return None if data == b"null" else data.decode()
 
 

@@ -34,8 +34,9 @@ PAUSE: Final = 0.005
 IDLE_PAUSE: Final = 0.010  # after IDLE_AFTER seconds of nothing
 IDLE_AFTER: Final = 60.0
 OBSERVE_EVERY: Final = 0.05  # seconds between two looks at the sequence, while there is anything to move the floor for
-CROWDED: Final = 25  # changes in a read: from there on a longer pause makes the work for each one smaller
-CROWDED_PAUSE: Final = 0.015
+# (changes in a read, pause after them): the more come, the less a few milliseconds matter and the more it matters how
+# little each one costs, since their writers want the processors too.
+CROWDED: Final = ((200, 0.040), (25, 0.015))
 APPEND_TIMEOUT: Final = 60.0
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -115,9 +116,10 @@ class SourceRelay:
                 await self._append(batch)
                 if not more:
                     self._outbox.drained()
-                    # Else at once: what came during the append is there already.
-                    if len(changes) >= CROWDED:
-                        await asyncio.sleep(CROWDED_PAUSE)
+                    # Where few came, at once: what came during the append is there already.
+                    pause = next((pause for least, pause in CROWDED if len(changes) >= least), None)
+                    if pause is not None:
+                        await asyncio.sleep(pause)
         finally:
             if in_hand is not None:
                 in_hand[0].cancel()
