@@ -20,7 +20,7 @@ async def measure(stage: Stage) -> list[Result]:
         directory.chmod(0o755)
         began = time.perf_counter()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "streamhub", "demo", "--for", "5", "--port", str(free_port()), "--data-dir", str(directory),
+            sys.executable, "-m", "streamhub", "demo", "--for", "5", "--port", str(free_port()), "--data-dir", str(directory),  # noqa: E501
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         assert process.stdout is not None

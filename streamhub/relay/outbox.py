@@ -43,13 +43,17 @@ SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS last_value
 FROM streamhub.outbox_seq_seq, pg_current_snapshot() AS snapshot
 """
 # Changes of one transaction whose row version was made by a change with a higher number.
-_LATE_PREDECESSORS: Final = """
-SELECT before.seq AS predecessor, after.seq AS successor FROM streamhub.outbox AS after
+_PREDECESSORS: Final = """
+SELECT after.seq AS successor, before.seq AS predecessor FROM streamhub.outbox AS after
 JOIN streamhub.outbox AS before ON before.new_ctid = after.old_ctid AND before.relation = after.relation
  AND before.filenode = after.filenode AND before.xid = after.xid
-WHERE after.xid = $1 AND before.xid = $1 AND before.seq > after.seq AND after.seq > $2 AND before.seq > $2
-LIMIT 100000
+WHERE after.xid = $1 AND before.xid = $1 AND after.seq > $2 AND before.seq > $2 AND {condition}
+ORDER BY after.seq LIMIT $3
 """
+_LATE_PREDECESSORS: Final = _PREDECESSORS.format(condition="before.seq > after.seq")
+_FURTHER_PREDECESSORS: Final = _PREDECESSORS.format(condition="after.seq = ANY($4::bigint[])")
+MOST_LATE: Final = 100_000
+_EVER: Final = 2**63
 _DELETE: Final = """
 DELETE FROM streamhub.outbox USING unnest($1::bigint[], $2::bigint[]) AS hand (low, high)
 WHERE seq BETWEEN hand.low AND hand.high
@@ -95,7 +99,7 @@ class Outbox:
         self._connection = connection
         self._most = most
         self._floor = Floor()
-        self._late: dict[int, dict[int, int]] = {}
+        self._late: dict[int, _Late] = {}
 
     @property
     def floor(self) -> int:
@@ -133,32 +137,49 @@ class Outbox:
         return changes
 
     async def _with_late_predecessors(self, changes: list[Change], nested: set[int]) -> list[Change]:
-        """Add the changes further on that made a row version which one of these replaced.
-
-        The whole transaction is looked at once, when its first change is met.
-        """
+        """Add the changes further on that made a row version which one of these replaced."""
+        last = changes[-1].seq
         present = {change.seq for change in changes}
-        first = changes[0].seq - 1
-        for xid in nested - set(self._late):
-            pairs = await self._connection.fetch(_LATE_PREDECESSORS, xid, first)
-            self._late[xid] = {pair["successor"]: pair["predecessor"] for pair in pairs}
+        wanted: set[int] = set()
+        for xid in nested:
+            late = self._late.get(xid)
+            if late is None or late.until < last:
+                late = self._late[xid] = await self._read_late(xid, changes[0].seq - 1)
+            for seq in present & set(late.predecessors):
+                predecessor = late.predecessors.get(seq)
+                while predecessor is not None and predecessor > last and predecessor not in wanted:
+                    wanted.add(predecessor)
+                    predecessor = late.predecessors.get(predecessor)
         for xid in list(self._late):
             if xid not in nested and len(self._late) > 100:
                 del self._late[xid]
-        wanted: set[int] = set()
-        for xid in nested:
-            late = self._late[xid]
-            for seq in present & set(late):
-                predecessor: int | None = late[seq]
-                while predecessor is not None and predecessor not in present | wanted:
-                    wanted.add(predecessor)
-                    predecessor = late.get(predecessor)
         if not wanted:
             return changes
         rows = await self._connection.fetch(
             f"SELECT {_COLUMNS} FROM streamhub.outbox WHERE seq = ANY($1::bigint[]) ORDER BY seq", list(wanted)
         )
         return [*changes, *(Change._make(row) for row in rows)]
+
+    async def _read_late(self, xid: int, after: int) -> "_Late":
+        """Look at the rest of a transaction: once, unless more of it is out of order than is kept in memory."""
+        rows = await self._connection.fetch(_LATE_PREDECESSORS, xid, after, MOST_LATE)
+        predecessors = {row["successor"]: row["predecessor"] for row in rows}
+        until = _EVER if len(rows) < MOST_LATE else rows[-1]["successor"]
+        # What made the version that a late one replaced may stand before that one, and still further on than these.
+        further = set(predecessors.values()) - set(predecessors)
+        while further:
+            rows = await self._connection.fetch(_FURTHER_PREDECESSORS, xid, after, MOST_LATE, list(further))
+            found = {row["successor"]: row["predecessor"] for row in rows}
+            predecessors.update(found)
+            further = set(found.values()) - set(predecessors)
+        return _Late(predecessors, until)
+
+
+class _Late(NamedTuple):
+    """Of one transaction: what made the version that a change replaced, for changes with numbers up to `until`."""
+
+    predecessors: dict[int, int]
+    until: int
 
 
 async def delete(connection: "asyncpg.Connection[Any]", ranges: Ranges, count: int) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 TOKEN_TTL = timedelta(hours=24)
 UNWATCHED_FOR = 20.0  # seconds
+FREE_WITHIN = 15.0  # seconds; a demo that was killed leaves the stream taken for up to 11
 WARNINGS_SHOWN = 3
 PUBLISHED_WITHIN = 5.0  # seconds; for the first event of the shop
 
@@ -115,7 +116,7 @@ class Demo:
             async with background() as write:
                 if self._rate:
                     write(shop.run(self._rate))
-                if not await _ends_by_time(hub.serve_until(stop), seconds):
+                if not await _ends_by_time(hub.serve_until(stop), seconds, monitor.opened):
                     return True
             if not self._rate:
                 await shop.write_once(MONITOR)
@@ -184,10 +185,14 @@ async def background() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], ob
                 raise result
 
 
-async def _ends_by_time(waiting: Awaitable[None], seconds: float | None) -> bool:
-    """False where `waiting` ended first."""
+async def _ends_by_time(waiting: Coroutine[Any, Any, None], seconds: float | None, opened: asyncio.Event) -> bool:
+    """False where `waiting` ended first. The seconds count from when the stream to be checked is open."""
+    task = asyncio.create_task(waiting)
+    opening = asyncio.create_task(opened.wait())
+    await asyncio.wait({task, opening}, timeout=FREE_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+    opening.cancel()
     try:
-        await asyncio.wait_for(waiting, seconds)
+        await asyncio.wait_for(task, seconds)
     except TimeoutError:
         return True
     return False

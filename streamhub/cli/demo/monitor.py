@@ -48,6 +48,7 @@ class Monitor:
         self.url = f"{base_url}/{organization.slug}"
         self.received = 0
         self.trouble: str | None = None
+        self.opened = asyncio.Event()
         self._organization = organization
         self._token = token
         self._open_since: float | None = None
@@ -102,6 +103,7 @@ class Monitor:
                 return float(response.headers.get("Retry-After", 1))
             self.trouble = None
             self._open_since = self._open_since or time.perf_counter()
+            self.opened.set()
             async for frame in _frames(response):
                 self._receive(frame, time.perf_counter())
         return 0.2

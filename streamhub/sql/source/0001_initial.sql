@@ -126,19 +126,20 @@ AS $$
 $$;
 
 -- How many columns a relation has ever had. The catalog is read as the transaction's snapshot shows it, which under
--- REPEATABLE READ may be from before an ALTER TABLE that the row is from after. has_column_privilege looks past the
--- snapshot: null where it finds more columns.
+-- REPEATABLE READ may be from before an ALTER TABLE that the row is from after. pg_describe_object (1259 is pg_class)
+-- looks past the snapshot, and knows of columns that were dropped, too: null where it finds more columns.
 CREATE FUNCTION streamhub.columns_ever(relation oid) RETURNS smallint
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT relnatts FROM pg_class
-  WHERE oid = relation AND has_column_privilege(relation, (relnatts + 1)::smallint, 'SELECT') IS NULL
+  WHERE oid = relation AND pg_describe_object(1259, relation, relnatts + 1) IS NULL
 $$;
 
 -- The row trigger. One INSERT is all that the writer pays; what changed is worked out by the relay.
 -- TG_ARGV: the capture's id, the database's lc_monetary and, for a table without partitions, how many columns it had
--- ever had when the trigger was made, and one more than that: while no column has that number, none was added since.
+-- ever had when the trigger was made, and one more than that: while no column has or had that number, none was added
+-- since (has_column_privilege would do but for columns that were dropped).
 CREATE FUNCTION streamhub.capture() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -147,7 +148,7 @@ DECLARE
   old_text text;
   new_text text;
   stripped boolean := false;
-  ever smallint := CASE WHEN has_column_privilege(TG_RELID, TG_ARGV[3]::smallint, 'SELECT') IS NULL
+  ever smallint := CASE WHEN pg_describe_object(1259, TG_RELID, TG_ARGV[3]::integer) IS NULL
                         THEN TG_ARGV[2]::smallint END;
 BEGIN
   IF TG_OP = 'UPDATE' THEN
