@@ -44,10 +44,11 @@ FROM streamhub.outbox_seq_seq, pg_current_snapshot() AS snapshot
 """
 # Changes of one transaction whose row version was made by a change with a higher number.
 _PREDECESSORS: Final = """
-SELECT after.seq AS successor, before.seq AS predecessor FROM streamhub.outbox AS after
+SELECT after.xid, after.seq AS successor, before.seq AS predecessor FROM streamhub.outbox AS after
 JOIN streamhub.outbox AS before ON before.new_ctid = after.old_ctid AND before.relation = after.relation
  AND before.filenode = after.filenode AND before.xid = after.xid
-WHERE after.xid = $1 AND before.xid = $1 AND after.seq > $2 AND before.seq > $2 AND {condition}
+WHERE after.xid = ANY($1::xid8[]) AND before.xid = ANY($1::xid8[]) AND after.seq > $2 AND before.seq > $2
+  AND {condition}
 ORDER BY after.seq LIMIT $3
 """
 _LATE_PREDECESSORS: Final = _PREDECESSORS.format(condition="before.seq > after.seq")
@@ -130,7 +131,15 @@ class Outbox:
     async def _in_order_of_versions(self, changes: list[Change], cut: bool) -> list[Change]:
         nested = {change.xid for change in changes if change.chained}
         if cut:
-            changes = await self._with_late_predecessors(changes, nested)
+            # Only a transaction that replaced a version made outside of this read can have its maker further on.
+            versions = {_version(change): change for change in changes if change.xid in nested}
+            made = {(version.place, version.new) for version in versions}
+            open_ended = {
+                change.xid
+                for version, change in versions.items()
+                if change.chained and (version.place, version.old) not in made
+            }
+            changes = await self._with_late_predecessors(changes, open_ended)
         inside = [i for i, change in enumerate(changes) if change.xid in nested]
         for i, change in zip(inside, by_version_chain([changes[i] for i in inside], _version), strict=True):
             changes[i] = change
@@ -140,16 +149,17 @@ class Outbox:
         """Add the changes further on that made a row version which one of these replaced."""
         last = changes[-1].seq
         present = {change.seq for change in changes}
+        unseen = [xid for xid in nested if xid not in self._late or self._late[xid].until < last]
+        if unseen:
+            await self._read_late(unseen, changes[0].seq - 1)
         wanted: set[int] = set()
         for xid in nested:
-            late = self._late.get(xid)
-            if late is None or late.until < last:
-                late = self._late[xid] = await self._read_late(xid, changes[0].seq - 1)
-            for seq in present & set(late.predecessors):
-                predecessor = late.predecessors.get(seq)
+            predecessors = self._late[xid].predecessors
+            for seq in present & predecessors.keys():
+                predecessor = predecessors.get(seq)
                 while predecessor is not None and predecessor > last and predecessor not in wanted:
                     wanted.add(predecessor)
-                    predecessor = late.predecessors.get(predecessor)
+                    predecessor = predecessors.get(predecessor)
         for xid in list(self._late):
             if xid not in nested and len(self._late) > 100:
                 del self._late[xid]
@@ -160,19 +170,26 @@ class Outbox:
         )
         return [*changes, *(Change._make(row) for row in rows)]
 
-    async def _read_late(self, xid: int, after: int) -> "_Late":
-        """Look at the rest of a transaction: once, unless more of it is out of order than is kept in memory."""
-        rows = await self._connection.fetch(_LATE_PREDECESSORS, xid, after, MOST_LATE)
-        predecessors = {row["successor"]: row["predecessor"] for row in rows}
+    async def _read_late(self, xids: Sequence[int], after: int) -> None:
+        """Look at the rest of transactions: once, unless more of one is out of order than is kept in memory."""
+        rows = await self._connection.fetch(_LATE_PREDECESSORS, xids, after, MOST_LATE)
+        if len(rows) == MOST_LATE and len(xids) > 1:
+            for xid in xids:
+                await self._read_late([xid], after)
+            return
         until = _EVER if len(rows) < MOST_LATE else rows[-1]["successor"]
-        # What made the version that a late one replaced may stand before that one, and still further on than these.
-        further = set(predecessors.values()) - set(predecessors)
-        while further:
-            rows = await self._connection.fetch(_FURTHER_PREDECESSORS, xid, after, MOST_LATE, list(further))
-            found = {row["successor"]: row["predecessor"] for row in rows}
-            predecessors.update(found)
-            further = set(found.values()) - set(predecessors)
-        return _Late(predecessors, until)
+        late = {xid: _Late({}, until) for xid in xids}
+        seen: set[int] = set()
+        while rows:
+            for row in rows:
+                late[row["xid"]].predecessors[row["successor"]] = row["predecessor"]
+                seen.add(row["successor"])
+            # What made the version that a late one replaced may stand before that one, and still further on than these.
+            further = {row["predecessor"] for row in rows} - seen
+            if not further:
+                break
+            rows = await self._connection.fetch(_FURTHER_PREDECESSORS, xids, after, MOST_LATE, list(further))
+        self._late |= late
 
 
 class _Late(NamedTuple):
