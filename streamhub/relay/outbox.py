@@ -172,23 +172,25 @@ class Outbox:
 
     async def _read_late(self, xids: Sequence[int], after: int) -> None:
         """Look at the rest of transactions: once, unless more of one is out of order than is kept in memory."""
-        rows = await self._connection.fetch(_LATE_PREDECESSORS, xids, after, MOST_LATE)
-        if len(rows) == MOST_LATE and len(xids) > 1:
+        async with self._connection.transaction():
+            # The outbox's statistics are those of a nearly empty table; nested loops over a long one would not end.
+            await self._connection.execute("SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off")
+            rows = await self._connection.fetch(_LATE_PREDECESSORS, xids, after, MOST_LATE)
+            cut = len(rows) == MOST_LATE
+            until = rows[-1]["successor"] if cut else _EVER
+            late = {xid: _Late({}, until) for xid in xids}
+            seen: set[int] = set()
+            while rows:
+                for row in rows:
+                    late[row["xid"]].predecessors[row["successor"]] = row["predecessor"]
+                    seen.add(row["successor"])
+                # What made the version that a late one replaced may stand before it, and still further on than these.
+                further = {row["predecessor"] for row in rows} - seen
+                rows = await self._connection.fetch(_FURTHER_PREDECESSORS, xids, after, MOST_LATE, list(further))
+        if cut and len(xids) > 1:
             for xid in xids:
                 await self._read_late([xid], after)
             return
-        until = _EVER if len(rows) < MOST_LATE else rows[-1]["successor"]
-        late = {xid: _Late({}, until) for xid in xids}
-        seen: set[int] = set()
-        while rows:
-            for row in rows:
-                late[row["xid"]].predecessors[row["successor"]] = row["predecessor"]
-                seen.add(row["successor"])
-            # What made the version that a late one replaced may stand before that one, and still further on than these.
-            further = {row["predecessor"] for row in rows} - seen
-            if not further:
-                break
-            rows = await self._connection.fetch(_FURTHER_PREDECESSORS, xids, after, MOST_LATE, list(further))
         self._late |= late
 
 
