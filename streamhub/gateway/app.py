@@ -7,6 +7,7 @@ from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.gateway.live import live
 from streamhub.gateway.refusals import refusals
 from streamhub.gateway.replay import replay
+from streamhub.gateway.status import end_stream, status
 
 # The contract's slug. `-` is none, so the operators' pages collide with nobody's.
 ORGANIZATION = "/{organization:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?}"
@@ -18,6 +19,8 @@ def create_app(gateway: Gateway, *, with_operations: bool = True) -> web.Applica
     if "gateway" in gateway.settings.roles:
         # No HEAD anywhere: on a stream it would take the lease.
         app.router.add_get(ORGANIZATION, live, allow_head=False)
+        app.router.add_delete(ORGANIZATION, end_stream)
+        app.router.add_get(f"{ORGANIZATION}/status", status, allow_head=False)
         app.router.add_get(f"{ORGANIZATION}/replay", replay, allow_head=False)
     if with_operations:
         app.add_routes(operations.routes())

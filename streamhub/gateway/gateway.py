@@ -13,6 +13,7 @@ from aiohttp import web
 from streamhub.config import Settings
 from streamhub.errors import unavailable
 from streamhub.gateway.auth import Authenticator
+from streamhub.gateway.endings import Endings
 from streamhub.gateway.heartbeats import Heartbeats
 from streamhub.gateway.leases import Lease, Node
 from streamhub.gateway.refusals import database_unavailable
@@ -47,6 +48,7 @@ class Gateway:
         self.tail = tail
         self.authenticator = authenticator
         self.node = Node(hub, settings.stale_after)
+        self.endings = Endings(hub, self.node.id, lambda: self.live_streams, self._end_stream)
         self.heartbeats = Heartbeats(settings.heartbeat_interval)
         self.registrations = Registrations(hub)
         self.live_reader = Reader(hub, LIVE_PAGES)
@@ -61,9 +63,11 @@ class Gateway:
     async def start(self) -> None:
         """Raises what asyncpg raises while the database is away."""
         await self.node.start(self._moved_cursors, self._leases_lost)
+        self.endings.start()
 
     async def stop(self) -> None:
         self.heartbeats.stop()
+        await self.endings.stop()
         await self.registrations.stop()
         await self.node.stop()
 
@@ -101,6 +105,11 @@ class Gateway:
     def _moved_cursors(self) -> Mapping[Lease, str]:
         moved = ((stream.lease, stream.moved_cursor()) for stream in self.live_streams)
         return {lease: cursor for lease, cursor in moved if cursor is not None}
+
+    def _end_stream(self, lease: Lease) -> None:
+        for stream in list(self.live_streams):
+            if stream.lease == lease:
+                stream.finish(Cause.DELETED)
 
     def _leases_lost(self, kept: set[Lease]) -> None:
         for stream in list(self.live_streams):

@@ -19,8 +19,9 @@ from streamhub.core import ids, sse, window
 from streamhub.database import DATABASE_AWAY
 from streamhub.errors import ApiError, Fault
 from streamhub.gateway import jobs, parameters, registry, replay_request
-from streamhub.gateway.auth import Claims, require_integration
-from streamhub.gateway.gateway import GATEWAY, Gateway
+from streamhub.gateway.admission import admitted
+from streamhub.gateway.auth import Claims
+from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.replay_request import ReplayRequest
 from streamhub.gateway.stream import Cause, Stream, stream_error
 from streamhub.history.closing import close_window
@@ -36,12 +37,7 @@ STATES: Final = {Cause.COMPLETED: "completed", Cause.INTERNAL: "failed"}
 
 
 async def replay(request: web.Request) -> web.StreamResponse:
-    gateway = request.app[GATEWAY]
-    gateway.admit()
-    claims = await gateway.authenticator.claims(request, time.time())
-    slug = request.match_info["organization"]
-    require_integration(claims, slug)
-    place = await registry.find(gateway.hub, claims)
+    gateway, claims, _, place = await admitted(request)
     faults: list[Fault] = []
     longest_ms = int(gateway.settings.replay_max_window.total_seconds() * 1_000)
     asked = replay_request.read(request, place.now_ms, longest_ms, faults)

@@ -19,6 +19,7 @@ class Cause(Enum):
     COMPLETED = "completed"
     LEFT = "left"
     EXPIRED_TOKEN = "EXPIRED_TOKEN"  # noqa: S105
+    DELETED = "DELETED"
     REPLAY_CANCELLED = "REPLAY_CANCELLED"
     LEASE_LOST = "LEASE_LOST"
     DRAINING = "DRAINING"
@@ -27,18 +28,20 @@ class Cause(Enum):
 
 DETAILS: Final[Mapping[Cause, str]] = {
     Cause.EXPIRED_TOKEN: "The token has expired: go on with a new one.",
+    Cause.DELETED: "The stream was ended by a request to delete it.",
     Cause.REPLAY_CANCELLED: "The replay was cancelled.",
     Cause.LEASE_LOST: "This gateway was cut off for so long that another one may have taken the stream: connect again.",
     Cause.DRAINING: "This gateway is shutting down: connect again.",
     Cause.INTERNAL: "Something went wrong on our side: connect again, and go on from the last event.",
 }
+NOT_RESUMABLE: Final = (Cause.DELETED, Cause.REPLAY_CANCELLED)
 
 
 def stream_error(cause: Cause) -> dict[str, Any] | None:
     """What the client is told; None where it left, or has everything."""
     if cause not in DETAILS:
         return None
-    return {"code": cause.value, "detail": DETAILS[cause], "resumable": cause is not Cause.REPLAY_CANCELLED}
+    return {"code": cause.value, "detail": DETAILS[cause], "resumable": cause not in NOT_RESUMABLE}
 
 
 class Stream:
