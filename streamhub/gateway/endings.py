@@ -9,12 +9,13 @@ was paused sees the mark when it wakes up, or finds its lease gone.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import asyncpg
 
 from streamhub.errors import unavailable
+from streamhub.gateway import jobs
 from streamhub.gateway.leases import Lease
 
 if TYPE_CHECKING:
@@ -61,16 +62,22 @@ async def active(pool: Pool, organization_id: str) -> Active | None:
     return None if row is None else Active(*row)
 
 
-class Endings:
-    """Looks for what was asked of this process. `streams` and `end_stream` are the gateway's live streams."""
+class Holder(Protocol):
+    """Whoever has the streams of this process, by their leases, and the replays, by their jobs."""
 
-    def __init__(
-        self, pool: Pool, node: str, streams: Callable[[], Collection[object]], end_stream: Callable[[Lease], None]
-    ) -> None:
+    def leases(self) -> Collection[Lease]: ...
+    def jobs(self) -> Collection[str]: ...
+    def end_stream(self, lease: Lease) -> None: ...
+    def cancel_replay(self, job: str) -> None: ...
+
+
+class Endings:
+    """Looks for what was asked of this process."""
+
+    def __init__(self, pool: Pool, node: str, holder: Holder) -> None:
         self._pool = pool
         self._node = node
-        self._streams = streams
-        self._end_stream = end_stream
+        self._holder = holder
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -97,9 +104,13 @@ class Endings:
 
     async def look(self) -> None:
         """Make the ends that were asked for. Raises what asyncpg raises."""
-        if self._streams():
+        holder = self._holder
+        if holder.leases():
             for row in await self._pool.fetch(_ASKED, self._node, timeout=TIMEOUT):
-                self._end_stream(Lease(*row))
+                holder.end_stream(Lease(*row))
+        if running := holder.jobs():
+            for job in await jobs.cancelled(self._pool, running):
+                holder.cancel_replay(job)
 
     async def _keep_looking(self) -> None:
         while True:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -24,6 +24,7 @@ from streamhub.tail import Tail
 
 if TYPE_CHECKING:
     from streamhub.gateway.live import LiveStream
+    from streamhub.gateway.replay import Replay
 
     Pool = asyncpg.Pool[asyncpg.Record]
 else:
@@ -48,7 +49,7 @@ class Gateway:
         self.tail = tail
         self.authenticator = authenticator
         self.node = Node(hub, settings.stale_after)
-        self.endings = Endings(hub, self.node.id, lambda: self.live_streams, self._end_stream)
+        self.endings = Endings(hub, self.node.id, self)
         self.heartbeats = Heartbeats(settings.heartbeat_interval)
         self.registrations = Registrations(hub)
         self.live_reader = Reader(hub, LIVE_PAGES)
@@ -56,7 +57,7 @@ class Gateway:
         self.replays_at_once = asyncio.Semaphore(REPLAYS_AT_ONCE)
         self.closing_windows = asyncio.Lock()
         self.live_streams: set[LiveStream] = set()
-        self.replays: set[Stream] = set()
+        self.replays: set[Replay] = set()
         self.draining = False
         self.started_at = time.time()
 
@@ -102,14 +103,29 @@ class Gateway:
         finally:
             streams.discard(stream)
 
-    def _moved_cursors(self) -> Mapping[Lease, str]:
-        moved = ((stream.lease, stream.moved_cursor()) for stream in self.live_streams)
-        return {lease: cursor for lease, cursor in moved if cursor is not None}
+    # -- what Endings looks after
 
-    def _end_stream(self, lease: Lease) -> None:
+    def leases(self) -> Collection[Lease]:
+        return [stream.lease for stream in self.live_streams]
+
+    def jobs(self) -> Collection[str]:
+        return [replay.job for replay in self.replays]
+
+    def end_stream(self, lease: Lease) -> None:
         for stream in list(self.live_streams):
             if stream.lease == lease:
                 stream.finish(Cause.DELETED)
+
+    def cancel_replay(self, job: str) -> None:
+        for replay in list(self.replays):
+            if replay.job == job:
+                replay.finish(Cause.REPLAY_CANCELLED)
+
+    # -- what the node looks after
+
+    def _moved_cursors(self) -> Mapping[Lease, str]:
+        moved = ((stream.lease, stream.moved_cursor()) for stream in self.live_streams)
+        return {lease: cursor for lease, cursor in moved if cursor is not None}
 
     def _leases_lost(self, kept: set[Lease]) -> None:
         for stream in list(self.live_streams):

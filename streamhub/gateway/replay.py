@@ -72,7 +72,7 @@ class Replay(Stream):
     ) -> None:
         super().__init__(request)
         self._gateway = gateway
-        self._job = job
+        self.job = job
         self._asked = asked
         self._claims = claims
         self._key = place.key
@@ -103,6 +103,8 @@ class Replay(Stream):
                 gateway.heartbeats.leave(self)
                 # Before the client is told, so that by then it may ask for the next one.
                 written = await self._finish(STATES.get(cause, "cancelled"))
+                if cause is Cause.COMPLETED and written == "cancelled":
+                    cause = Cause.REPLAY_CANCELLED  # whoever did it was told so
                 if cause is Cause.COMPLETED:
                     channel.write(self._complete())
                 await channel.end(stream_error(cause), in_haste=cause is Cause.DRAINING)
@@ -112,12 +114,12 @@ class Replay(Stream):
 
     def _started(self) -> bytes:
         organization = {"id": self._claims.organization_id, "slug": self._claims.slug}
-        head = {"job_id": self._job, "organization": organization, "test": self._claims.test}
+        head = {"job_id": self.job, "organization": organization, "test": self._claims.test}
         return sse.control("replay_started", {**head, **self._asked.document()})
 
     def _complete(self) -> bytes:
         complete = {
-            "job_id": self._job,
+            "job_id": self.job,
             "events": self._events,
             "first_id": self._first_id,
             "last_id": self._last_id,
@@ -147,7 +149,7 @@ class Replay(Stream):
                 await asyncio.sleep(random.uniform(0.5, 1.0))
 
     async def _claim(self) -> None:
-        if not await jobs.claim(self._gateway.hub, self._job):
+        if not await jobs.claim(self._gateway.hub, self.job):
             self.finish(Cause.REPLAY_CANCELLED)
             await asyncio.sleep(0)  # where it takes effect
 
@@ -184,7 +186,7 @@ class Replay(Stream):
         now = time.monotonic()
         if now - self._noted >= PROGRESS_EVERY:
             self._noted = now
-            state = await jobs.progress(self._gateway.hub, self._job, self._events, self._bytes, self._done())
+            state = await jobs.progress(self._gateway.hub, self.job, self._events, self._bytes, self._done())
             if state == "cancelled":
                 self.finish(Cause.REPLAY_CANCELLED)
 
@@ -193,15 +195,14 @@ class Replay(Stream):
         done = ids.milliseconds(self._after) - self._from_ms
         return min(1.0, max(0.0, done / whole)) if whole > 0 else 1.0
 
-    async def _finish(self, state: str) -> bool:
-        """False while the database is away."""
+    async def _finish(self, state: str) -> str | None:
+        """The job's state as written; None while the database is away."""
         done = 1.0 if state == "completed" else self._done()
         try:
-            await jobs.finish(self._gateway.hub, self._job, state, self._events, self._bytes, done)
+            return await jobs.finish(self._gateway.hub, self.job, state, self._events, self._bytes, done)
         except DATABASE_AWAY as error:
             log.warning("the end of a replay cannot be written just now: %r", error)
-            return False
-        return True
+            return None
 
     async def _finish_later(self, state: str) -> None:
         for _ in range(FINISH_ATTEMPTS):
