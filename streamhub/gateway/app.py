@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from streamhub.gateway import operations
+from streamhub.gateway.cors import add_cors
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.gateway.live import live
 from streamhub.gateway.refusals import refusals
@@ -18,6 +19,7 @@ JOB = ORGANIZATION + "/replays/{job:[^/]+}"
 def create_app(gateway: Gateway, *, with_operations: bool = True) -> web.Application:
     """The public application. Without the role `gateway` it serves the operators' pages alone."""
     app = _application(gateway)
+    add_cors(app, gateway.settings.cors_origins)
     if "gateway" in gateway.settings.roles:
         # No HEAD anywhere: on a stream it would take the lease.
         app.router.add_get(ORGANIZATION, live, allow_head=False)

@@ -52,7 +52,8 @@ async def live(request: web.Request) -> web.StreamResponse:
         fault = Fault(409, "ACTIVE_CONSUMER_EXISTS", taken.detail, meta=taken.meta)
         raise ApiError(fault, {"Retry-After": str(taken.retry_after)})
     position = taken.cursor
-    if asked is None and taken.cursor != start and not taken.exact:
+    exact = taken.exact and not gateway.settings.resume_overlap_always
+    if asked is None and taken.cursor != start and not exact:
         position = earlier(taken.cursor, gateway.settings.resume_overlap)
     stream = LiveStream(gateway, request, taken.lease, place.key)
     with gateway.entered(stream, gateway.live_streams):
