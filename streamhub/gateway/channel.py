@@ -19,11 +19,10 @@ from typing import Any, Final
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from streamhub.core import sse
+from streamhub.core.formats import SSE, Format
 from streamhub.gateway.connection import Connection
 
 HEADERS: Final[Mapping[str, str]] = {
-    "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
@@ -51,6 +50,7 @@ class Channel:
         "_beat_due",
         "_chunked",
         "_expiry",
+        "_format",
         "_handed",
         "_marks",
         "_on_end",
@@ -64,8 +64,9 @@ class Channel:
         "last_id",
     )
 
-    def __init__(self, request: web.Request, on_end: Callable[[], None]) -> None:
-        self._response = web.StreamResponse(headers=HEADERS)
+    def __init__(self, request: web.Request, on_end: Callable[[], None], written: Format = SSE) -> None:
+        self._response = web.StreamResponse(headers={"Content-Type": written.media_type, **HEADERS})
+        self._format = written
         self._protocol = request.protocol
         self._transport = request.transport
         self._chunked = request.version >= HttpVersion11
@@ -129,7 +130,7 @@ class Channel:
             self._beat_due = True
         else:
             self._beat_due = False
-            self.write(sse.heartbeat(time.time_ns() // 1_000_000))
+            self.write(self._format.heartbeat(time.time_ns() // 1_000_000))
 
     async def drained(self) -> None:
         """Wait until the transport takes more. Raises PeerLeft, also where it takes nothing any more."""
@@ -173,7 +174,7 @@ class Channel:
         if self.closed:
             return
         if error is not None:
-            self.write(sse.control("stream_error", {**error, "last_id": self.last_id}))
+            self.write(self._format.control("stream_error", {**error, "last_id": self.last_id}))
         try:
             async with asyncio.timeout(ENDED_IN_HASTE_WITHIN if in_haste else ENDED_WITHIN):
                 await self._response.write_eof()

@@ -15,7 +15,7 @@ from typing import Final
 
 from aiohttp import web
 
-from streamhub.core import ids, sse, window
+from streamhub.core import formats, ids, window
 from streamhub.database import DATABASE_AWAY
 from streamhub.errors import ApiError, Fault
 from streamhub.gateway import jobs, parameters, registry, replay_request
@@ -70,7 +70,8 @@ class Replay(Stream):
         place: registry.Place,
         resume_after: str | None,
     ) -> None:
-        super().__init__(request)
+        self._format = formats.preferred(",".join(request.headers.getall("Accept", [])))
+        super().__init__(request, self._format)
         self._gateway = gateway
         self.job = job
         self._asked = asked
@@ -115,7 +116,7 @@ class Replay(Stream):
     def _started(self) -> bytes:
         organization = {"id": self._claims.organization_id, "slug": self._claims.slug}
         head = {"job_id": self.job, "organization": organization, "test": self._claims.test}
-        return sse.control("replay_started", {**head, **self._asked.document()})
+        return self._format.control("replay_started", {**head, **self._asked.document()})
 
     def _complete(self) -> bytes:
         complete = {
@@ -126,7 +127,7 @@ class Replay(Stream):
             "sha256": self._digest.hexdigest(),
             "duration_ms": round((time.monotonic() - self._began) * 1_000),
         }
-        return sse.control("stream_complete", complete)
+        return self._format.control("stream_complete", complete)
 
     async def feed(self) -> None:
         gateway = self._gateway
@@ -177,12 +178,13 @@ class Replay(Stream):
         self._after = page.read_to
         if page.events:
             await self.channel.drained()
-            self.channel.write(page.frames, page.last_id)
+            frames = self._format.events(page.frames)
+            self.channel.write(frames, page.last_id)
             self._events += page.events
-            self._bytes += len(page.frames)
+            self._bytes += len(frames)
             self._first_id = self._first_id or page.first_id
             self._last_id = page.last_id
-            await asyncio.to_thread(self._digest.update, page.frames)
+            await asyncio.to_thread(self._digest.update, frames)
         now = time.monotonic()
         if now - self._noted >= PROGRESS_EVERY:
             self._noted = now

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from streamhub.core.formats import SSE, Format
 from streamhub.gateway.channel import Channel, PeerLeft
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,8 @@ class Stream:
 
     __slots__ = ("_task", "cause", "channel")
 
-    def __init__(self, request: web.Request) -> None:
-        self.channel = Channel(request, self._channel_ended)
+    def __init__(self, request: web.Request, written: Format = SSE) -> None:
+        self.channel = Channel(request, self._channel_ended, written)
         self.cause: Cause | None = None
         self._task: asyncio.Task[object] | None = None
 
