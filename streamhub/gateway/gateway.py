@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -20,6 +21,7 @@ from streamhub.gateway.refusals import database_unavailable
 from streamhub.gateway.registry import Registrations
 from streamhub.gateway.stream import Cause, Stream
 from streamhub.history.reader import Reader
+from streamhub.metrics import Metrics
 from streamhub.tail import Tail
 
 if TYPE_CHECKING:
@@ -37,17 +39,30 @@ S = TypeVar("S", bound=Stream)
 # Pages that are read at the same time. Replays have their own, so that they never stand before live streams.
 LIVE_PAGES: Final = 2
 REPLAY_PAGES: Final = 2
+LIVE_STATES: Final = ("opening", "catching_up", "live", "ending")
+REPLAY_STATES: Final = ("queued", "running")
 REPLAYS_AT_ONCE: Final = 64  # a process; each may hold two pages in memory, the others wait in the queue
 
 
 class Gateway:
     """`await start()` before the first request, `await drain()` and `await stop()` at the end."""
 
-    def __init__(self, settings: Settings, hub: Pool, tail: Tail, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        hub: Pool,
+        tail: Tail,
+        authenticator: Authenticator,
+        metrics: Metrics | None = None,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
+        """`metrics` are the process's, `sources` the databases beside the hub's own whose outboxes metrics tell of."""
         self.settings = settings
         self.hub = hub
         self.tail = tail
         self.authenticator = authenticator
+        self.metrics = metrics or Metrics()
+        self.sources = sources or {}
         self.node = Node(hub, settings.stale_after)
         self.endings = Endings(hub, self.node.id, self)
         self.heartbeats = Heartbeats(settings.heartbeat_interval)
@@ -103,6 +118,14 @@ class Gateway:
         finally:
             streams.discard(stream)
 
+    def count_streams(self) -> None:
+        """Tell the metrics how many streams there are."""
+        live = Counter(stream.state for stream in self.live_streams)
+        replays = Counter(replay.state for replay in self.replays)
+        self.metrics.count_streams(
+            {state: live[state] for state in LIVE_STATES}, {state: replays[state] for state in REPLAY_STATES}
+        )
+
     # -- what Endings looks after
 
     def leases(self) -> Collection[Lease]:
@@ -124,6 +147,7 @@ class Gateway:
     # -- what the node looks after
 
     def _moved_cursors(self) -> Mapping[Lease, str]:
+        self.count_streams()  # each second, for whichever worker is asked for the metrics of all
         moved = ((stream.lease, stream.moved_cursor()) for stream in self.live_streams)
         return {lease: cursor for lease, cursor in moved if cursor is not None}
 

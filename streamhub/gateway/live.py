@@ -110,7 +110,7 @@ class LiveStream(Stream):
     __slots__ = ("_behind_proxy", "_gateway", "_key", "_noted", "_position", "_subscription", "_turned", "lease")
 
     def __init__(self, gateway: Gateway, request: web.Request, lease: Lease, key: int | None) -> None:
-        super().__init__(request)
+        super().__init__(request, gateway.metrics.live_sent)
         self.lease = lease
         self._gateway = gateway
         self._key = key
@@ -137,6 +137,7 @@ class LiveStream(Stream):
             cause = await self.fed()
         finally:
             seen_at = boottime()
+            gateway.metrics.live_ended(cause.value.lower())
             gateway.heartbeats.leave(self)
             if self._key is not None:
                 gateway.tail.unsubscribe(self._key, self)
@@ -152,6 +153,11 @@ class LiveStream(Stream):
                     await gateway.node.release(
                         self.lease, self.channel.acknowledged, seen_at, read=read, free_at_once=draining
                     )
+
+    @property
+    def state(self) -> str:
+        """As metrics tell it; `opening` until it knows what it is subscribed to."""
+        return "opening" if self._subscription is None else self._subscription.state.value
 
     def moved_cursor(self) -> str | None:
         """The last acknowledged event, where it is another one than the last time."""
@@ -187,7 +193,8 @@ class LiveStream(Stream):
             return
         run = subscription.take()
         if run is not None:
-            self.channel.write(run.frames, run.last_id)
+            self.send(run.frames, run.last_id, run.events)
+            self._gateway.metrics.delivered(time.time() - ids.milliseconds(run.last_id) / 1_000)
 
     # -- from history
 
@@ -203,7 +210,7 @@ class LiveStream(Stream):
                 await gateway.node.wait_trusted()
                 page = await self._page(subscription, self._key)
                 if page is not None and gateway.node.trusted:
-                    self.channel.write(page.frames, page.last_id)
+                    self.send(page.frames, page.last_id, page.events)
                     subscription.page(page.read_to)
             self._flush()
             self._turned.clear()

@@ -71,7 +71,7 @@ class Replay(Stream):
         resume_after: str | None,
     ) -> None:
         self._format = formats.preferred(",".join(request.headers.getall("Accept", [])))
-        super().__init__(request, self._format)
+        super().__init__(request, gateway.metrics.replay_sent, self._format)
         self._gateway = gateway
         self.job = job
         self._asked = asked
@@ -80,6 +80,7 @@ class Replay(Stream):
         self._to_ms = place.now_ms if asked.to_ms is None else asked.to_ms
         self._after = max(window.before(asked.from_ms or 0), resume_after or ids.MIN_ID)
         self._until = window.before(self._to_ms)
+        self.state = "queued"
         self._events = 0
         self._bytes = 0
         self._first_id: str | None = None
@@ -104,6 +105,7 @@ class Replay(Stream):
                 gateway.heartbeats.leave(self)
                 # Before the client is told, so that by then it may ask for the next one.
                 written = await self._finish(STATES.get(cause, "cancelled"))
+                gateway.metrics.replay_ended(written or STATES.get(cause, "cancelled"))
                 if cause is Cause.COMPLETED and written == "cancelled":
                     cause = Cause.REPLAY_CANCELLED  # whoever did it was told so
                 if cause is Cause.COMPLETED:
@@ -153,6 +155,7 @@ class Replay(Stream):
         if not await jobs.claim(self._gateway.hub, self.job):
             self.finish(Cause.REPLAY_CANCELLED)
             await asyncio.sleep(0)  # where it takes effect
+        self.state = "running"
 
     async def _close_window(self) -> None:
         """All jobs that wait share what the first of them does."""
@@ -179,7 +182,7 @@ class Replay(Stream):
         if page.events:
             await self.channel.drained()
             frames = self._format.events(page.frames)
-            self.channel.write(frames, page.last_id)
+            self.send(frames, page.last_id, page.events)
             self._events += page.events
             self._bytes += len(frames)
             self._first_id = self._first_id or page.first_id

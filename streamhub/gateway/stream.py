@@ -10,6 +10,7 @@ from aiohttp import web
 
 from streamhub.core.formats import SSE, Format
 from streamhub.gateway.channel import Channel, PeerLeft
+from streamhub.metrics import Sent
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +49,22 @@ def stream_error(cause: Cause) -> dict[str, Any] | None:
 class Stream:
     """Subclasses feed the channel in `feed`; `finish` ends it from anywhere, whatever it is waiting for."""
 
-    __slots__ = ("_task", "cause", "channel")
+    __slots__ = ("_sent", "_task", "cause", "channel")
 
-    def __init__(self, request: web.Request, written: Format = SSE) -> None:
+    def __init__(self, request: web.Request, sent: Sent, written: Format = SSE) -> None:
         self.channel = Channel(request, self._channel_ended, written)
         self.cause: Cause | None = None
+        self._sent = sent
         self._task: asyncio.Task[object] | None = None
 
     async def feed(self) -> None:
         """Write until all is written (return), or until `finish` interrupts."""
         raise NotImplementedError
+
+    def send(self, frames: bytes, last_id: str | None, events: int) -> None:
+        """Hand the frames of so many events to the channel."""
+        self.channel.write(frames, last_id)
+        self._sent.count(events, len(frames))
 
     def finish(self, cause: Cause) -> None:
         """The first cause counts."""
