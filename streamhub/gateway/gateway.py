@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import asyncpg
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from streamhub.config import Settings
 from streamhub.errors import unavailable
+from streamhub.gateway import channel
 from streamhub.gateway.auth import Authenticator
 from streamhub.gateway.endings import Endings
 from streamhub.gateway.heartbeats import Heartbeats
@@ -66,6 +68,7 @@ class Gateway:
         self.node = Node(hub, settings.stale_after)
         self.endings = Endings(hub, self.node.id, self)
         self.heartbeats = Heartbeats(settings.heartbeat_interval)
+        self.peers = Heartbeats(timedelta(seconds=channel.LOOK_EVERY))
         self.registrations = Registrations(hub)
         self.live_reader = Reader(hub, LIVE_PAGES)
         self.replay_reader = Reader(hub, REPLAY_PAGES)
@@ -83,6 +86,7 @@ class Gateway:
 
     async def stop(self) -> None:
         self.heartbeats.stop()
+        self.peers.stop()
         await self.endings.stop()
         await self.registrations.stop()
         await self.node.stop()
@@ -109,13 +113,15 @@ class Gateway:
 
     @contextmanager
     def entered(self, stream: S, streams: set[S]) -> Iterator[None]:
-        """While the block runs the stream is one of those that are drained, and told of a lost lease."""
+        """While the block runs the stream is one of those that are drained, told of a lost lease, and looked after."""
         streams.add(stream)
+        self.peers.join(stream, stream.channel.look_after_peer)
         if self.draining:
             stream.finish(Cause.DRAINING)  # admitted before the drain began
         try:
             yield
         finally:
+            self.peers.leave(stream)
             streams.discard(stream)
 
     def count_streams(self) -> None:
