@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import json
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from streamhub.core.window import timestamp
 
 Hub = Any
 StartHub = Callable[..., Awaitable[Any]]
+
+DOCS = Path(__file__).parents[2] / "docs" / "contract.md"
 
 
 def window(from_ms: int, to_ms: int, more: str = "") -> str:
@@ -438,6 +442,15 @@ async def test_in_ndjson_the_sha256_and_the_jobs_bytes_are_of_the_event_lines(hu
     complete = json.loads(lines[-1])["data"]
     assert (complete["events"], complete["sha256"]) == (2_500, hashlib.sha256(events).hexdigest())
     assert await hub.history.pool.fetchval("SELECT bytes FROM streamhub_hub.replays") == len(events)
+
+
+async def test_the_line_in_the_docs_checks_a_saved_ndjson_replay(hub: Hub, organization: int, tmp_path: Path) -> None:
+    await hub.history.append(organization, 20)
+    _, lines = await lines_of(hub, await lately(hub))
+    (tmp_path / "replay.ndjson").write_bytes(b"".join(lines))
+    (line,) = [each for each in DOCS.read_text().splitlines() if "replay.ndjson" in each]
+    checked = await asyncio.to_thread(subprocess.check_output, ["sh", "-c", line], cwd=tmp_path, text=True)
+    assert checked.split()[0] == json.loads(lines[-1])["data"]["sha256"]
 
 
 async def test_a_live_stream_is_server_sent_events_whatever_is_accepted(hub: Hub, organization: int) -> None:
