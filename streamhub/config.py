@@ -92,6 +92,16 @@ def _sources(value: object) -> object:
     return found
 
 
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in value:
+        parts = urlsplit(origin)
+        _ = parts.port  # raises where it is no number
+        bare = f"{parts.scheme}://{parts.netloc}".lower()
+        if origin != "*" and (parts.scheme not in ("http", "https") or not parts.hostname or origin != bare):
+            raise ValueError(origin)
+    return value
+
+
 def _jwks_url(value: str) -> str:
     parts = urlsplit(value)
     loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
@@ -166,12 +176,15 @@ class Settings(BaseSettings):
     replay_max_window: Duration = Field(timedelta(days=7), description=_A_DURATION, examples=["7d"])
     drain_time: DurationOrNone = Field(timedelta(seconds=10), description=_A_DURATION, examples=["10s"])
     resume_overlap: DurationOrNone = Field(timedelta(seconds=10), description=_A_DURATION, examples=["10s"])
+    resume_overlap_always: bool = Field(False, description="true or false", examples=["true"])
     max_event_bytes: Size = Field(16 * 2**20, description="a size (bytes, KiB, MiB, GiB)", examples=["16MiB"])
     max_replays: int = Field(4, ge=1, description="a number from 1", examples=["4"])
     replay_queue_limit: int = Field(1000, ge=1, description="a number from 1", examples=["1000"])
     operations_port: Port | None = Field(None, description=_A_PORT, examples=["9090"])
-    cors_origins: Words = Field(
-        (), description="a list of origins, separated by commas", examples=["https://app.example.com"]
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_origins)] = Field(
+        (),
+        description="a list of origins (scheme and host in lower case, no path; * is any), separated by commas",
+        examples=["https://app.example.com"],
     )
     log_format: Literal["text", "json"] = Field("text", description="text or json", examples=["json"])
 

@@ -35,6 +35,7 @@ TITLES: Final[Mapping[str, str]] = {
     "METHOD_NOT_ALLOWED": "Method not allowed",
     "ACTIVE_CONSUMER_EXISTS": "The stream has a consumer",
     "TOO_MANY_REPLAYS": "Too many replays at once",
+    "REPLAY_FINISHED": "The replay has ended already",
     "REPLAY_QUEUE_FAILED": "The replay could not be queued",
     "INTERNAL": "Something went wrong on our side",
     "DRAINING": "This gateway is shutting down",

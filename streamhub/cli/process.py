@@ -21,6 +21,7 @@ from streamhub.database import DATABASE_ERRORS
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
 from streamhub.gateway.server import Server, authenticator_of, serve
+from streamhub.metrics import Metrics
 from streamhub.migrate import migrate_hub, migrate_source
 from streamhub.relay import Relay, Source
 from streamhub.tail.postgres import PostgresTail
@@ -69,6 +70,7 @@ async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
         await tail.start()
         stack.push_async_callback(tail.stop)
         relaying = None
+        metrics = Metrics()
         if "relay" in settings.roles:
             relay = Relay(
                 hub_url,
@@ -76,13 +78,21 @@ async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
                 announce=tail.announce,
                 max_event_bytes=settings.max_event_bytes,
                 retention=settings.retention,
+                observe=metrics.published,
             )
             stop_relay = asyncio.Event()
             relaying = asyncio.create_task(relay.run(stop_relay), name="relay")
             stack.push_async_callback(asyncio.wait, {relaying}, timeout=STOPS_WITHIN)
             stack.callback(stop_relay.set)
         server = await stack.enter_async_context(
-            serve(settings, pool, tail, authenticator_of(settings, development_key))
+            serve(
+                settings,
+                pool,
+                tail,
+                authenticator_of(settings, development_key),
+                metrics=metrics,
+                sources={source.name: source.dsn for source in sources if not source.in_hub},
+            )
         )
         yield Hub(server, relaying)
 

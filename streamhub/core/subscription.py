@@ -38,10 +38,11 @@ class Framed(Protocol):
 
 
 class Run(NamedTuple):
-    """Frames handed over at once, and the id of the last event in them."""
+    """Frames handed over at once, the id of the last event in them, and how many events they are."""
 
     frames: bytes
     last_id: str
+    events: int
 
 
 class Subscription:
@@ -94,7 +95,7 @@ class Subscription:
         """What is due, joined; None where nothing is."""
         if self.state is not State.LIVE or not self._buffer:
             return None
-        run = Run(b"".join(self._buffer), self._last)
+        run = Run(b"".join(self._buffer), self._last, len(self._buffer))
         self.position = self._last
         self._empty()
         return run

@@ -3,22 +3,32 @@
 from aiohttp import web
 
 from streamhub.gateway import operations
+from streamhub.gateway.cors import add_cors
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.gateway.live import live
 from streamhub.gateway.refusals import refusals
 from streamhub.gateway.replay import replay
+from streamhub.gateway.replays import cancel_replay, list_replays, show_replay
+from streamhub.gateway.status import end_stream, status
 
 # The contract's slug. `-` is none, so the operators' pages collide with nobody's.
 ORGANIZATION = "/{organization:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?}"
+JOB = ORGANIZATION + "/replays/{job:[^/]+}"
 
 
 def create_app(gateway: Gateway, *, with_operations: bool = True) -> web.Application:
     """The public application. Without the role `gateway` it serves the operators' pages alone."""
     app = _application(gateway)
+    add_cors(app, gateway.settings.cors_origins)
     if "gateway" in gateway.settings.roles:
         # No HEAD anywhere: on a stream it would take the lease.
         app.router.add_get(ORGANIZATION, live, allow_head=False)
+        app.router.add_delete(ORGANIZATION, end_stream)
+        app.router.add_get(f"{ORGANIZATION}/status", status, allow_head=False)
         app.router.add_get(f"{ORGANIZATION}/replay", replay, allow_head=False)
+        app.router.add_get(f"{ORGANIZATION}/replays", list_replays, allow_head=False)
+        app.router.add_get(JOB, show_replay, allow_head=False)
+        app.router.add_delete(JOB, cancel_replay)
     if with_operations:
         app.add_routes(operations.routes())
     return app

@@ -7,6 +7,7 @@ whoever writes looks at `unsent` or waits for `drained` first.
 
 import asyncio
 import fcntl
+import logging
 import math
 import socket
 import struct
@@ -19,11 +20,12 @@ from typing import Any, Final
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from streamhub.core import sse
+from streamhub.core.formats import SSE, Format
 from streamhub.gateway.connection import Connection
 
+log = logging.getLogger(__name__)
+
 HEADERS: Final[Mapping[str, str]] = {
-    "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
@@ -31,9 +33,17 @@ HEADERS: Final[Mapping[str, str]] = {
 BUFFER_HIGH: Final = 256 * 1024
 BUFFER_LOW: Final = 64 * 1024
 NO_PROGRESS: Final = 120.0  # seconds in which a reader takes nothing at all
+# A peer that has vanished: what was sent to it stays unacknowledged, and no acknowledgement of anything has come for
+# SILENT_FOR seconds. Something must have been under way for a while, too: after a pause of ours the first heartbeat
+# meets an old acknowledgement, and has its round trip yet to make.
+SILENT_FOR: Final = 20.0
+UNDER_WAY_FOR: Final = 5.0
+LOOK_EVERY: Final = 2.5  # how often `look_after_peer` is to be called
 ENDED_WITHIN: Final = 30.0  # seconds for the last bytes to leave
 ENDED_IN_HASTE_WITHIN: Final = 5.0
 MOST_MARKS: Final = 512
+# Of struct tcp_info in linux/tcp.h: tcpi_unacked, in segments, and tcpi_last_ack_recv, in milliseconds.
+_TCP_INFO: Final = struct.Struct("=24xI28xI")
 
 
 class PeerLeft(Exception):  # noqa: N818 - no error: this is how most streams end
@@ -51,12 +61,14 @@ class Channel:
         "_beat_due",
         "_chunked",
         "_expiry",
+        "_format",
         "_handed",
         "_marks",
         "_on_end",
         "_protocol",
         "_response",
         "_transport",
+        "_under_way_since",
         "_writer",
         "acknowledged",
         "closed",
@@ -64,8 +76,9 @@ class Channel:
         "last_id",
     )
 
-    def __init__(self, request: web.Request, on_end: Callable[[], None]) -> None:
-        self._response = web.StreamResponse(headers=HEADERS)
+    def __init__(self, request: web.Request, on_end: Callable[[], None], written: Format = SSE) -> None:
+        self._response = web.StreamResponse(headers={"Content-Type": written.media_type, **HEADERS})
+        self._format = written
         self._protocol = request.protocol
         self._transport = request.transport
         self._chunked = request.version >= HttpVersion11
@@ -73,6 +86,7 @@ class Channel:
         self._handed = 0
         self._marks: deque[tuple[int, str]] = deque()
         self._beat_due = False
+        self._under_way_since: float | None = None
         self._writer: AbstractStreamWriter | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self.acknowledged: str | None = None
@@ -129,7 +143,7 @@ class Channel:
             self._beat_due = True
         else:
             self._beat_due = False
-            self.write(sse.heartbeat(time.time_ns() // 1_000_000))
+            self.write(self._format.heartbeat(time.time_ns() // 1_000_000))
 
     async def drained(self) -> None:
         """Wait until the transport takes more. Raises PeerLeft, also where it takes nothing any more."""
@@ -167,13 +181,33 @@ class Channel:
         while self._marks and self._marks[0][0] <= arrived:
             self.acknowledged = self._marks.popleft()[1]
 
+    def look_after_peer(self) -> None:
+        """End the connection where the peer's machine is gone: no FIN and no RST will ever come."""
+        sock = None if self.closed or self._transport is None else self._transport.get_extra_info("socket")
+        if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        except OSError:
+            return  # on its way out
+        unacknowledged, silent_ms = _TCP_INFO.unpack(info)
+        now, silent = time.monotonic(), silent_ms / 1_000
+        if not unacknowledged:
+            self._under_way_since = None
+        elif self._under_way_since is None or now - silent > self._under_way_since:
+            self._under_way_since = now
+        elif silent > SILENT_FOR and now - self._under_way_since >= UNDER_WAY_FOR:
+            log.info("a client has not answered for %.0f s: its connection is closed", silent)
+            self.sample()
+            self.abort()
+
     async def end(self, error: Mapping[str, Any] | None = None, *, in_haste: bool = False) -> None:
         """End the response, with a `stream_error` where `error` is given. Raises nothing, and gives up in the end."""
         self.forget_expiry()
         if self.closed:
             return
         if error is not None:
-            self.write(sse.control("stream_error", {**error, "last_id": self.last_id}))
+            self.write(self._format.control("stream_error", {**error, "last_id": self.last_id}))
         try:
             async with asyncio.timeout(ENDED_IN_HASTE_WITHIN if in_haste else ENDED_WITHIN):
                 await self._response.write_eof()

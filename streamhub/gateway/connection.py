@@ -42,6 +42,13 @@ class Connection(RequestHandler):
             self.listener.peer_left()
         super().connection_lost(exc)
 
+    async def _drain_helper(self) -> None:
+        # aiohttp keeps the waiter of a drain that was cancelled: whoever waits next would be cancelled with it, and a
+        # stream that was interrupted while its reader was slow could not end in order.
+        if self._drain_waiter is not None and self._drain_waiter.cancelled():
+            self._drain_waiter = None
+        await super()._drain_helper()
+
     def handle_error(
         self,
         request: web.BaseRequest,

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import asyncpg
@@ -12,17 +14,21 @@ from aiohttp import web
 
 from streamhub.config import Settings
 from streamhub.errors import unavailable
+from streamhub.gateway import channel
 from streamhub.gateway.auth import Authenticator
+from streamhub.gateway.endings import Endings
 from streamhub.gateway.heartbeats import Heartbeats
 from streamhub.gateway.leases import Lease, Node
 from streamhub.gateway.refusals import database_unavailable
 from streamhub.gateway.registry import Registrations
 from streamhub.gateway.stream import Cause, Stream
 from streamhub.history.reader import Reader
+from streamhub.metrics import Metrics
 from streamhub.tail import Tail
 
 if TYPE_CHECKING:
     from streamhub.gateway.live import LiveStream
+    from streamhub.gateway.replay import Replay
 
     Pool = asyncpg.Pool[asyncpg.Record]
 else:
@@ -35,35 +41,53 @@ S = TypeVar("S", bound=Stream)
 # Pages that are read at the same time. Replays have their own, so that they never stand before live streams.
 LIVE_PAGES: Final = 2
 REPLAY_PAGES: Final = 2
+LIVE_STATES: Final = ("opening", "catching_up", "live", "ending")
+REPLAY_STATES: Final = ("queued", "running")
 REPLAYS_AT_ONCE: Final = 64  # a process; each may hold two pages in memory, the others wait in the queue
 
 
 class Gateway:
     """`await start()` before the first request, `await drain()` and `await stop()` at the end."""
 
-    def __init__(self, settings: Settings, hub: Pool, tail: Tail, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        hub: Pool,
+        tail: Tail,
+        authenticator: Authenticator,
+        metrics: Metrics | None = None,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
+        """`metrics` are the process's, `sources` the databases beside the hub's own whose outboxes metrics tell of."""
         self.settings = settings
         self.hub = hub
         self.tail = tail
         self.authenticator = authenticator
+        self.metrics = metrics or Metrics()
+        self.sources = sources or {}
         self.node = Node(hub, settings.stale_after)
+        self.endings = Endings(hub, self.node.id, self)
         self.heartbeats = Heartbeats(settings.heartbeat_interval)
+        self.peers = Heartbeats(timedelta(seconds=channel.LOOK_EVERY))
         self.registrations = Registrations(hub)
         self.live_reader = Reader(hub, LIVE_PAGES)
         self.replay_reader = Reader(hub, REPLAY_PAGES)
         self.replays_at_once = asyncio.Semaphore(REPLAYS_AT_ONCE)
         self.closing_windows = asyncio.Lock()
         self.live_streams: set[LiveStream] = set()
-        self.replays: set[Stream] = set()
+        self.replays: set[Replay] = set()
         self.draining = False
         self.started_at = time.time()
 
     async def start(self) -> None:
         """Raises what asyncpg raises while the database is away."""
         await self.node.start(self._moved_cursors, self._leases_lost)
+        self.endings.start()
 
     async def stop(self) -> None:
         self.heartbeats.stop()
+        self.peers.stop()
+        await self.endings.stop()
         await self.registrations.stop()
         await self.node.stop()
 
@@ -89,16 +113,47 @@ class Gateway:
 
     @contextmanager
     def entered(self, stream: S, streams: set[S]) -> Iterator[None]:
-        """While the block runs the stream is one of those that are drained, and told of a lost lease."""
+        """While the block runs the stream is one of those that are drained, told of a lost lease, and looked after."""
         streams.add(stream)
+        self.peers.join(stream, stream.channel.look_after_peer)
         if self.draining:
             stream.finish(Cause.DRAINING)  # admitted before the drain began
         try:
             yield
         finally:
+            self.peers.leave(stream)
             streams.discard(stream)
 
+    def count_streams(self) -> None:
+        """Tell the metrics how many streams there are."""
+        live = Counter(stream.state for stream in self.live_streams)
+        replays = Counter(replay.state for replay in self.replays)
+        self.metrics.count_streams(
+            {state: live[state] for state in LIVE_STATES}, {state: replays[state] for state in REPLAY_STATES}
+        )
+
+    # -- what Endings looks after
+
+    def leases(self) -> Collection[Lease]:
+        return [stream.lease for stream in self.live_streams]
+
+    def jobs(self) -> Collection[str]:
+        return [replay.job for replay in self.replays]
+
+    def end_stream(self, lease: Lease) -> None:
+        for stream in list(self.live_streams):
+            if stream.lease == lease:
+                stream.finish(Cause.DELETED)
+
+    def cancel_replay(self, job: str) -> None:
+        for replay in list(self.replays):
+            if replay.job == job:
+                replay.finish(Cause.REPLAY_CANCELLED)
+
+    # -- what the node looks after
+
     def _moved_cursors(self) -> Mapping[Lease, str]:
+        self.count_streams()  # each second, for whichever worker is asked for the metrics of all
         moved = ((stream.lease, stream.moved_cursor()) for stream in self.live_streams)
         return {lease: cursor for lease, cursor in moved if cursor is not None}
 

@@ -1,4 +1,4 @@
-"""Heartbeats of all streams from one timer: no task and no timer of its own for any stream."""
+"""What is done for every stream at an interval, from one timer: no task and no timer of its own for any stream."""
 
 import asyncio
 from collections.abc import Callable

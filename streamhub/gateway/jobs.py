@@ -5,6 +5,7 @@ failed, and count no more.
 """
 
 import json
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ else:
     Pool = asyncpg.Pool
 
 TIMEOUT: Final = 10.0  # seconds
+MOST_LISTED: Final = 100
 RETRY_AFTER: Final = 6  # seconds: by then the jobs of a process that died count no more
 
 _ALIVE: Final = "SELECT id FROM streamhub_hub.nodes WHERE expires_at > clock_timestamp()"
@@ -43,10 +45,27 @@ UPDATE streamhub_hub.replays SET state = 'running', started_at = coalesce(starte
 _PROGRESS: Final = """
 UPDATE streamhub_hub.replays SET events = $2, bytes = $3, progress = $4 WHERE id = $1 RETURNING state
 """
+# A job that was cancelled from outside stays so, with the counts of what was sent until its stream ended.
 _FINISH: Final = """
-UPDATE streamhub_hub.replays SET state = $2, events = $3, bytes = $4, progress = $5, finished_at = clock_timestamp()
- WHERE id = $1 AND state IN ('queued', 'running')
+UPDATE streamhub_hub.replays
+   SET state = CASE WHEN state IN ('queued', 'running') THEN $2 ELSE state END,
+       events = $3, bytes = $4, progress = $5, finished_at = coalesce(finished_at, clock_timestamp())
+ WHERE id = $1 RETURNING state
 """
+_CANCEL: Final = f"""
+UPDATE streamhub_hub.replays SET state = 'cancelled', finished_at = clock_timestamp()
+ WHERE id = $1 AND state IN ('queued', 'running') AND node IN ({_ALIVE}) RETURNING true
+"""
+_CANCELLED: Final = "SELECT id::text FROM streamhub_hub.replays WHERE id = ANY ($1::uuid[]) AND state = 'cancelled'"
+# The jobs of a node that has expired have failed, whether or not anybody has written so yet.
+_SHOW: Final = f"""
+SELECT id::text AS job_id, test, events, bytes, progress::float8 AS progress, created_at, started_at, finished_at,
+       request::text AS request,
+       CASE WHEN state IN ('queued', 'running') AND node NOT IN ({_ALIVE}) THEN 'failed' ELSE state END AS state
+  FROM streamhub_hub.replays WHERE organization_id = $1 AND test = $2
+"""
+_NEWEST: Final = f"{_SHOW} ORDER BY created_at DESC, id LIMIT {MOST_LISTED}"
+_FIND: Final = f"{_SHOW} AND id = $3"
 
 
 class Job(NamedTuple):
@@ -93,5 +112,25 @@ async def progress(pool: Pool, job: str, events: int, size: int, done: float) ->
     return str(await pool.fetchval(_PROGRESS, job, events, size, done, timeout=TIMEOUT))
 
 
-async def finish(pool: Pool, job: str, state: str, events: int, size: int, done: float) -> None:
-    await pool.execute(_FINISH, job, state, events, size, done, timeout=TIMEOUT)
+async def finish(pool: Pool, job: str, state: str, events: int, size: int, done: float) -> str:
+    """Write how a job ended, and return its state: somebody may have cancelled it before."""
+    return str(await pool.fetchval(_FINISH, job, state, events, size, done, timeout=TIMEOUT))
+
+
+async def newest(pool: Pool, organization_id: str, test: bool) -> Sequence[asyncpg.Record]:
+    """The last MOST_LISTED jobs of an environment, newest first."""
+    return await pool.fetch(_NEWEST, organization_id, test, timeout=TIMEOUT)
+
+
+async def find(pool: Pool, organization_id: str, test: bool, job: str) -> asyncpg.Record | None:
+    return await pool.fetchrow(_FIND, organization_id, test, job, timeout=TIMEOUT)
+
+
+async def cancel(pool: Pool, job: str) -> bool:
+    """False where it had ended before."""
+    return await pool.fetchval(_CANCEL, job, timeout=TIMEOUT) is not None
+
+
+async def cancelled(pool: Pool, jobs: Collection[str]) -> Sequence[str]:
+    """Which of these jobs somebody has cancelled."""
+    return [row["id"] for row in await pool.fetch(_CANCELLED, list(jobs), timeout=TIMEOUT)]

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -22,9 +22,10 @@ from streamhub.core.subscription import State, Subscription
 from streamhub.database import DATABASE_AWAY
 from streamhub.errors import ApiError, Fault
 from streamhub.gateway import parameters, registry
-from streamhub.gateway.auth import require_integration
-from streamhub.gateway.gateway import GATEWAY, Gateway
+from streamhub.gateway.admission import admitted
+from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.leases import Lease, boottime
+from streamhub.gateway.status import note_gap
 from streamhub.gateway.stream import Cause, Stream, stream_error
 from streamhub.history.reader import Page, Selection
 
@@ -37,12 +38,7 @@ PROXY_HEADERS: Final = ("Via", "Forwarded", "X-Forwarded-For")
 
 
 async def live(request: web.Request) -> web.StreamResponse:
-    gateway = request.app[GATEWAY]
-    gateway.admit()
-    claims = await gateway.authenticator.claims(request, time.time())
-    slug = request.match_info["organization"]
-    require_integration(claims, slug)
-    place = await registry.find(gateway.hub, claims)
+    gateway, claims, slug, place = await admitted(request)
     faults: list[Fault] = []
     for _ in parameters.known_parameters(request, (), faults):
         pass
@@ -56,12 +52,15 @@ async def live(request: web.Request) -> web.StreamResponse:
         fault = Fault(409, "ACTIVE_CONSUMER_EXISTS", taken.detail, meta=taken.meta)
         raise ApiError(fault, {"Retry-After": str(taken.retry_after)})
     position = taken.cursor
-    if asked is None and taken.cursor != start and not taken.exact:
+    exact = taken.exact and not gateway.settings.resume_overlap_always
+    if asked is None and taken.cursor != start and not exact:
         position = earlier(taken.cursor, gateway.settings.resume_overlap)
     stream = LiveStream(gateway, request, taken.lease, place.key)
     with gateway.entered(stream, gateway.live_streams):
         try:
             position, gap = await missed(gateway, slug, place, position)
+            if gap is not None:
+                await note_gap(gateway.hub, taken.lease, gap, place.now_ms)
             await stream.open(request, position, gap, claims.expires_at)
         except BaseException:
             # Nothing has been streamed, so nobody has to be waited for.
@@ -76,16 +75,18 @@ def earlier(position: str, by: timedelta) -> str:
     return min(position, window.before(ids.milliseconds(position) - by // timedelta(milliseconds=1)))
 
 
-async def missed(gateway: Gateway, slug: str, place: registry.Place, position: str) -> tuple[str, bytes]:
-    """Where to begin, and the gap frame where something after `position` is older than what is pushed again."""
+async def missed(
+    gateway: Gateway, slug: str, place: registry.Place, position: str
+) -> tuple[str, dict[str, Any] | None]:
+    """Where to begin, and the gap's data where something after `position` is older than what is pushed again."""
     millisecond = timedelta(milliseconds=1)
     floor_ms = place.now_ms - gateway.settings.resume_window // millisecond
     floor = window.before(floor_ms)
     if place.key is None or position >= floor:
-        return position, b""
+        return position, None
     page = await gateway.live_reader.page(Selection(place.key), position, floor, max_rows=1)
     if page.first_id is None:
-        return floor, b""
+        return floor, None
     longest = gateway.settings.replay_max_window // millisecond
     from_ms, first_ms = ids.milliseconds(position), ids.milliseconds(page.first_id)
     if first_ms - from_ms > longest:
@@ -100,7 +101,7 @@ async def missed(gateway: Gateway, slug: str, place: registry.Place, position: s
         "to": window.timestamp(floor_ms),
         "replay": replay,
     }
-    return floor, sse.control("gap", gap)
+    return floor, gap
 
 
 class LiveStream(Stream):
@@ -109,7 +110,7 @@ class LiveStream(Stream):
     __slots__ = ("_behind_proxy", "_gateway", "_key", "_noted", "_position", "_subscription", "_turned", "lease")
 
     def __init__(self, gateway: Gateway, request: web.Request, lease: Lease, key: int | None) -> None:
-        super().__init__(request)
+        super().__init__(request, gateway.metrics.live_sent)
         self.lease = lease
         self._gateway = gateway
         self._key = key
@@ -119,10 +120,12 @@ class LiveStream(Stream):
         self._subscription: Subscription | None = None
         self._turned = asyncio.Event()
 
-    async def open(self, request: web.Request, position: str, gap: bytes, expires_at: float) -> None:
+    async def open(self, request: web.Request, position: str, gap: dict[str, Any] | None, expires_at: float) -> None:
         """Send the 200 and what comes before the events after `position`."""
         self._position = self.channel.last_id = position
-        first = sse.RETRY + sse.heartbeat(time.time_ns() // 1_000_000) + gap
+        first = sse.RETRY + sse.heartbeat(time.time_ns() // 1_000_000)
+        if gap is not None:
+            first += sse.control("gap", gap)
         await self.channel.open(request, first, expires_at)
 
     async def run(self) -> None:
@@ -134,18 +137,27 @@ class LiveStream(Stream):
             cause = await self.fed()
         finally:
             seen_at = boottime()
+            gateway.metrics.live_ended(cause.value.lower())
             gateway.heartbeats.leave(self)
             if self._key is not None:
                 gateway.tail.unsubscribe(self._key, self)
             if self._subscription is not None:
                 self._subscription.end()
             draining = cause is Cause.DRAINING
-            await self.channel.end(stream_error(cause), in_haste=draining)
-            if cause is not Cause.LEASE_LOST:
-                read = cause is Cause.LEFT and self.channel.got_fin and not self._behind_proxy
-                await gateway.node.release(
-                    self.lease, self.channel.acknowledged, seen_at, read=read, free_at_once=draining
-                )
+            # Whoever asked for the end waits for it, as does the process that is to stop.
+            try:
+                await self.channel.end(stream_error(cause), in_haste=draining or cause is Cause.DELETED)
+            finally:
+                if cause is not Cause.LEASE_LOST:
+                    read = cause is Cause.LEFT and self.channel.got_fin and not self._behind_proxy
+                    await gateway.node.release(
+                        self.lease, self.channel.acknowledged, seen_at, read=read, free_at_once=draining
+                    )
+
+    @property
+    def state(self) -> str:
+        """As metrics tell it; `opening` until it knows what it is subscribed to."""
+        return "opening" if self._subscription is None else self._subscription.state.value
 
     def moved_cursor(self) -> str | None:
         """The last acknowledged event, where it is another one than the last time."""
@@ -181,7 +193,8 @@ class LiveStream(Stream):
             return
         run = subscription.take()
         if run is not None:
-            self.channel.write(run.frames, run.last_id)
+            self.send(run.frames, run.last_id, run.events)
+            self._gateway.metrics.delivered(time.time() - ids.milliseconds(run.last_id) / 1_000)
 
     # -- from history
 
@@ -197,7 +210,7 @@ class LiveStream(Stream):
                 await gateway.node.wait_trusted()
                 page = await self._page(subscription, self._key)
                 if page is not None and gateway.node.trusted:
-                    self.channel.write(page.frames, page.last_id)
+                    self.send(page.frames, page.last_id, page.events)
                     subscription.page(page.read_to)
             self._flush()
             self._turned.clear()

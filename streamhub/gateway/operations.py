@@ -1,31 +1,25 @@
 """`/-/…`: pages for operators and their machines. No token is wanted here."""
 
+import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import asyncpg
 from aiohttp import web
 
 from streamhub import __version__
-from streamhub.database import DATABASE_AWAY
+from streamhub.gateway import facts
 from streamhub.gateway.gateway import GATEWAY
+from streamhub.metrics import CONTENT_TYPE
 
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Pool = asyncpg.Pool
-
-TIMEOUT: Final = 2.0  # seconds
-
-_STATE: Final = """
-SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 - h.last_ms AS ms_since_last, h.last_ms > 0 AS any,
-       l.expires_at > clock_timestamp() AS led
-  FROM streamhub_hub.log_head h, streamhub_hub.relay_lease l
-"""
+LAG_WITHIN: Final = 0.5  # seconds; readiness does not wait for it
 
 
 def routes() -> list[web.RouteDef]:
-    return [web.get("/-/healthy", healthy, allow_head=False), web.get("/-/ready", ready, allow_head=False)]
+    return [
+        web.get("/-/healthy", healthy, allow_head=False),
+        web.get("/-/ready", ready, allow_head=False),
+        web.get("/-/metrics", metrics, allow_head=False),
+    ]
 
 
 async def healthy(request: web.Request) -> web.Response:
@@ -37,20 +31,24 @@ async def healthy(request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """200 where the database answers and this process can serve; what else there is to know stands in the body."""
     gateway = request.app[GATEWAY]
-    try:
-        state = await gateway.hub.fetchrow(_STATE, timeout=TIMEOUT)
-    except (*DATABASE_AWAY, asyncpg.PostgresError):
-        state = None
+    state, outbox = await asyncio.gather(facts.state(gateway.hub), facts.outbox(gateway.hub, LAG_WITHIN))
     serves = not gateway.draining and (gateway.node.trusted or "gateway" not in gateway.settings.roles)
     body = {
         "status": "ready" if state is not None and serves else "not ready",
         "database": "ok" if state is not None else "unreachable",
         "draining": gateway.draining,
-        "relay_leader": None if state is None else bool(state["led"]),
-        "seconds_since_last_event": None
-        if state is None or not state["any"]
-        else round(max(0.0, state["ms_since_last"]) / 1_000, 3),
+        "leader": None if state is None else state.led,
+        "lag_seconds": None if outbox is None else round(outbox.age, 3),
+        "seconds_since_last_event": None if state is None or state.since_last is None else round(state.since_last, 3),
         "live_streams": len(gateway.live_streams),
         "replays": len(gateway.replays),
     }
     return web.json_response(body, status=200 if body["status"] == "ready" else 503)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """What this process has counted, and what the databases tell of the hub, as Prometheus reads it."""
+    gateway = request.app[GATEWAY]
+    gateway.count_streams()
+    found = await facts.metrics(gateway.hub, gateway.sources)
+    return web.Response(body=gateway.metrics.exposition(found), headers={"Content-Type": CONTENT_TYPE})

@@ -15,12 +15,13 @@ from typing import Final
 
 from aiohttp import web
 
-from streamhub.core import ids, sse, window
+from streamhub.core import formats, ids, window
 from streamhub.database import DATABASE_AWAY
 from streamhub.errors import ApiError, Fault
 from streamhub.gateway import jobs, parameters, registry, replay_request
-from streamhub.gateway.auth import Claims, require_integration
-from streamhub.gateway.gateway import GATEWAY, Gateway
+from streamhub.gateway.admission import admitted
+from streamhub.gateway.auth import Claims
+from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.replay_request import ReplayRequest
 from streamhub.gateway.stream import Cause, Stream, stream_error
 from streamhub.history.closing import close_window
@@ -36,12 +37,7 @@ STATES: Final = {Cause.COMPLETED: "completed", Cause.INTERNAL: "failed"}
 
 
 async def replay(request: web.Request) -> web.StreamResponse:
-    gateway = request.app[GATEWAY]
-    gateway.admit()
-    claims = await gateway.authenticator.claims(request, time.time())
-    slug = request.match_info["organization"]
-    require_integration(claims, slug)
-    place = await registry.find(gateway.hub, claims)
+    gateway, claims, _, place = await admitted(request)
     faults: list[Fault] = []
     longest_ms = int(gateway.settings.replay_max_window.total_seconds() * 1_000)
     asked = replay_request.read(request, place.now_ms, longest_ms, faults)
@@ -74,15 +70,17 @@ class Replay(Stream):
         place: registry.Place,
         resume_after: str | None,
     ) -> None:
-        super().__init__(request)
+        self._format = formats.preferred(",".join(request.headers.getall("Accept", [])))
+        super().__init__(request, gateway.metrics.replay_sent, self._format)
         self._gateway = gateway
-        self._job = job
+        self.job = job
         self._asked = asked
         self._claims = claims
         self._key = place.key
         self._to_ms = place.now_ms if asked.to_ms is None else asked.to_ms
         self._after = max(window.before(asked.from_ms or 0), resume_after or ids.MIN_ID)
         self._until = window.before(self._to_ms)
+        self.state = "queued"
         self._events = 0
         self._bytes = 0
         self._first_id: str | None = None
@@ -107,6 +105,9 @@ class Replay(Stream):
                 gateway.heartbeats.leave(self)
                 # Before the client is told, so that by then it may ask for the next one.
                 written = await self._finish(STATES.get(cause, "cancelled"))
+                gateway.metrics.replay_ended(written or STATES.get(cause, "cancelled"))
+                if cause is Cause.COMPLETED and written == "cancelled":
+                    cause = Cause.REPLAY_CANCELLED  # whoever did it was told so
                 if cause is Cause.COMPLETED:
                     channel.write(self._complete())
                 await channel.end(stream_error(cause), in_haste=cause is Cause.DRAINING)
@@ -116,19 +117,19 @@ class Replay(Stream):
 
     def _started(self) -> bytes:
         organization = {"id": self._claims.organization_id, "slug": self._claims.slug}
-        head = {"job_id": self._job, "organization": organization, "test": self._claims.test}
-        return sse.control("replay_started", {**head, **self._asked.document()})
+        head = {"job_id": self.job, "organization": organization, "test": self._claims.test}
+        return self._format.control("replay_started", {**head, **self._asked.document()})
 
     def _complete(self) -> bytes:
         complete = {
-            "job_id": self._job,
+            "job_id": self.job,
             "events": self._events,
             "first_id": self._first_id,
             "last_id": self._last_id,
             "sha256": self._digest.hexdigest(),
             "duration_ms": round((time.monotonic() - self._began) * 1_000),
         }
-        return sse.control("stream_complete", complete)
+        return self._format.control("stream_complete", complete)
 
     async def feed(self) -> None:
         gateway = self._gateway
@@ -151,9 +152,10 @@ class Replay(Stream):
                 await asyncio.sleep(random.uniform(0.5, 1.0))
 
     async def _claim(self) -> None:
-        if not await jobs.claim(self._gateway.hub, self._job):
+        if not await jobs.claim(self._gateway.hub, self.job):
             self.finish(Cause.REPLAY_CANCELLED)
             await asyncio.sleep(0)  # where it takes effect
+        self.state = "running"
 
     async def _close_window(self) -> None:
         """All jobs that wait share what the first of them does."""
@@ -179,16 +181,17 @@ class Replay(Stream):
         self._after = page.read_to
         if page.events:
             await self.channel.drained()
-            self.channel.write(page.frames, page.last_id)
+            frames = self._format.events(page.frames)
+            self.send(frames, page.last_id, page.events)
             self._events += page.events
-            self._bytes += len(page.frames)
+            self._bytes += len(frames)
             self._first_id = self._first_id or page.first_id
             self._last_id = page.last_id
-            await asyncio.to_thread(self._digest.update, page.frames)
+            await asyncio.to_thread(self._digest.update, frames)
         now = time.monotonic()
         if now - self._noted >= PROGRESS_EVERY:
             self._noted = now
-            state = await jobs.progress(self._gateway.hub, self._job, self._events, self._bytes, self._done())
+            state = await jobs.progress(self._gateway.hub, self.job, self._events, self._bytes, self._done())
             if state == "cancelled":
                 self.finish(Cause.REPLAY_CANCELLED)
 
@@ -197,15 +200,14 @@ class Replay(Stream):
         done = ids.milliseconds(self._after) - self._from_ms
         return min(1.0, max(0.0, done / whole)) if whole > 0 else 1.0
 
-    async def _finish(self, state: str) -> bool:
-        """False while the database is away."""
+    async def _finish(self, state: str) -> str | None:
+        """The job's state as written; None while the database is away."""
         done = 1.0 if state == "completed" else self._done()
         try:
-            await jobs.finish(self._gateway.hub, self._job, state, self._events, self._bytes, done)
+            return await jobs.finish(self._gateway.hub, self.job, state, self._events, self._bytes, done)
         except DATABASE_AWAY as error:
             log.warning("the end of a replay cannot be written just now: %r", error)
-            return False
-        return True
+            return None
 
     async def _finish_later(self, state: str) -> None:
         for _ in range(FINISH_ATTEMPTS):

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -18,6 +18,7 @@ from streamhub.gateway.auth import Authenticator, Issuer, Keys, PemKeys
 from streamhub.gateway.connection import LONGEST_LINE, Runner
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.jwks import JwksKeys
+from streamhub.metrics import Metrics
 from streamhub.tail import Tail
 
 if TYPE_CHECKING:
@@ -82,15 +83,18 @@ async def serve(
     host: str | None = None,
     port: int | None = None,
     reuse_port: bool = False,
+    metrics: Metrics | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Server]:
     """Serve until the block ends, then drain. The tail is the caller's to start and stop, as is the pool.
 
-    `host` and `port` win over the settings'; port 0 takes a free one. Raises UserError where it cannot listen, and
-    what asyncpg raises while the database is away.
+    `host` and `port` win over the settings'; port 0 takes a free one. `metrics` are the process's, `sources` the
+    databases beside the hub's own, by name. Raises UserError where it cannot listen, and what asyncpg raises while the
+    database is away.
     """
     host = settings.host if host is None else host
     port = settings.port if port is None else port
-    gateway = Gateway(settings, hub, tail, authenticator)
+    gateway = Gateway(settings, hub, tail, authenticator, metrics, sources)
     own_port = settings.operations_port
     runner = Runner(
         create_app(gateway, with_operations=own_port is None),

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from streamhub.core.formats import SSE, Format
 from streamhub.gateway.channel import Channel, PeerLeft
+from streamhub.metrics import Sent
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,7 @@ class Cause(Enum):
     COMPLETED = "completed"
     LEFT = "left"
     EXPIRED_TOKEN = "EXPIRED_TOKEN"  # noqa: S105
+    DELETED = "DELETED"
     REPLAY_CANCELLED = "REPLAY_CANCELLED"
     LEASE_LOST = "LEASE_LOST"
     DRAINING = "DRAINING"
@@ -27,33 +30,41 @@ class Cause(Enum):
 
 DETAILS: Final[Mapping[Cause, str]] = {
     Cause.EXPIRED_TOKEN: "The token has expired: go on with a new one.",
+    Cause.DELETED: "The stream was ended by a request to delete it.",
     Cause.REPLAY_CANCELLED: "The replay was cancelled.",
     Cause.LEASE_LOST: "This gateway was cut off for so long that another one may have taken the stream: connect again.",
     Cause.DRAINING: "This gateway is shutting down: connect again.",
     Cause.INTERNAL: "Something went wrong on our side: connect again, and go on from the last event.",
 }
+NOT_RESUMABLE: Final = (Cause.DELETED, Cause.REPLAY_CANCELLED)
 
 
 def stream_error(cause: Cause) -> dict[str, Any] | None:
     """What the client is told; None where it left, or has everything."""
     if cause not in DETAILS:
         return None
-    return {"code": cause.value, "detail": DETAILS[cause], "resumable": cause is not Cause.REPLAY_CANCELLED}
+    return {"code": cause.value, "detail": DETAILS[cause], "resumable": cause not in NOT_RESUMABLE}
 
 
 class Stream:
     """Subclasses feed the channel in `feed`; `finish` ends it from anywhere, whatever it is waiting for."""
 
-    __slots__ = ("_task", "cause", "channel")
+    __slots__ = ("_sent", "_task", "cause", "channel")
 
-    def __init__(self, request: web.Request) -> None:
-        self.channel = Channel(request, self._channel_ended)
+    def __init__(self, request: web.Request, sent: Sent, written: Format = SSE) -> None:
+        self.channel = Channel(request, self._channel_ended, written)
         self.cause: Cause | None = None
+        self._sent = sent
         self._task: asyncio.Task[object] | None = None
 
     async def feed(self) -> None:
         """Write until all is written (return), or until `finish` interrupts."""
         raise NotImplementedError
+
+    def send(self, frames: bytes, last_id: str | None, events: int) -> None:
+        """Hand the frames of so many events to the channel."""
+        self.channel.write(frames, last_id)
+        self._sent.count(events, len(frames))
 
     def finish(self, cause: Cause) -> None:
         """The first cause counts."""

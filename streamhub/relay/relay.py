@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -46,7 +46,8 @@ class Source(NamedTuple):
 
 
 class Relay:
-    """`announce` is called with every append of this process, on its event loop."""
+    """`announce` is called with every append of this process, on its event loop; `observe` with the number of its
+    events, their bytes, and the seconds from the writing of its first change to its publication."""
 
     def __init__(
         self,
@@ -56,12 +57,14 @@ class Relay:
         announce: Callable[[Append], None],
         max_event_bytes: int = 16 * 1024 * 1024,
         retention: timedelta | None = None,
+        observe: Callable[[int, int, float], None] = lambda _events, _bytes, _waited: None,
     ) -> None:
         self._hub_dsn = hub_dsn
         self._sources = sources
         self._announce = announce
         self._max_event_bytes = max_event_bytes
         self._retention = retention
+        self._observe = observe
         self._clock_offset: float | None = None
         self._hub: asyncpg.Pool[Any] | None = None
         self.leading = False
@@ -182,7 +185,7 @@ class Relay:
                         preparer=preparer,
                         partition_for=partition_for,
                         announce=self._announce,
-                        appended=lambda done, _: self._note(done, upkeep),
+                        appended=lambda done, written_at: self._note(done, written_at, upkeep),
                     )
                     self.lost.pop(source.name, None)
                     vacuum = await _connect(source.dsn, name)
@@ -200,10 +203,13 @@ class Relay:
             pause = RETRY_FIRST if time.monotonic() - started > 10 else min(pause * 2, RETRY_LONGEST)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    def _note(self, done: Appended, upkeep: Upkeep) -> None:
+    def _note(self, done: Appended, written_at: datetime, upkeep: Upkeep) -> None:
         if done.append is not None:
             self.appended += len(done.append.events)
             self.head = done.append.last_id
+            size = sum(len(event.frame) for event in done.append.events)
+            published_at = ids.milliseconds(done.append.first_id) / 1_000
+            self._observe(len(done.append.events), size, published_at - written_at.timestamp())
         # CLOCK_BOOTTIME goes on through a suspended machine and is set by nobody.
         offset = done.clock_ms - time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
         if self._clock_offset is not None and abs(offset - self._clock_offset) > CLOCK_JUMP:

@@ -50,6 +50,8 @@ _NOTED: Final = "SELECT identities FROM streamhub_hub.consumed WHERE source = $1
 class SourceRelay:
     """The relay of one source while this process leads with `epoch`.
 
+    `appended` is called after each append, with the time at which its first change was written.
+
     `reader` and `consumer` are connections to the source, `hub` the one that appends; where `in_hub`, the outbox is
     consumed by the append itself and `consumer` is not used.
     """
@@ -66,7 +68,7 @@ class SourceRelay:
         preparer: Preparer,
         partition_for: Callable[[int], Awaitable[None]],
         announce: Callable[[Append], None],
-        appended: Callable[[Appended, int], None],
+        appended: Callable[[Appended, datetime], None],
     ) -> None:
         self._name = name
         self._in_hub = in_hub
@@ -169,7 +171,7 @@ class SourceRelay:
         self.consumed += len(batch.changes)
         if done.append is not None:
             self._announce(done.append)
-        self._appended(done, len(batch.changes))
+        self._appended(done, batch.changes[0].created_at)
 
     async def _settle(self, durable: bool = False) -> None:
         """Delete in the source what was appended last. `durable`: flush the source's log in any case.

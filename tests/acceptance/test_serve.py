@@ -57,6 +57,22 @@ def test_from_an_empty_directory_to_the_events_of_an_own_table(
     assert none_left(data_dir, within=0.5)
 
 
+def test_its_metrics_tell_of_what_its_relay_published(
+    start: Start, streamhub: Run, bash: Bash, psql: Callable[[str], str]
+) -> None:
+    serving = start("serve")
+    url = serving.wait_for(LISTENS)[1]
+    psql("CREATE TABLE public.skus (id text PRIMARY KEY)")
+    streamhub("org", "add", "my-org")
+    streamhub("capture", "add", "public.skus", "--org", "my-org", "--resource-type", "skus")
+    psql("INSERT INTO public.skus VALUES ('a')")
+    wanted = "streamhub_commit_to_publish_seconds_count 1.0"
+    scrape = f"curl -s {url}/-/metrics"
+    found = bash(f"for _ in $(seq 50); do {scrape} | grep -q '^{wanted}' && break; sleep 0.1; done; {scrape}")
+    for line in (wanted, "streamhub_published_events_total 1.0", "streamhub_relay_led 1.0"):
+        assert line in found.splitlines()
+
+
 def test_a_second_start_serves_what_the_first_one_stored(
     start: Start, streamhub: Run, bash: Bash, psql: Callable[[str], str]
 ) -> None:

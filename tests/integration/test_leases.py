@@ -208,6 +208,20 @@ async def test_a_gateway_stopped_past_its_lease_writes_no_event_when_it_wakes_up
     assert (await client.frame()).event == "update"
 
 
+async def test_the_stream_of_a_stopped_gateway_can_be_ended_and_is_stale_then(
+    start_hub: Any, organization: int, process: Any
+) -> None:
+    running, port = process
+    hub = await start_hub()
+    sleeper = await hub._replace(port=port).live()
+    os.kill(running.pid, signal.SIGSTOP)
+    assert (await hub.get("/my-org", method="DELETE")).status == 204
+    (refused,) = (await hub.get("/my-org")).errors
+    os.kill(running.pid, signal.SIGCONT)
+    assert "stale_until" in refused["meta"]
+    assert [frame.data["code"] for frame in await sleeper.rest()] == ["LEASE_LOST"]
+
+
 class Way:
     """The way to the database: it can be cut, and mended."""
 

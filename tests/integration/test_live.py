@@ -272,6 +272,28 @@ async def test_after_a_fin_that_came_through_a_proxy_it_overlaps(
     assert (await again.frame()).data["n"] == 0
 
 
+async def test_a_slow_reader_whose_token_expires_is_told_so_and_gives_the_stream_back(
+    hub: Hub, organization: int
+) -> None:
+    client = await hub.live(token=hub.token(exp=time.time() + 1), receive_buffer=4096)
+    for _ in range(3):
+        await hub.history.append(organization, 1_000, size=2_000)
+    await asyncio.sleep(1.5)
+    assert (await client.rest())[-1].data["code"] == "EXPIRED_TOKEN"
+    await hub.live_once_free()
+
+
+async def test_behind_a_silent_proxy_it_can_be_told_to_overlap_always(start_hub: StartHub, organization: int) -> None:
+    hub = await start_hub(stale_after=timedelta(milliseconds=100), resume_overlap_always=True)
+    client = await hub.live()
+    await hub.history.append(organization, 5)
+    await client.frames(5)
+    client.close()
+    await asyncio.sleep(0.3)
+    again = await hub.live()
+    assert (await again.frame()).data["n"] == 0
+
+
 async def test_the_stored_cursor_follows_what_the_client_acknowledged(hub: Hub, organization: int) -> None:
     client = await hub.live()
     append = await hub.history.append(organization, 3)

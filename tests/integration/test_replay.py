@@ -2,18 +2,24 @@
 
 import asyncio
 import hashlib
+import json
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamhub.core import ids
+from streamhub.core.events import data_of
 from streamhub.core.window import timestamp
 
 Hub = Any
 StartHub = Callable[..., Awaitable[Any]]
+
+DOCS = Path(__file__).parents[2] / "docs" / "contract.md"
 
 
 def window(from_ms: int, to_ms: int, more: str = "") -> str:
@@ -403,3 +409,50 @@ async def test_a_replay_goes_on_after_its_database_connections_were_lost(hub: Hu
     frames += await client.rest()
     assert frames[-1].event == "stream_complete"
     assert [frame.data["n"] for frame in frames[1:-1]] == list(range(10_000))
+
+
+# -- as NDJSON
+
+
+async def lines_of(hub: Hub, path: str, **headers: str) -> tuple[Any, list[bytes]]:
+    """(the client, the lines of its response, each with its line feed)."""
+    client = await hub.open(path, headers={"Accept": "application/x-ndjson", **headers})
+    body = b""
+    while more := await client._more():
+        body += more
+    return client, body.splitlines(keepends=True)
+
+
+async def test_a_client_that_asks_for_ndjson_gets_each_events_data_as_a_line(hub: Hub, organization: int) -> None:
+    append = await hub.history.append(organization, 5)
+    client, lines = await lines_of(hub, await lately(hub))
+    assert client.headers["content-type"] == "application/x-ndjson"
+    assert lines[1:-1] == [data_of(event.frame) + b"\n" for event in append.events]
+
+
+async def test_in_ndjson_the_control_frames_are_lines_too(hub: Hub, organization: int) -> None:
+    _, lines = await lines_of(hub, await lately(hub))
+    assert [json.loads(line)["event"] for line in lines] == ["replay_started", "stream_complete"]
+
+
+async def test_in_ndjson_the_sha256_and_the_jobs_bytes_are_of_the_event_lines(hub: Hub, organization: int) -> None:
+    await hub.history.append(organization, 2_500, size=1_000)
+    _, lines = await lines_of(hub, await lately(hub))
+    events = b"".join(line for line in lines if line.startswith(b'{"id":'))
+    complete = json.loads(lines[-1])["data"]
+    assert (complete["events"], complete["sha256"]) == (2_500, hashlib.sha256(events).hexdigest())
+    assert await hub.history.pool.fetchval("SELECT bytes FROM streamhub_hub.replays") == len(events)
+
+
+async def test_the_line_in_the_docs_checks_a_saved_ndjson_replay(hub: Hub, organization: int, tmp_path: Path) -> None:
+    await hub.history.append(organization, 20)
+    _, lines = await lines_of(hub, await lately(hub))
+    (tmp_path / "replay.ndjson").write_bytes(b"".join(lines))
+    (line,) = [each for each in DOCS.read_text().splitlines() if "replay.ndjson" in each]
+    checked = await asyncio.to_thread(subprocess.check_output, ["sh", "-c", line], cwd=tmp_path, text=True)
+    assert checked.split()[0] == json.loads(lines[-1])["data"]["sha256"]
+
+
+async def test_a_live_stream_is_server_sent_events_whatever_is_accepted(hub: Hub, organization: int) -> None:
+    client = await hub.live(headers={"Accept": "application/x-ndjson"})
+    assert client.headers["content-type"] == "text/event-stream; charset=utf-8"

@@ -95,6 +95,11 @@ def test_sources_are_names_with_urls(environment: Set) -> None:
         ("JWT_JWKS_URL", "http://auth.example.com/keys"),
         ("JWT_PUBLIC_KEY_FILE", "/no/such/file.pem"),
         ("LOG_FORMAT", "xml"),
+        ("RESUME_OVERLAP_ALWAYS", "sometimes"),
+        ("CORS_ORIGINS", "app.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com/"),
+        ("CORS_ORIGINS", "https://App.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com,null"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_with_variable_value_and_a_right_example(

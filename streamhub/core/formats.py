@@ -1,0 +1,61 @@
+"""How a stream's frames are written: as server-sent events, or as one JSON document a line (NDJSON).
+
+An event's line is its `data`, as it stands in the frame. A control frame's line is `{"event":…,"data":…}`: it has no
+id, and its event is a name that no event can have.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from streamhub.core import sse
+from streamhub.core.window import timestamp
+
+_FRAME: Final = re.compile(rb"event: [^\n]*\nid: [^\n]*\ndata: ([^\n]*)\n\n")
+
+
+class Format(NamedTuple):
+    """`events` turns a run of stored frames into what is sent for them; the others make control frames."""
+
+    media_type: str
+    events: Callable[[bytes], bytes]
+    control: Callable[[str, Mapping[str, Any]], bytes]
+    heartbeat: Callable[[int], bytes]
+
+
+def _lines(frames: bytes) -> bytes:
+    return _FRAME.sub(rb"\1\n", frames)
+
+
+def _line(event: str, data: object) -> bytes:
+    return json.dumps({"event": event, "data": data}, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _same(frames: bytes) -> bytes:
+    return frames
+
+
+SSE: Final = Format("text/event-stream; charset=utf-8", _same, sse.control, sse.heartbeat)
+NDJSON: Final = Format("application/x-ndjson", _lines, _line, lambda now_ms: _line("heartbeat", timestamp(now_ms)))
+
+
+def preferred(accept: str) -> Format:
+    """What an Accept header (RFC 9110, section 12.5.1) asks for: NDJSON where it is named and server-sent events are
+    not named before it or with a greater weight; else server-sent events, whatever else is asked for."""
+    weights = {NDJSON.media_type: 0.0, "text/event-stream": 0.0}
+    first = None
+    for part in accept.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if name not in weights:
+            continue
+        weights[name] = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    weights[name] = float(parameter[2:])
+                except ValueError:
+                    weights[name] = 0.0
+        first = first or name
+    ndjson, events = weights.values()
+    return NDJSON if ndjson > events or (ndjson == events > 0 and first == NDJSON.media_type) else SSE

@@ -1,0 +1,115 @@
+"""What a process counts of its own work, for Prometheus. No label names an organization.
+
+Each process counts for itself; where several serve one port, prometheus-client's multiprocess mode
+(PROMETHEUS_MULTIPROC_DIR) sums them in any one's answer.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
+# Seconds. Fine where the hub lives in quiet, coarse where something is wrong.
+BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+# The time of each counter's making, beside the counter: nobody asks for it.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Sent:
+    """What one kind of stream has sent."""
+
+    __slots__ = ("_bytes", "_events")
+
+    def __init__(self, events: Counter, size: Counter, stream: str) -> None:
+        self._events, self._bytes = events.labels(stream), size.labels(stream)
+
+    def count(self, events: int, size: int) -> None:
+        self._events.inc(events)
+        self._bytes.inc(size)
+
+
+class Metrics:
+    """Of one process. Times are in seconds."""
+
+    def __init__(self) -> None:
+        self._registry = own = CollectorRegistry()
+        ProcessCollector(registry=own)
+        self._published_events = Counter("streamhub_published_events", "Events appended to history.", registry=own)
+        self._published_bytes = Counter("streamhub_published_bytes", "Their frames, in bytes.", registry=own)
+        self._commit_to_publish = Histogram(
+            "streamhub_commit_to_publish_seconds",
+            "From the writing of an append's first change to the time of its id, once an append; a transaction's own "
+            "duration after the write counts.",
+            buckets=BUCKETS,
+            registry=own,
+        )
+        self._publish_to_client = Histogram(
+            "streamhub_publish_to_client_seconds",
+            "From the time of an event's id to its writing to the client's socket, once a write of a live stream that "
+            "is not catching up.",
+            buckets=BUCKETS,
+            registry=own,
+        )
+        events = Counter("streamhub_sent_events", "Events handed to clients' sockets.", ["stream"], registry=own)
+        size = Counter("streamhub_sent_bytes", "Their frames, in bytes.", ["stream"], registry=own)
+        self.live_sent = Sent(events, size, "live")
+        self.replay_sent = Sent(events, size, "replay")
+        self._live_streams = Gauge(
+            "streamhub_live_streams", "Live streams.", ["state"], registry=own, multiprocess_mode="livesum"
+        )
+        self._replays = Gauge(
+            "streamhub_replays", "Replays that have not ended.", ["state"], registry=own, multiprocess_mode="livesum"
+        )
+        self._live_ended = Counter(
+            "streamhub_live_streams_ended", "Live streams that ended, by cause.", ["cause"], registry=own
+        )
+        self._replays_ended = Counter("streamhub_replays_ended", "Replays that ended.", ["state"], registry=own)
+        for state in ("completed", "cancelled", "failed"):
+            self._replays_ended.labels(state)
+
+    def published(self, events: int, size: int, waited: float) -> None:
+        """An append; `waited` for its first change."""
+        self._published_events.inc(events)
+        self._published_bytes.inc(size)
+        self._commit_to_publish.observe(max(0.0, waited))
+
+    def delivered(self, after: float) -> None:
+        """A write to a live stream, so long after its last event was published."""
+        self._publish_to_client.observe(max(0.0, after))
+
+    def live_ended(self, cause: str) -> None:
+        self._live_ended.labels(cause).inc()
+
+    def replay_ended(self, state: str) -> None:
+        self._replays_ended.labels(state).inc()
+
+    def count_streams(self, live: Mapping[str, int], replays: Mapping[str, int]) -> None:
+        """How many there are now, by state."""
+        for gauge, counts in ((self._live_streams, live), (self._replays, replays)):
+            for state, count in counts.items():
+                gauge.labels(state).set(count)
+
+    def exposition(self, facts: Iterable[Metric]) -> bytes:
+        """All of it as Prometheus reads it, with `facts` that this process has not counted itself."""
+        registry = self._registry
+        if MULTIPROCESS in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        others = CollectorRegistry()
+        others.register(_Facts(list(facts)))
+        return generate_latest(registry) + generate_latest(others)
+
+
+class _Facts:
+    def __init__(self, facts: list[Metric]) -> None:
+        self._facts = facts
+
+    def collect(self) -> Iterable[Metric]:
+        return self._facts
