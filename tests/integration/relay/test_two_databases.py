@@ -1,0 +1,208 @@
+"""Outbox and hub in two databases, and several sources: nothing is appended twice, and none waits for another."""
+
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from streamhub.embedded import EmbeddedPostgres
+from streamhub.migrate import migrate_source
+from streamhub.relay import Relay, Source
+from streamhub.relay.outbox import Ranges, delete
+from tests.integration.relay.conftest import NewDatabase
+from tests.integration.stage import Stage, kinds, rebuilt, running, until
+
+INSERT = "INSERT INTO skus VALUES ({}, 'org_1', 1, 'a')"
+
+
+@asynccontextmanager
+async def relaying(hub: Stage, **sources: str) -> AsyncIterator[Relay]:
+    named = [Source(name, url, in_hub=False) for name, url in sources.items()]
+    async with running(Relay(hub.url, named, announce=hub.announced.append)) as relay:
+        yield relay
+
+
+async def published(hub: Stage, count: int) -> None:
+    async def condition() -> bool:
+        return bool(await hub.value("SELECT count(*) >= $1 FROM streamhub_hub.history", count))
+
+    await until(condition, f"{count} events are published")
+
+
+async def test_changes_of_another_database_are_published_and_consumed(stage: Stage, source: Stage) -> None:
+    await source.shop()
+    async with relaying(stage, other=source.url):
+        for id_ in range(3):
+            await source.sql(INSERT.format(id_))
+        await source.sql("UPDATE skus SET price = 2", "DELETE FROM skus WHERE id = 1")
+        await source.drained()
+    events = await stage.new_events()
+    assert len(events) == 7
+    assert len(rebuilt(events)) == 2
+
+
+async def test_the_rows_of_every_batch_are_noted_in_the_hub(stage: Stage, source: Stage) -> None:
+    await source.shop()
+    await source.sql("INSERT INTO skus SELECT i, 'org_1', 1, 'a' FROM generate_series(1, 50) AS i")
+    async with relaying(stage, other=source.url):
+        await source.drained()
+    assert await stage.rows(
+        "SELECT source, sum(rows), min(first_seq), max(last_seq) FROM streamhub_hub.consumed GROUP BY 1"
+    ) == [("other", 50, 1, 50)]
+
+
+@pytest.mark.parametrize("batch", [3, 2000])
+async def test_a_relay_that_fails_between_appending_and_consuming_repeats_nothing(
+    stage: Stage, source: Stage, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr("streamhub.relay.source.BATCH", batch)
+    failures = 0
+
+    async def failing(connection: Any, ranges: Ranges, count: int) -> None:
+        nonlocal failures
+        failures += 1
+        if failures % 2:
+            raise ConnectionError("cut")
+        await delete(connection, ranges, count)
+
+    monkeypatch.setattr("streamhub.relay.source.delete", failing)
+    await source.shop()
+    await source.sql("INSERT INTO skus SELECT i, 'org_1', 1, 'a' FROM generate_series(1, 10) AS i")
+    async with relaying(stage, other=source.url):
+        await published(stage, 10)
+        await source.sql("UPDATE skus SET price = 2 WHERE id = 1")
+        await source.drained()
+    assert failures > 1
+    assert kinds(await stage.new_events()) == [*(("create", str(id_)) for id_ in range(1, 11)), ("update", "1")]
+
+
+async def test_sources_are_told_apart_by_their_names(stage: Stage, new_database: NewDatabase) -> None:
+    """The same numbers in two sources are different changes."""
+    urls = {name: await new_database() for name in ("one", "two")}
+    for name, url in urls.items():
+        application = Stage(url, await asyncpg.connect(url))
+        await application.shop(resource_type=name)
+        await application.sql(INSERT.format(1), "UPDATE skus SET price = 2")
+        await application.connection.close()
+    async with relaying(stage, **urls):
+        await published(stage, 4)
+    events = await stage.new_events()
+    for name in urls:
+        assert [event["event"] for event in events if event["resource_type"] == name] == ["create", "update"]
+
+
+async def test_the_hubs_own_outbox_and_another_source_are_relayed_together(stage: Stage, source: Stage) -> None:
+    await stage.shop(resource_type="here")
+    await source.shop(resource_type="there")
+    await stage.sql(INSERT.format(1))
+    await source.sql(INSERT.format(1))
+    both = [Source("hub", stage.url, in_hub=True), Source("other", source.url, in_hub=False)]
+    async with running(Relay(stage.url, both, announce=stage.announced.append)):
+        await published(stage, 2)
+    assert {event["resource_type"] for event in await stage.new_events()} == {"here", "there"}
+
+
+async def test_a_source_that_is_away_does_not_stop_the_others(stage: Stage, source: Stage) -> None:
+    await source.shop()
+    async with relaying(stage, away="postgresql://postgres@127.0.0.1:1/nowhere", other=source.url) as relay:
+        await source.sql(INSERT.format(1))
+        await published(stage, 1)
+        assert list(relay.lost) == ["away"]
+
+
+async def test_a_source_that_has_no_schema_yet_does_not_stop_the_others(
+    stage: Stage, source: Stage, postgres_url: str
+) -> None:
+    await source.shop()
+    async with relaying(stage, bare=postgres_url, other=source.url) as relay:
+        await source.sql(INSERT.format(1))
+        await published(stage, 1)
+
+        async def told() -> bool:
+            return "bare" in relay.lost
+
+        await until(told, "the relay tells which source is lost")
+
+
+async def test_a_source_whose_writers_commit_asynchronously_is_made_durable_before_it_is_appended(
+    stage: Stage, source: Stage
+) -> None:
+    await source.shop()
+    before = await source.value("SELECT marked_at FROM streamhub.relay_mark")
+    async with relaying(stage, other=source.url):
+        await source.sql("SET synchronous_commit = off", INSERT.format(1))
+        await published(stage, 1)
+        await source.drained()
+    assert await source.value("SELECT marked_at FROM streamhub.relay_mark") > before
+
+
+def copy(postgres: EmbeddedPostgres, back: bool = False) -> None:
+    """Keep the files of a stopped server, or put them back."""
+    kept = postgres.data.with_name("kept")
+    source, target = (kept, postgres.data) if back else (postgres.data, kept)
+    subprocess.run(["rm", "-rf", str(target)], check=True)
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+
+
+@pytest.mark.parametrize("relaying_meanwhile", [True, False])
+async def test_a_source_that_falls_back_to_an_older_state_brings_nothing_twice_and_nothing_new_is_lost(
+    stage: Stage, own_postgres: EmbeddedPostgres, relaying_meanwhile: bool
+) -> None:
+    """A standby that was behind is promoted: rows that were consumed are back, and numbers are given a second time."""
+    connection = await asyncpg.connect(own_postgres.url)
+    await migrate_source(connection)
+    application = Stage(own_postgres.url, connection)
+    await application.shop()
+    await application.sql(*(INSERT.format(id_) for id_ in (1, 2, 3)))
+    await connection.close()
+    own_postgres.stop()
+    copy(own_postgres)
+    own_postgres.start()
+
+    async def go_on() -> None:
+        application.connection = await asyncpg.connect(own_postgres.url)
+        await application.sql(*(INSERT.format(id_) for id_ in (4, 5, 6)))
+        await published(stage, 6)
+        await application.connection.close()
+
+    async def fall_back() -> None:
+        own_postgres.stop("immediate")
+        copy(own_postgres, back=True)
+        own_postgres.start()
+
+    async def write_again() -> None:
+        application.connection = await asyncpg.connect(own_postgres.url)
+        await application.sql(*(INSERT.format(id_) for id_ in (7, 8, 9)))
+        await application.drained()
+        await application.connection.close()
+
+    if relaying_meanwhile:
+        async with relaying(stage, other=own_postgres.url):
+            await go_on()
+            await fall_back()
+            await write_again()
+    else:
+        async with relaying(stage, other=own_postgres.url):
+            await go_on()
+        await fall_back()
+        async with relaying(stage, other=own_postgres.url):
+            await write_again()
+    assert kinds(await stage.new_events()) == [("create", str(id_)) for id_ in range(1, 10)]
+
+
+async def test_a_large_backlog_that_was_noted_already_is_deleted_without_appending(
+    stage: Stage, source: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamhub.relay.source.BATCH", 100)
+    await source.shop()
+    await source.sql("INSERT INTO skus SELECT i, 'org_1', 1, 'a' FROM generate_series(1, 1000) AS i")
+    await source.sql("CREATE TABLE kept AS SELECT * FROM streamhub.outbox")
+    async with relaying(stage, other=source.url):
+        await source.drained()
+    await source.sql("INSERT INTO streamhub.outbox SELECT * FROM kept WHERE seq % 3 > 0", INSERT.format(5000))
+    async with relaying(stage, other=source.url):
+        await source.drained()
+    assert len(await stage.frames()) == 1001

@@ -1,0 +1,198 @@
+"""Migrations: each once, in order, safely from several processes; never over a schema that is not ours to change."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from streamhub import migrate
+from streamhub.embedded import installed_binaries
+from streamhub.errors import UserError
+from tests.integration.stage import Stage, kinds
+
+MIGRATE: dict[str, Callable[[Any], Awaitable[list[str]]]] = {
+    "hub": migrate.migrate_hub, "source": migrate.migrate_source,
+}  # fmt: skip
+NewDatabase = Callable[[], Awaitable[str]]
+
+
+@pytest.fixture
+async def new_database(postgres_url: str) -> AsyncIterator[NewDatabase]:
+    """Makes databases with nothing in them."""
+    server = await asyncpg.connect(postgres_url)
+    made: list[str] = []
+
+    async def make() -> str:
+        made.append(f"streamhub_bare_{os.getpid()}_{len(made)}")
+        await server.execute(f"CREATE DATABASE {made[-1]}")
+        return urlsplit(postgres_url)._replace(path=f"/{made[-1]}").geturl()
+
+    yield make
+    for name in made:
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await server.close()
+
+
+@pytest.fixture
+async def bare(new_database: NewDatabase) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    connection = await asyncpg.connect(await new_database())
+    yield connection
+    connection.terminate()
+
+
+async def schema_of(connection: Any) -> list[tuple[Any, ...]]:
+    """Every object of ours with its definition."""
+    rows = await connection.fetch(
+        """SELECT 'column', format('%s.%s %s %s %s', attrelid::regclass, attname, format_type(atttypid, atttypmod),
+                  attnotnull, pg_get_expr(d.adbin, d.adrelid)) AS text
+           FROM pg_attribute LEFT JOIN pg_attrdef d ON d.adrelid = attrelid AND d.adnum = attnum
+           JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname LIKE 'streamhub%' AND attnum > 0
+           UNION ALL SELECT 'function', pg_get_functiondef(p.oid) FROM pg_proc p
+           JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname LIKE 'streamhub%'
+           UNION ALL SELECT 'index', pg_get_indexdef(i.indexrelid) FROM pg_index i
+           JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname LIKE 'streamhub%' ORDER BY 1, 2"""
+    )
+    return [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("kind", MIGRATE)
+async def test_a_bare_database_gets_every_file_in_order(bare: Any, kind: str) -> None:
+    pending = await migrate.pending(bare, kind)
+    assert pending == sorted(pending)
+    assert await MIGRATE[kind](bare) == pending
+    assert await migrate.pending(bare, kind) == []
+
+
+@pytest.mark.parametrize("kind", MIGRATE)
+async def test_migrating_a_second_time_does_nothing(bare: Any, kind: str) -> None:
+    await MIGRATE[kind](bare)
+    before = await schema_of(bare)
+    assert await MIGRATE[kind](bare) == []
+    assert await schema_of(bare) == before
+
+
+@pytest.mark.parametrize("kind", MIGRATE)
+async def test_of_several_that_migrate_at_once_one_does_it_and_the_others_find_it_done(
+    new_database: NewDatabase, kind: str
+) -> None:
+    url = await new_database()
+    connections = [await asyncpg.connect(url) for _ in range(4)]
+    done = await asyncio.gather(*(MIGRATE[kind](connection) for connection in connections))
+    assert sorted(map(len, done))[:3] == [0, 0, 0]
+    assert len(max(done, key=len)) > 0
+    for connection in connections:
+        await connection.close()
+
+
+async def test_a_hub_and_its_source_share_a_database(bare: Any) -> None:
+    assert await migrate.migrate_hub(bare)
+    assert await migrate.migrate_source(bare)
+
+
+@pytest.mark.parametrize("kind", MIGRATE)
+async def test_a_schema_that_a_newer_version_made_is_refused_by_the_name_of_the_file(bare: Any, kind: str) -> None:
+    await MIGRATE[kind](bare)
+    await bare.execute(f"INSERT INTO {migrate.SCHEMAS[kind]}.migrations (name, digest) VALUES ('9999_later.sql', 'x')")
+    with pytest.raises(UserError, match=r"9999_later\.sql.*newer"):
+        await MIGRATE[kind](bare)
+
+
+@pytest.mark.parametrize("kind", MIGRATE)
+async def test_a_file_that_was_edited_after_it_ran_is_refused(bare: Any, kind: str) -> None:
+    await MIGRATE[kind](bare)
+    await bare.execute(f"UPDATE {migrate.SCHEMAS[kind]}.migrations SET digest = 'x'")
+    with pytest.raises(UserError, match="was changed after it ran here"):
+        await MIGRATE[kind](bare)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(bare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = list(migrate._files("source"))
+    monkeypatch.setattr(
+        migrate, "_files", lambda _: iter([*files, ("0002_broken.sql", "CREATE TABLE streamhub.x (); SELECT 1/0")])
+    )
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate.migrate_source(bare)
+    assert await schema_of(bare) == []
+
+
+async def test_a_migration_that_comes_later_runs_alone(bare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    await migrate.migrate_source(bare)
+    files = list(migrate._files("source"))
+    monkeypatch.setattr(
+        migrate, "_files", lambda _: iter([*files, ("0002_later.sql", "CREATE TABLE streamhub.later ()")])
+    )
+    assert await migrate.pending(bare, "source") == ["0002_later.sql"]
+    assert await migrate.migrate_source(bare) == ["0002_later.sql"]
+
+
+@pytest.mark.parametrize("kind", MIGRATE)
+async def test_a_migration_leaves_public_without_any_right(bare: Any, kind: str) -> None:
+    await MIGRATE[kind](bare)
+    granted = await bare.fetch(
+        """SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+           WHERE n.nspname = $1
+             AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) WHERE grantee = 0)
+           UNION ALL SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = $1 AND EXISTS (SELECT FROM aclexplode(c.relacl) WHERE grantee = 0)
+           UNION ALL SELECT nspname FROM pg_namespace
+           WHERE nspname = $1 AND EXISTS (SELECT FROM aclexplode(nspacl) WHERE grantee = 0)""",
+        migrate.SCHEMAS[kind],
+    )
+    assert granted == []
+
+
+@pytest.mark.parametrize("setting", ["search_path = pg_catalog", "standard_conforming_strings = on", "role = none"])
+async def test_the_schema_does_not_depend_on_the_session_that_makes_it(
+    new_database: NewDatabase, bare: Any, setting: str
+) -> None:
+    await migrate.migrate_source(bare)
+    other = await asyncpg.connect(await new_database())
+    await other.execute(f"SET {setting}")
+    await migrate.migrate_source(other)
+    await other.execute("RESET ALL")
+    assert await schema_of(other) == await schema_of(bare)
+    await other.close()
+
+
+def restore(url: str, into: str) -> None:
+    dumped = subprocess.run(
+        [str(installed_binaries() / "pg_dump"), "--no-owner", url], check=True, capture_output=True, timeout=60
+    )
+    psql = [str(installed_binaries() / "psql"), "-q", "-v", "ON_ERROR_STOP=1", into]
+    subprocess.run(psql, input=dumped.stdout, check=True, capture_output=True, timeout=60)
+
+
+async def test_a_database_that_was_restored_from_a_dump_fails_closed_until_captures_are_added_again(
+    new_database: NewDatabase,
+) -> None:
+    """Columns are held by number and tables by oid; after a restore both mean something else."""
+    url = await new_database()
+    original = Stage(url, await asyncpg.connect(url))
+    await migrate.migrate_hub(original.connection)
+    await migrate.migrate_source(original.connection)
+    await original.sql(
+        "CREATE TABLE skus (gone int, id int PRIMARY KEY, organization_id text, secret text, note text)",
+        "ALTER TABLE skus DROP gone",  # so that every number is another one in the restored table
+    )
+    await original.add(exclude=["secret"])
+    await original.sql("INSERT INTO skus VALUES (1, 'org_1', 'SECRET', 'a')")
+    await original.connection.close()
+    restored_url = await new_database()
+    await asyncio.to_thread(restore, url, restored_url)
+    restored = Stage(restored_url, await asyncpg.connect(restored_url))
+    await restored.sql("INSERT INTO skus VALUES (2, 'org_1', 'SECRET', 'b')", "UPDATE skus SET note = 'c'")
+    await restored.relayed()
+    assert not [frame for frame in await restored.frames() if b"SECRET" in frame]
+    await restored.add(exclude=["secret"])
+    await restored.sql("INSERT INTO skus VALUES (3, 'org_1', 'SECRET', 'd')")
+    events = await restored.relayed()
+    assert kinds(events) == [("create", "3")]
+    assert events[0]["resource"] == {"id": 3, "organization_id": "org_1", "note": "d"}
+    await restored.connection.close()
