@@ -137,9 +137,14 @@ AS $$
 $$;
 
 -- The row trigger. One INSERT is all that the writer pays; what changed is worked out by the relay.
+--
 -- TG_ARGV: the capture's id, the database's lc_monetary and, for a table without partitions, how many columns it had
 -- ever had when the trigger was made, and one more than that: while no column has or had that number, none was added
 -- since (has_column_privilege would do but for columns that were dropped).
+--
+-- PL/pgSQL prepares every expression anew in each transaction, so the usual case has few of them: a session whose
+-- settings give the text that we want, and one statement that takes a row of no great size if it changed (by image:
+-- IS DISTINCT FROM raises an error where a column's type has no equality).
 CREATE FUNCTION streamhub.capture() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -148,19 +153,33 @@ DECLARE
   old_text text;
   new_text text;
   stripped boolean := false;
-  ever smallint := CASE WHEN pg_describe_object(1259, TG_RELID, TG_ARGV[3]::integer) IS NULL
-                        THEN TG_ARGV[2]::smallint END;
 BEGIN
-  IF TG_OP = 'UPDATE' THEN
-    -- By image: IS DISTINCT FROM raises an error where a column's type has no equality (json, point).
-    IF OLD *= NEW THEN
+  IF current_setting('TimeZone') IN ('UTC', 'Etc/UTC') AND current_setting('bytea_output') = 'hex'
+    AND current_setting('extra_float_digits') = '1' AND current_setting('IntervalStyle') = 'postgres'
+    AND current_setting('DateStyle') LIKE 'ISO,%' AND current_setting('lc_monetary') = TG_ARGV[1]
+    AND current_setting('quote_all_identifiers') = 'off'
+  THEN
+    INSERT INTO streamhub.outbox
+      (capture, relation, filenode, natts, old_ctid, new_ctid, chained, who, old_row, new_row)
+    SELECT TG_ARGV[0], TG_RELID, pg_relation_filenode(TG_RELID),
+           CASE WHEN TG_NARGS = 4 AND pg_describe_object(1259, TG_RELID, TG_ARGV[3]::integer) IS NULL
+                THEN TG_ARGV[2]::smallint ELSE streamhub.columns_ever(TG_RELID) END,
+           OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0, nullif(current_setting('streamhub.who', true), ''),
+           row_to_json(OLD)::text, row_to_json(NEW)::text
+    WHERE (OLD *= NEW) IS NOT TRUE
+      AND coalesce(pg_column_size(OLD), 0) + coalesce(pg_column_size(NEW), 0) <= 65536;
+    IF FOUND THEN
       RETURN NULL;
     END IF;
   END IF;
-  IF ever IS NULL THEN
-    ever := streamhub.columns_ever(TG_RELID);
+
+  IF OLD *= NEW THEN
+    RETURN NULL;
   END IF;
-  IF coalesce(pg_column_size(OLD), 0) + coalesce(pg_column_size(NEW), 0) > 65536 THEN
+  IF coalesce(pg_column_size(OLD), 0) + coalesce(pg_column_size(NEW), 0) <= 65536 THEN
+    old_text := CASE WHEN TG_OP <> 'INSERT' THEN streamhub.row_text(OLD) END;
+    new_text := CASE WHEN TG_OP <> 'DELETE' THEN streamhub.row_text(NEW) END;
+  ELSE
     IF TG_OP <> 'INSERT' THEN
       old_text := streamhub.large_row_text(OLD);
       stripped := old_text IS NULL;
@@ -179,33 +198,14 @@ BEGIN
         EXECUTE streamhub.identity_query(TG_RELID, TG_ARGV[0]::integer, '($1)') INTO new_text USING NEW;
       END IF;
     END IF;
-    INSERT INTO streamhub.outbox
-      (capture, relation, filenode, natts, old_ctid, new_ctid, chained, too_large, who, old_row, new_row)
-    VALUES
-      (TG_ARGV[0], TG_RELID, pg_relation_filenode(TG_RELID), ever,
-       CASE WHEN TG_OP <> 'INSERT' THEN OLD.ctid END, CASE WHEN TG_OP <> 'DELETE' THEN NEW.ctid END,
-       CASE WHEN TG_OP <> 'INSERT' THEN age(OLD.xmin) <= 0 END, stripped,
-       nullif(current_setting('streamhub.who', true), ''), old_text, new_text);
-  ELSIF current_setting('TimeZone') IN ('UTC', 'Etc/UTC') AND current_setting('bytea_output') = 'hex'
-    AND current_setting('extra_float_digits') = '1' AND current_setting('IntervalStyle') = 'postgres'
-    AND current_setting('DateStyle') LIKE 'ISO,%' AND current_setting('lc_monetary') = TG_ARGV[1]
-    AND current_setting('quote_all_identifiers') = 'off'
-  THEN
-    INSERT INTO streamhub.outbox
-      (capture, relation, filenode, natts, old_ctid, new_ctid, chained, who, old_row, new_row)
-    VALUES
-      (TG_ARGV[0], TG_RELID, pg_relation_filenode(TG_RELID), ever,
-       OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0, nullif(current_setting('streamhub.who', true), ''),
-       row_to_json(OLD)::text, row_to_json(NEW)::text);
-  ELSE
-    INSERT INTO streamhub.outbox
-      (capture, relation, filenode, natts, old_ctid, new_ctid, chained, who, old_row, new_row)
-    VALUES
-      (TG_ARGV[0], TG_RELID, pg_relation_filenode(TG_RELID), ever,
-       OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0, nullif(current_setting('streamhub.who', true), ''),
-       CASE WHEN TG_OP <> 'INSERT' THEN streamhub.row_text(OLD) END,
-       CASE WHEN TG_OP <> 'DELETE' THEN streamhub.row_text(NEW) END);
   END IF;
+  INSERT INTO streamhub.outbox
+    (capture, relation, filenode, natts, old_ctid, new_ctid, chained, too_large, who, old_row, new_row)
+  VALUES
+    (TG_ARGV[0], TG_RELID, pg_relation_filenode(TG_RELID),
+     CASE WHEN TG_NARGS = 4 AND pg_describe_object(1259, TG_RELID, TG_ARGV[3]::integer) IS NULL
+          THEN TG_ARGV[2]::smallint ELSE streamhub.columns_ever(TG_RELID) END,
+     OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0, stripped, nullif(current_setting('streamhub.who', true), ''), old_text, new_text);
   RETURN NULL;
 END $$;
 
