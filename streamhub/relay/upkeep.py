@@ -18,6 +18,7 @@ TICK: Final = 1.0
 HOUSE_EVERY: Final = 600.0
 NOTES_KEPT: Final = timedelta(hours=24)  # a standby that is further behind than this must not be promoted
 INCIDENTS_KEPT: Final = 1_000
+REPLAYS_KEPT: Final = timedelta(days=30)
 
 VACUUM_EVERY: Final = 5.0
 VACUUM_FROM: Final = 20_000  # consumed changes
@@ -81,6 +82,11 @@ class Upkeep:
             await self._connection.execute(
                 "DELETE FROM streamhub_hub.incidents WHERE id <= (SELECT max(id) FROM streamhub_hub.incidents) - $1",
                 INCIDENTS_KEPT,
+            )
+            await self._connection.execute(
+                "DELETE FROM streamhub_hub.replays WHERE created_at < clock_timestamp() - $1::interval "
+                "AND state NOT IN ('queued', 'running')",
+                REPLAYS_KEPT,
             )
 
     async def _now_ms(self) -> int:
