@@ -37,6 +37,10 @@ SELECT a.attname AS name, a.attnum AS number, a.atttypid = 'boolean'::regtype AS
 FROM pg_attribute a LEFT JOIN pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'p'
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
+# What to_regclass raises for a text that is no name; a later PostgreSQL gives null for most of them.
+_NO_NAME: Final = (
+    asyncpg.PostgresSyntaxError, asyncpg.InvalidNameError, asyncpg.FeatureNotSupportedError, asyncpg.DataError,
+)  # fmt: skip
 _OPTIONS: Final = (
     "resource_type", "key_columns", "organization_column", "organization_id", "test_column", "test",
     "excluded_columns", "redacted_columns", "anonymization_column",
@@ -141,11 +145,14 @@ async def remove(connection: "asyncpg.Connection[Any]", table: str) -> str:
     """Capture no more of a table; what was written before still comes. The table's name; UserError if not captured."""
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-        row = await connection.fetchrow(
-            "SELECT id, relation_oid, relation::text AS name FROM streamhub.captures "
-            "WHERE removed_at IS NULL AND relation = to_regclass($1)",
-            table,
-        )
+        try:
+            row = await connection.fetchrow(
+                "SELECT id, relation_oid, relation::text AS name FROM streamhub.captures "
+                "WHERE removed_at IS NULL AND relation = to_regclass($1)",
+                table,
+            )
+        except _NO_NAME:
+            row = None
         if row is None:
             raise UserError(f"{table!r} is not captured: streamhub capture list shows what is")
         try:
@@ -219,9 +226,7 @@ def _check_names(spec: CaptureSpec) -> None:
 async def _table(connection: "asyncpg.Connection[Any]", name: str) -> "asyncpg.Record":
     try:
         row: asyncpg.Record | None = await connection.fetchrow(_TABLE, name)
-    except (
-        asyncpg.PostgresSyntaxError, asyncpg.InvalidNameError, asyncpg.FeatureNotSupportedError, asyncpg.DataError,
-    ):  # fmt: skip
+    except _NO_NAME:
         raise UserError(f"{name!r} is no table's name: schema and table, for example public.skus") from None
     except asyncpg.InsufficientPrivilegeError as error:
         raise UserError(
