@@ -1,10 +1,11 @@
 """Capture: which tables are captured, how, and the triggers that do it."""
 
-from streamhub.capture.backfills import BackfillResult, Progress, backfill
+from streamhub.capture.backfills import RATE, BackfillResult, Progress, backfill
 from streamhub.capture.captures import AddResult, CaptureSpec, ListedCapture, add, check_type, list_captures, remove
 from streamhub.capture.triggers import TriggerFault, faults
 
 __all__ = [
+    "RATE",
     "AddResult",
     "BackfillResult",
     "CaptureSpec",

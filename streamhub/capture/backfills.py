@@ -33,9 +33,11 @@ Outcome = TypeVar("Outcome")
 
 MOST_WAITING: Final = 10_000  # rows of the outbox above which nothing is added to it
 LOCK_TIMEOUT: Final = "1s"
+RATE: Final = 25_000  # rows a second at the most: what the application shares with us is processors and the log
 MOST_TRIES: Final = 120  # for one batch or row: two minutes and more of somebody else's locks
 _PAUSE: Final = (0.05, 0.5)  # seconds between two tries, by chance
 _POLL: Final = 0.05  # seconds between two looks at an outbox that is full
+_BEHIND: Final = 0.05  # seconds by which the rate may be caught up with
 _LOCK: Final = 7_370_102  # the first half of an advisory lock: an arbitrary number, ours; the second is the capture
 
 _TRY_AGAIN: Final = (
@@ -46,13 +48,16 @@ _TRY_AGAIN: Final = (
 
 # What a key's text and its way back depend on; that the text of rows does not is streamhub.row_text's care. Row
 # security off: an error where a policy would hide rows, instead of fewer rows. The planner has no choice but the
-# index, whatever statistics say or lack. The transaction id is assigned before any sequence number is taken.
+# index, whatever statistics say or lack. The transaction id is assigned before any sequence number is taken. No commit
+# waits for the disk: a batch that is lost in a crash takes its position with it, and the relay makes durable what it
+# reads.
 _BEGIN: Final = f"""
 SELECT pg_current_xact_id(), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
        set_config('statement_timeout', '0', true), set_config('row_security', 'off', true),
        set_config('datestyle', 'ISO, MDY', true), set_config('intervalstyle', 'postgres', true),
        set_config('extra_float_digits', '1', true), set_config('timezone', 'UTC', true),
        set_config('bytea_output', 'hex', true),
+       set_config('synchronous_commit', 'off', true),
        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
 """
 _CAPTURE: Final = """
@@ -104,9 +109,16 @@ class BackfillResult(NamedTuple):
 
 
 async def backfill(
-    connection: "asyncpg.Connection[Any]", table: str, *, restart: bool = False, report: Callable[[Progress], None]
+    connection: "asyncpg.Connection[Any]",
+    table: str,
+    *,
+    restart: bool = False,
+    rate: int = RATE,
+    report: Callable[[Progress], None],
 ) -> BackfillResult:
     """Send every row of a captured table, going on where an earlier run was stopped unless `restart`.
+
+    `rate` bounds the rows a second.
 
     Raises UserError for what stands against it. Whatever ends it, the next run goes on from the last whole batch.
     """
@@ -120,7 +132,7 @@ async def backfill(
         raise UserError(f"another backfill of {found['name']} is running")
     try:
         await connection.execute(_FORGET, found["id"], restart)
-        return await _Backfill(connection, found, report).run()
+        return await _Backfill(connection, found, rate, report).run()
     except asyncpg.InsufficientPrivilegeError as error:
         raise UserError(f"this role may not send the rows of {found['name']}: {error.args[0]}") from None
     finally:
@@ -130,14 +142,20 @@ async def backfill(
 
 class _Backfill:
     def __init__(
-        self, connection: "asyncpg.Connection[Any]", found: "asyncpg.Record", report: Callable[[Progress], None]
+        self,
+        connection: "asyncpg.Connection[Any]",
+        found: "asyncpg.Record",
+        rate: int,
+        report: Callable[[Progress], None],
     ) -> None:
         self._connection = connection
         self._capture: int = found["id"]
         self._relation: int = found["relation_oid"]
         self._name: str = found["name"]
         self._expected: int = found["expected"]
+        self._rate = rate
         self._report = report
+        self._free_at = 0.0
         self._resumed = 0
         self._rows = 0
 
@@ -229,11 +247,14 @@ class _Backfill:
         )
 
     async def _room(self) -> None:
-        """Return once the outbox holds no more than MOST_WAITING rows."""
+        """Return once the outbox holds no more than MOST_WAITING rows and the rate allows for more."""
+        await asyncio.sleep(self._free_at - time.monotonic())
         while await self._connection.fetchval(_WAITING) > MOST_WAITING:
             self._report(Progress(self._name, self._resumed + self._rows, self._expected, waiting=True))
             await asyncio.sleep(_POLL)
 
     def _sent(self, rows: int) -> None:
         self._rows += rows
+        # What was not used in good time is not made up for: a burst is what the rate is there against.
+        self._free_at = max(self._free_at, time.monotonic() - _BEHIND) + rows / self._rate
         self._report(Progress(self._name, self._resumed + self._rows, self._expected, waiting=False))

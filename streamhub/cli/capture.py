@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from streamhub import capture, organizations
-from streamhub.capture import AddResult, BackfillResult, CaptureSpec, ListedCapture, Progress, check_type
+from streamhub.capture import RATE, AddResult, BackfillResult, CaptureSpec, ListedCapture, Progress, check_type
 from streamhub.cli.database import data_dir_option, hub_connection, say, source_connection
 from streamhub.cli.output import json_option, print_rows
 from streamhub.config import load
@@ -176,9 +176,12 @@ def remove(table: str, source: str | None, data_dir: Path | None) -> None:
 @click.argument("table")
 @SOURCE
 @click.option("--restart", is_flag=True, help="From the first row, not from where an earlier run was stopped.")
+@click.option(
+    "--rate", type=click.IntRange(min=1), default=RATE, show_default=True, metavar="ROWS", help="A second, at the most."
+)
 @json_option
 @data_dir_option
-def backfill(table: str, source: str | None, restart: bool, as_json: bool, data_dir: Path | None) -> None:
+def backfill(table: str, source: str | None, restart: bool, rate: int, as_json: bool, data_dir: Path | None) -> None:
     """Send every row of TABLE, which is captured, as it stands now: as create, with "backfill":true.
 
     Stopped (Ctrl-C) or failed, it goes on with the next run. A row may come twice, never stale. The relay has to run,
@@ -186,12 +189,12 @@ def backfill(table: str, source: str | None, restart: bool, as_json: bool, data_
 
     \b
       streamhub capture backfill public.skus
-      streamhub capture backfill public.skus --source shop --restart
+      streamhub capture backfill public.skus --source shop --restart --rate 5000
     """
 
     async def run() -> BackfillResult:
         async with source_connection(load(data_dir=data_dir), source) as connection:
-            return await capture.backfill(connection, table, restart=restart, report=shown)
+            return await capture.backfill(connection, table, restart=restart, rate=rate, report=shown)
 
     shown = _Shown()
     try:

@@ -167,6 +167,34 @@ async def test_each_leaf_of_a_partitioned_table_is_read_in_its_own_shape(
         }  # fmt: skip
 
 
+async def test_partitions_may_come_and_go_meanwhile(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_batches(monkeypatch)
+    monkeypatch.setattr(backfills, "MOST_WAITING", 20)
+    columns = "(id bigint, organization_id text, PRIMARY KEY (id))"
+    await stage.sql(
+        f"CREATE TABLE attached {columns}",
+        f"CREATE TABLE orders {columns} PARTITION BY RANGE (id)",
+        "CREATE TABLE orders_1 PARTITION OF orders FOR VALUES FROM (0) TO (100)",
+        "CREATE TABLE orders_2 PARTITION OF orders FOR VALUES FROM (100) TO (200)",
+        "INSERT INTO orders SELECT i, 'org_1' FROM generate_series(0, 199) AS i",
+        "INSERT INTO attached SELECT i, 'org_1' FROM generate_series(200, 204) AS i",
+    )
+    await stage.add("orders", resource_type="orders")
+    waiting = asyncio.Event()
+    task = asyncio.create_task(
+        send(stage, "orders", report=lambda progress: waiting.set() if progress.waiting else None)
+    )
+    await asyncio.wait_for(waiting.wait(), 10)
+    await stage.sql(
+        "DROP TABLE orders_1", "ALTER TABLE orders ATTACH PARTITION attached FOR VALUES FROM (200) TO (300)"
+    )
+    async with stage.relaying():
+        result = await asyncio.wait_for(task, 30)
+        await stage.drained()
+    assert result.rows == 30 + 100 + 5
+    assert {event["resource_id"] for event in await stage.new_events()} >= {str(i) for i in range(100, 205)}
+
+
 async def test_a_stopped_one_goes_on_where_it_was(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     small_batches(monkeypatch)
     await filled(stage, 95)
@@ -202,6 +230,13 @@ async def test_it_waits_while_the_outbox_is_full(stage: Stage, monkeypatch: pyte
     assert await stage.value("SELECT count(*) FROM streamhub.outbox") == 30
     async with stage.relaying():
         assert (await asyncio.wait_for(task, 30)).rows == 60
+
+
+async def test_the_rate_is_kept(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_batches(monkeypatch)
+    await filled(stage, 100)
+    result = await send(stage, rate=100)
+    assert 0.8 < result.seconds < 3
 
 
 async def test_a_locked_row_holds_up_no_other_and_is_sent_as_it_is_then(stage: Stage) -> None:
