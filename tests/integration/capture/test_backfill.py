@@ -133,6 +133,15 @@ async def test_large_rows_go_in_smaller_batches_and_too_large_ones_without_their
     assert events[0]["resource"] is None
 
 
+async def test_a_row_too_long_for_the_outbox_is_told_by_its_key(stage: Stage) -> None:
+    await stage.sql(SHOP, "INSERT INTO skus VALUES (1, 'org_1', 1, repeat('x', 70000000))")
+    await stage.add()
+    await send(stage)
+    event = one(await stage.relayed())
+    assert (event["resource_id"], event["resource"], event["organization"]["id"]) == ("1", None, "org_1")
+    assert list(event)[-2:] == ["too_large", "backfill"]
+
+
 async def test_excluded_redacted_and_null_organizations_are_as_for_any_change(stage: Stage) -> None:
     await stage.sql(SHOP, FILL.format(3), "UPDATE skus SET organization_id = NULL WHERE id = 2")
     await stage.add(exclude=["price"], redact=["note"])
