@@ -37,6 +37,7 @@ RATE: Final = 25_000  # rows a second at the most: what the application shares w
 MOST_TRIES: Final = 120  # for one batch or row: two minutes and more of somebody else's locks
 _PAUSE: Final = (0.05, 0.5)  # seconds between two tries, by chance
 _POLL: Final = 0.05  # seconds between two looks at an outbox that is full
+_MOST_RENAMED: Final = 10  # tables and columns, in one run
 _BEHIND: Final = 0.05  # seconds by which the rate may be caught up with
 _LOCK: Final = 7_370_102  # the first half of an advisory lock: an arbitrary number, ours; the second is the capture
 
@@ -161,23 +162,33 @@ class _Backfill:
 
     async def run(self) -> BackfillResult:
         began = time.monotonic()
-        state = await self._connection.fetchrow(_STATE, self._capture)
-        assert state is not None
+        renamed = 0
+        state = await self._state()
         self._resumed = state["rows"]
-        done = set(state["done"])
         # Asked again after each leaf: a partition may have been attached meanwhile.
-        while (oid := await self._next_leaf(done, state["leaf"])) is not None:
+        while (oid := await self._next_leaf(set(state["done"]), state["leaf"])) is not None:
             found = await reading.leaf(self._connection, oid, self._capture)
             if found is not None:
                 goes_on = oid == state["leaf"] and list(found.columns) == state["key_columns"]
-                await self._read(found, state["position"] if goes_on else None)
-                await self._connection.execute(_LEAF_DONE, self._capture, oid)
-            done.add(oid)
+                try:
+                    await self._read(found, state["position"] if goes_on else None)
+                    await self._connection.execute(_LEAF_DONE, self._capture, oid)
+                except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+                    # Dropped, and then it is no leaf any more; or it or a column of it has another name now.
+                    renamed += 1
+                    if renamed > _MOST_RENAMED:
+                        raise
+            state = await self._state()
         await self._connection.execute(_FINISHED, self._capture)
         seconds = time.monotonic() - began
         return BackfillResult(
             self._name, self._rows, self._resumed, round(seconds, 3), round(self._rows / max(seconds, 0.001))
         )
+
+    async def _state(self) -> "asyncpg.Record":
+        state: asyncpg.Record | None = await self._connection.fetchrow(_STATE, self._capture)
+        assert state is not None
+        return state
 
     async def _next_leaf(self, done: set[int], begun: int | None) -> int | None:
         leaves = [row["oid"] for row in await self._connection.fetch(reading.LEAVES, self._relation)]
@@ -187,10 +198,7 @@ class _Backfill:
     async def _read(self, leaf: Leaf, position: Sequence[str] | None) -> None:
         while True:
             await self._room()
-            try:
-                end, left_out = await self._patiently(leaf, partial(self._batch, leaf, position))
-            except asyncpg.UndefinedTableError:
-                return  # a partition that was dropped: its rows are no more
+            end, left_out = await self._patiently(leaf, partial(self._batch, leaf, position))
             if end is None:
                 return
             for key in left_out:

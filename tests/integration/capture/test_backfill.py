@@ -204,6 +204,22 @@ async def test_partitions_may_come_and_go_meanwhile(stage: Stage, monkeypatch: p
     assert {event["resource_id"] for event in await stage.new_events()} >= {str(i) for i in range(100, 205)}
 
 
+async def test_renames_meanwhile_do_not_matter(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_batches(monkeypatch)
+    monkeypatch.setattr(backfills, "MOST_WAITING", 20)
+    await filled(stage, 100, exclude=["note"])
+    waiting = asyncio.Event()
+    task = asyncio.create_task(send(stage, report=lambda progress: waiting.set() if progress.waiting else None))
+    await asyncio.wait_for(waiting.wait(), 10)
+    await stage.sql("ALTER TABLE skus RENAME TO items", "ALTER TABLE items RENAME note TO remark")
+    async with stage.relaying():
+        assert (await asyncio.wait_for(task, 30)).rows == 100
+        await stage.drained()
+    events = await stage.new_events()
+    assert kinds(events) == [("create", str(i)) for i in range(1, 101)]
+    assert not [event for event in events if {"note", "remark"} & set(event["resource"])]
+
+
 async def test_a_stopped_one_goes_on_where_it_was(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     small_batches(monkeypatch)
     await filled(stage, 95)
