@@ -70,7 +70,10 @@ WHERE c.removed_at IS NULL AND c.relation = to_regclass($1) AND c.relation = c.r
 """
 # Held until the batch commits, so that no capture is replaced or removed while rows are written in its name. Asked for
 # after the table's lock, which `capture remove` takes first, too.
-_STILL: Final = "SELECT removed_at IS NULL FROM streamhub.captures WHERE id = $1 FOR SHARE"
+_STILL: Final = """
+SELECT removed_at IS NULL AS captured, to_regclass($2)::oid = $3 AS same_table FROM streamhub.captures
+WHERE id = $1 FOR SHARE
+"""
 _STATE: Final = """
 INSERT INTO streamhub.backfills AS b (capture) VALUES ($1)
 ON CONFLICT (capture) DO UPDATE SET updated_at = clock_timestamp()
@@ -217,7 +220,7 @@ class _Backfill:
             end = await self._connection.fetchval(leaf.end if after else leaf.first_end, *after)
             if end is None:
                 return None, ()
-            await self._check_capture()
+            await self._check(leaf)
             sent = await self._connection.fetchrow(leaf.send if after else leaf.first_send, *after, end)
             assert sent is not None
             await self._connection.execute(_SENT, self._capture, sent["rows"])
@@ -232,15 +235,18 @@ class _Backfill:
             await self._connection.execute(_BEGIN)
             # The table's lock before the capture's, as in a batch.
             await self._connection.execute(f"SELECT FROM ONLY {leaf.name} LIMIT 0")
-            await self._check_capture()
+            await self._check(leaf)
             sent = await self._connection.fetchrow(leaf.send_one, key)
             assert sent is not None
             await self._connection.execute(_SENT, self._capture, sent["rows"])
         self._sent(sent["rows"])
 
-    async def _check_capture(self) -> None:
-        if not await self._connection.fetchval(_STILL, self._capture):
+    async def _check(self, leaf: Leaf) -> None:
+        still = await self._connection.fetchrow(_STILL, self._capture, leaf.name, leaf.oid)
+        if still is None or not still["captured"]:
             raise UserError(f"the capture of {self._name} was removed or replaced: run the backfill again where wanted")
+        if not still["same_table"]:
+            raise asyncpg.UndefinedTableError(f"{leaf.name} is another table now")
 
     async def _patiently(self, leaf: Leaf, step: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Try until nobody holds what the step wants."""

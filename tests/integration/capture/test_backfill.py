@@ -212,6 +212,7 @@ async def test_renames_meanwhile_do_not_matter(stage: Stage, monkeypatch: pytest
     task = asyncio.create_task(send(stage, report=lambda progress: waiting.set() if progress.waiting else None))
     await asyncio.wait_for(waiting.wait(), 10)
     await stage.sql("ALTER TABLE skus RENAME TO items", "ALTER TABLE items RENAME note TO remark")
+    await stage.sql("CREATE TABLE skus AS SELECT id + 1000 AS id, note AS secret FROM items AS x (id, o, p, note)")
     async with stage.relaying():
         assert (await asyncio.wait_for(task, 30)).rows == 100
         await stage.drained()
