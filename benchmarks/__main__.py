@@ -9,12 +9,13 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import backlog, demo, idle, latency, replay, writers
+from benchmarks import backfill, backlog, demo, idle, latency, replay, writers
 from benchmarks.stage import Result, Stage, stage
 
 ALL = {
     "writers": writers.measure,
     "backlog": backlog.measure,
+    "backfill": backfill.measure,
     "latency": latency.measure,
     "replay": replay.measure,
     "idle": idle.measure,

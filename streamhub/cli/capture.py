@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from pathlib import Path
 
 import click
 
 from streamhub import capture, organizations
-from streamhub.capture import AddResult, CaptureSpec, ListedCapture, check_type
+from streamhub.capture import RATE, AddResult, BackfillResult, CaptureSpec, ListedCapture, Progress, check_type
 from streamhub.cli.database import data_dir_option, hub_connection, say, source_connection
 from streamhub.cli.output import json_option, print_rows
 from streamhub.config import load
@@ -168,3 +170,66 @@ def remove(table: str, source: str | None, data_dir: Path | None) -> None:
             return await capture.remove(connection, table)
 
     click.echo(f"{asyncio.run(run())} removed")
+
+
+@command.command("backfill")
+@click.argument("table")
+@SOURCE
+@click.option("--restart", is_flag=True, help="From the first row, not from where an earlier run was stopped.")
+@click.option(
+    "--rate", type=click.IntRange(min=1), default=RATE, show_default=True, metavar="ROWS", help="A second, at the most."
+)
+@json_option
+@data_dir_option
+def backfill(table: str, source: str | None, restart: bool, rate: int, as_json: bool, data_dir: Path | None) -> None:
+    """Send every row of TABLE, which is captured, as it stands now: as create, with "backfill":true.
+
+    Stopped (Ctrl-C) or failed, it goes on with the next run. A row may come twice, never stale. The relay has to run,
+    since no more than 10,000 changes are left waiting for it.
+
+    \b
+      streamhub capture backfill public.skus
+      streamhub capture backfill public.skus --source shop --restart --rate 5000
+    """
+
+    async def run() -> BackfillResult:
+        async with source_connection(load(data_dir=data_dir), source) as connection:
+            return await capture.backfill(connection, table, restart=restart, rate=rate, report=shown)
+
+    shown = _Shown()
+    try:
+        result = asyncio.run(run())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        shown.end()
+        say("stopped: the same command goes on from here")
+        raise
+    finally:
+        shown.end()
+    print_rows([result._asdict()], BackfillResult._fields, as_json=as_json)
+
+
+class _Shown:
+    """Progress on stderr: one line that changes on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._every = 0.2 if self._terminal else 5.0  # seconds
+        self._last = time.monotonic()
+        self._open = False
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._last < self._every:
+            return
+        self._last = now
+        line = f"{progress.table}: {progress.rows:,}"
+        line += f" of about {progress.expected:,} rows" if progress.expected else " rows"
+        if progress.waiting:
+            line += ", waiting for the relay to empty the outbox"
+        click.echo(f"\r\x1b[K{line}" if self._terminal else line, err=True, nl=not self._terminal)
+        self._open = self._terminal
+
+    def end(self) -> None:
+        if self._open:
+            click.echo(err=True)
+            self._open = False

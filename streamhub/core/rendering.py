@@ -33,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Change(NamedTuple):
-    """One row of the outbox; see sql/source/0001_initial.sql for what each column is."""
+    """One row of the outbox; see sql/source for what each column is."""
 
     seq: int
     xid: int
@@ -49,6 +49,7 @@ class Change(NamedTuple):
     who: str | None
     old_row: str | None
     new_row: str | None
+    backfill: bool = False
 
 
 class Capture(NamedTuple):
@@ -290,6 +291,8 @@ class Renderer:
             flag = b',"too_large":true'
             if len(who) > self._max_bytes:
                 who = b"null"
+        if change.backfill:
+            flag += b',"backfill":true'
         tail = b',"test":%b,"created_at":"%b","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}' % (
             b"true" if identity.test else b"false",
             self._timestamp(change.created_at),

@@ -18,7 +18,7 @@ MOST_RANGES: Final = 64  # of numbers in hand while the next rows are read
 
 _COLUMNS: Final = (
     "seq, xid, created_at, capture::integer, relation, filenode, natts, old_ctid, new_ctid, chained, too_large, who, "
-    "old_row, new_row"
+    "old_row, new_row, backfill IS TRUE"
 )
 
 # octet_length of a stored text reads its length alone, so what is cut off by the byte limit is never fetched.

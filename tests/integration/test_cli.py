@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +17,8 @@ import jwt
 import pytest
 from click.testing import CliRunner, Result
 
-from streamhub import organizations
+from streamhub import capture, organizations
+from streamhub.capture import CaptureSpec
 from streamhub.cli import main
 from streamhub.cli.process import prepare
 from streamhub.config import PREFIX, Settings, load
@@ -66,6 +71,7 @@ def test_help_lists_every_command(run: Run) -> None:
 @pytest.mark.parametrize(
     "command",
     ["demo", "serve", "migrate", "org add", "org list", "org set", "capture add", "capture list", "capture remove",
+     "capture backfill",
      "token", "doctor"],
 )  # fmt: skip
 def test_the_help_of_a_command_has_an_example_of_it(run: Run, command: str) -> None:
@@ -207,6 +213,48 @@ def test_a_source_that_is_not_named_in_the_settings_is_refused(run: Run) -> None
     result = run("capture", "list", "--source", "shop", SOURCE_URLS="crm=postgresql://h/crm")
     assert result.exit_code == 1
     assert "no source 'shop' (it has: crm)" in result.stderr
+
+
+async def test_capture_backfill_tells_what_it_sent(run: Run, table: str, connection: asyncpg.Connection) -> None:
+    await connection.execute("INSERT INTO skus (id, organization_id) SELECT i, 'org_1' FROM generate_series(1, 1500) i")
+    run("capture", "add", table, "--org-column", "organization_id", "--resource-type", "skus")
+    (result,) = rows(run("capture", "backfill", table, "--json"))
+    assert {name: result[name] for name in ("table", "rows", "resumed")} == {
+        "table": "skus",
+        "rows": 1500,
+        "resumed": 0,
+    }
+    assert result["rows_per_second"] > 0
+    assert await connection.fetchval("SELECT count(*) FROM streamhub.outbox WHERE backfill") == 1500
+    assert "1500" in run("capture", "backfill", table, "--restart").stdout
+
+
+def test_capture_backfill_of_a_table_that_is_not_captured_fails(run: Run, table: str) -> None:
+    result = run("capture", "backfill", table)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "is not captured: streamhub capture list shows what is" in result.stderr
+
+
+async def test_an_interrupted_backfill_says_that_it_can_go_on(
+    table: str, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    await capture.add(connection, CaptureSpec(table, resource_type="skus", organization_column="organization_id"))
+    await connection.execute(
+        "INSERT INTO skus (id, organization_id) SELECT i, 'org_1' FROM generate_series(1, 13000) i"
+    )
+    await connection.execute("DELETE FROM streamhub.outbox")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streamhub", "capture", "backfill", table, stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"STREAMHUB_DATABASE_URL": database_url, "STREAMHUB_SIGNING_KEY_FILE": str(tmp_path / "key")},
+    )  # fmt: skip
+    # No relay runs, so it stops adding at the first batch above 10,000 and waits.
+    while await connection.fetchval("SELECT count(*) FROM streamhub.outbox") < 11_000:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode == 130
+    assert said.decode().splitlines()[-1] == "stopped: the same command goes on from here"
+    assert await connection.fetchval("SELECT position FROM streamhub.backfills") is not None
 
 
 async def test_migrate_names_what_it_applied_and_then_has_nothing_to_do(

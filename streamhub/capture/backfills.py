@@ -1,0 +1,274 @@
+"""Sending the rows that were there before a table was captured, each as it stands when it is read.
+
+A row may come twice and is never stale. In one transaction, which holds its transaction id first:
+
+1. the row is locked FOR SHARE; under READ COMMITTED what is locked and read is its newest committed version;
+2. then it takes its sequence number; 3. then the transaction commits, and the lock ends.
+
+Any other change of that row holds the row's exclusive lock from before its trigger takes a number until its commit.
+So it is either over before 1, and then its number is lower and its outcome is what we read; or it begins after 3, and
+then its number is higher. Whoever sees our row of the outbox sees that of the earlier change, committed before it, too.
+A row inserted behind the position, or put there by a change of its key or a move to another partition, was captured
+when that was done.
+
+Nobody is made to wait for what we wait for: a batch takes the rows that are free (SKIP LOCKED), and each that was
+not is sent alone, in a transaction that holds no other row. So there can be no deadlock with the application, in which
+PostgreSQL might choose to end the application's transaction.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
+
+import asyncpg
+
+from streamhub.capture import reading
+from streamhub.capture.reading import Leaf
+from streamhub.errors import UserError
+
+Outcome = TypeVar("Outcome")
+
+MOST_WAITING: Final = 10_000  # rows of the outbox above which nothing is added to it
+LOCK_TIMEOUT: Final = "1s"
+RATE: Final = 25_000  # rows a second at the most: what the application shares with us is processors and the log
+MOST_TRIES: Final = 120  # for one batch or row: two minutes and more of somebody else's locks
+_PAUSE: Final = (0.05, 0.5)  # seconds between two tries, by chance
+_POLL: Final = 0.05  # seconds between two looks at an outbox that is full
+_MOST_RENAMED: Final = 10  # tables and columns, in one run
+_BEHIND: Final = 0.05  # seconds by which the rate may be caught up with
+_LOCK: Final = 7_370_102  # the first half of an advisory lock: an arbitrary number, ours; the second is the capture
+
+_TRY_AGAIN: Final = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,  # the row was moved to another partition while we waited for it
+)
+
+# What a key's text and its way back depend on; that the text of rows does not is streamhub.row_text's care. Row
+# security off: an error where a policy would hide rows, instead of fewer rows. The planner has no choice but the
+# index, whatever statistics say or lack. The transaction id is assigned before any sequence number is taken. No commit
+# waits for the disk: a batch that is lost in a crash takes its position with it, and the relay makes durable what it
+# reads.
+_BEGIN: Final = f"""
+SELECT pg_current_xact_id(), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
+       set_config('statement_timeout', '0', true), set_config('row_security', 'off', true),
+       set_config('datestyle', 'ISO, MDY', true), set_config('intervalstyle', 'postgres', true),
+       set_config('extra_float_digits', '1', true), set_config('timezone', 'UTC', true),
+       set_config('bytea_output', 'hex', true),
+       set_config('synchronous_commit', 'off', true),
+       set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
+"""
+_CAPTURE: Final = """
+SELECT c.id, c.relation_oid, c.relation::text AS name,
+       (SELECT coalesce(sum(greatest(k.reltuples, 0)), 0)::bigint FROM pg_class k
+        WHERE k.oid = c.relation_oid OR k.oid IN (SELECT relid FROM pg_partition_tree(c.relation_oid))) AS expected
+FROM streamhub.captures c
+WHERE c.removed_at IS NULL AND c.relation = to_regclass($1) AND c.relation = c.relation_oid
+"""
+# Held until the batch commits, so that no capture is replaced or removed while rows are written in its name. Asked for
+# after the table's lock, which `capture remove` takes first, too.
+_STILL: Final = """
+SELECT removed_at IS NULL AS captured, to_regclass($2)::oid = $3 AS same_table FROM streamhub.captures
+WHERE id = $1 FOR SHARE
+"""
+_STATE: Final = """
+INSERT INTO streamhub.backfills AS b (capture) VALUES ($1)
+ON CONFLICT (capture) DO UPDATE SET updated_at = clock_timestamp()
+RETURNING leaf, key_columns, position, done, rows
+"""
+_FORGET: Final = "DELETE FROM streamhub.backfills WHERE capture = $1 AND (finished_at IS NOT NULL OR $2)"
+_SENT: Final = "UPDATE streamhub.backfills SET rows = rows + $2, updated_at = clock_timestamp() WHERE capture = $1"
+_MOVED: Final = """
+UPDATE streamhub.backfills SET leaf = $2, key_columns = $3, position = $4, updated_at = clock_timestamp()
+WHERE capture = $1
+"""
+_LEAF_DONE: Final = """
+UPDATE streamhub.backfills SET leaf = NULL, key_columns = NULL, position = NULL, done = done || $2::oid
+WHERE capture = $1
+"""
+_FINISHED: Final = "UPDATE streamhub.backfills SET finished_at = clock_timestamp() WHERE capture = $1"
+_WAITING: Final = f"SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_WAITING + 1}) AS waiting"
+
+
+class Progress(NamedTuple):
+    """`rows` were sent, of about `expected` (0 where PostgreSQL does not know); `waiting`: the outbox is full."""
+
+    table: str
+    rows: int
+    expected: int
+    waiting: bool
+
+
+class BackfillResult(NamedTuple):
+    """`rows` were sent by this run; `resumed` is what earlier runs had sent."""
+
+    table: str
+    rows: int
+    resumed: int
+    seconds: float
+    rows_per_second: int
+
+
+async def backfill(
+    connection: "asyncpg.Connection[Any]",
+    table: str,
+    *,
+    restart: bool = False,
+    rate: int = RATE,
+    report: Callable[[Progress], None],
+) -> BackfillResult:
+    """Send every row of a captured table, going on where an earlier run was stopped unless `restart`.
+
+    `rate` bounds the rows a second.
+
+    Raises UserError for what stands against it. Whatever ends it, the next run goes on from the last whole batch.
+    """
+    try:
+        found = await connection.fetchrow(_CAPTURE, table)
+    except (asyncpg.PostgresSyntaxError, asyncpg.InvalidNameError, asyncpg.DataError):
+        raise UserError(f"{table!r} is no table's name: schema and table, for example public.skus") from None
+    if found is None:
+        raise UserError(f"{table!r} is not captured: streamhub capture list shows what is")
+    if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK, found["id"]):
+        raise UserError(f"another backfill of {found['name']} is running")
+    try:
+        await connection.execute(_FORGET, found["id"], restart)
+        return await _Backfill(connection, found, rate, report).run()
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise UserError(f"this role may not send the rows of {found['name']}: {error.args[0]}") from None
+    finally:
+        if not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock($1, $2)", _LOCK, found["id"])
+
+
+class _Backfill:
+    def __init__(
+        self,
+        connection: "asyncpg.Connection[Any]",
+        found: "asyncpg.Record",
+        rate: int,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self._connection = connection
+        self._capture: int = found["id"]
+        self._relation: int = found["relation_oid"]
+        self._name: str = found["name"]
+        self._expected: int = found["expected"]
+        self._rate = rate
+        self._report = report
+        self._free_at = 0.0
+        self._resumed = 0
+        self._rows = 0
+
+    async def run(self) -> BackfillResult:
+        began = time.monotonic()
+        renamed = 0
+        state = await self._state()
+        self._resumed = state["rows"]
+        # Asked again after each leaf: a partition may have been attached meanwhile.
+        while (oid := await self._next_leaf(set(state["done"]), state["leaf"])) is not None:
+            found = await reading.leaf(self._connection, oid, self._capture)
+            if found is not None:
+                goes_on = oid == state["leaf"] and list(found.columns) == state["key_columns"]
+                try:
+                    await self._read(found, state["position"] if goes_on else None)
+                    await self._connection.execute(_LEAF_DONE, self._capture, oid)
+                except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+                    # Dropped, and then it is no leaf any more; or it or a column of it has another name now.
+                    renamed += 1
+                    if renamed > _MOST_RENAMED:
+                        raise
+            state = await self._state()
+        await self._connection.execute(_FINISHED, self._capture)
+        seconds = time.monotonic() - began
+        return BackfillResult(
+            self._name, self._rows, self._resumed, round(seconds, 3), round(self._rows / max(seconds, 0.001))
+        )
+
+    async def _state(self) -> "asyncpg.Record":
+        state: asyncpg.Record | None = await self._connection.fetchrow(_STATE, self._capture)
+        assert state is not None
+        return state
+
+    async def _next_leaf(self, done: set[int], begun: int | None) -> int | None:
+        leaves = [row["oid"] for row in await self._connection.fetch(reading.LEAVES, self._relation)]
+        left = [oid for oid in leaves if oid not in done]
+        return begun if begun in left else next(iter(left), None)
+
+    async def _read(self, leaf: Leaf, position: Sequence[str] | None) -> None:
+        while True:
+            await self._room()
+            end, left_out = await self._patiently(leaf, partial(self._batch, leaf, position))
+            if end is None:
+                return
+            for key in left_out:
+                await self._patiently(leaf, partial(self._one, leaf, key))
+            if left_out:
+                await self._connection.execute(_MOVED, self._capture, leaf.oid, leaf.columns, end)
+            position = end
+
+    async def _batch(
+        self, leaf: Leaf, position: Sequence[str] | None
+    ) -> tuple[Sequence[str] | None, Sequence[Sequence[str]]]:
+        """(where the batch ends, keys that others had locked); (None, …) where there are no more rows."""
+        after = () if position is None else (position,)
+        async with self._connection.transaction(isolation="read_committed"):
+            await self._connection.execute(_BEGIN)
+            end = await self._connection.fetchval(leaf.end if after else leaf.first_end, *after)
+            if end is None:
+                return None, ()
+            await self._check(leaf)
+            sent = await self._connection.fetchrow(leaf.send if after else leaf.first_send, *after, end)
+            assert sent is not None
+            await self._connection.execute(_SENT, self._capture, sent["rows"])
+            if not sent["left_out"]:
+                await self._connection.execute(_MOVED, self._capture, leaf.oid, leaf.columns, end)
+        self._sent(sent["rows"])
+        return end, sent["left_out"] or ()
+
+    async def _one(self, leaf: Leaf, key: Sequence[str]) -> None:
+        """A row that somebody had locked: none where it was deleted, or has another key now."""
+        async with self._connection.transaction(isolation="read_committed"):
+            await self._connection.execute(_BEGIN)
+            # The table's lock before the capture's, as in a batch.
+            await self._connection.execute(f"SELECT FROM ONLY {leaf.name} LIMIT 0")
+            await self._check(leaf)
+            sent = await self._connection.fetchrow(leaf.send_one, key)
+            assert sent is not None
+            await self._connection.execute(_SENT, self._capture, sent["rows"])
+        self._sent(sent["rows"])
+
+    async def _check(self, leaf: Leaf) -> None:
+        still = await self._connection.fetchrow(_STILL, self._capture, leaf.name, leaf.oid)
+        if still is None or not still["captured"]:
+            raise UserError(f"the capture of {self._name} was removed or replaced: run the backfill again where wanted")
+        if not still["same_table"]:
+            raise asyncpg.UndefinedTableError(f"{leaf.name} is another table now")
+
+    async def _patiently(self, leaf: Leaf, step: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """Try until nobody holds what the step wants."""
+        for _ in range(MOST_TRIES):
+            try:
+                return await step()
+            except _TRY_AGAIN:
+                await asyncio.sleep(random.uniform(*_PAUSE))
+        raise UserError(
+            f"rows of {leaf.name} were locked by others for all of {MOST_TRIES} tries: run the command again once that "
+            "transaction has ended, and it goes on from here"
+        )
+
+    async def _room(self) -> None:
+        """Return once the outbox holds no more than MOST_WAITING rows and the rate allows for more."""
+        await asyncio.sleep(self._free_at - time.monotonic())
+        while await self._connection.fetchval(_WAITING) > MOST_WAITING:
+            self._report(Progress(self._name, self._resumed + self._rows, self._expected, waiting=True))
+            await asyncio.sleep(_POLL)
+
+    def _sent(self, rows: int) -> None:
+        self._rows += rows
+        # What was not used in good time is not made up for: a burst is what the rate is there against.
+        self._free_at = max(self._free_at, time.monotonic() - _BEHIND) + rows / self._rate
+        self._report(Progress(self._name, self._resumed + self._rows, self._expected, waiting=False))

@@ -1,0 +1,157 @@
+"""How the rows of one captured table, or of one leaf partition, are read in key order and written to the outbox.
+
+Each leaf is read by itself: its text then has the leaf's own columns in the leaf's own order, which is what the relay
+ties to a shape (streamhub/core/shapes.py). Read through the root, it would have the root's.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from streamhub.errors import UserError
+
+BATCH: Final = 1_000  # rows in one transaction
+BATCH_BYTES: Final = 8 * 1024 * 1024  # stored bytes in one, unless a single row has more
+
+LEAVES: Final = """
+SELECT leaf.relid::oid AS oid FROM pg_partition_tree($1::oid) AS leaf WHERE leaf.isleaf
+UNION SELECT oid FROM pg_class WHERE oid = $1 AND relkind = 'r'
+ORDER BY 1
+"""
+_LEAF: Final = """
+SELECT c.oid::regclass::text AS name, c.relrowsecurity AND row_security_active(c.oid) AS hides_rows,
+       has_table_privilege(c.oid, 'SELECT') AS may_select, has_any_column_privilege(c.oid, 'UPDATE') AS may_lock,
+       current_user AS role,
+       (SELECT array_agg(format('pg_column_size(t.%I)', a.attname)) FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attlen = -1 AND NOT a.attisdropped
+          AND a.attgenerated::text <> 'v') AS sizes
+FROM pg_class c WHERE c.oid = $1
+"""
+# Indexes whose order is that of ORDER BY and of row comparison, no row left out; the capture's own key first.
+_ORDERS: Final = """
+SELECT array_agg(a.attname::text ORDER BY k.n) AS names,
+       array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.n) AS types
+FROM pg_index i
+CROSS JOIN LATERAL unnest(i.indkey::smallint[], i.indcollation::oid[], i.indclass::oid[], i.indoption::smallint[])
+     WITH ORDINALITY AS k (number, collated, opclass, option, n)
+LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number AND a.attnum > 0
+LEFT JOIN pg_opclass o ON o.oid = k.opclass
+JOIN pg_class x ON x.oid = i.indexrelid
+JOIN pg_am am ON am.oid = x.relam
+WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND am.amname = 'btree'
+  AND k.n <= i.indnkeyatts
+GROUP BY i.indexrelid, i.indisprimary
+HAVING bool_and(a.attnotnull AND a.attcollation = k.collated AND o.opcdefault) IS TRUE
+   AND min(k.option) = max(k.option) AND min(k.option) IN (0, 3)
+ORDER BY array_agg(a.attname::text ORDER BY a.attname) = $2 DESC, i.indisprimary DESC, i.indexrelid LIMIT 1
+"""
+_KEY: Final = """
+SELECT array_agg(a.attname::text ORDER BY a.attname) FROM streamhub.captures c
+JOIN pg_attribute a ON a.attrelid = c.relation_oid AND a.attnum = ANY (c.key_columns) WHERE c.id = $1
+"""
+# The last row of the next batch, as what is committed now has it. Nothing is locked: the key of a row that is locked
+# may have been changed on the way, and must not become the position.
+_END: Final = """
+SELECT key FROM (
+  SELECT key, n, sum(size) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+  FROM (SELECT row_number() OVER (ORDER BY {order}) AS n, {key} AS key, {size} AS size
+        FROM ONLY {leaf} AS t WHERE {after} ORDER BY {order} LIMIT {batch}) AS next_rows
+) AS summed
+WHERE coalesce(bytes_before, 0) <= {batch_bytes} ORDER BY n DESC LIMIT 1
+"""
+# `locked` holds its rows, each in its newest version, before a sequence number is taken for it: numbers are taken by
+# the INSERT, which reads what was locked.
+_SEND: Final = """
+WITH locked AS MATERIALIZED (
+  SELECT t AS whole, {key} AS key FROM ONLY {leaf} AS t WHERE {range} ORDER BY {order} FOR SHARE OF t {wait}
+), sent AS (
+  INSERT INTO streamhub.outbox (capture, relation, filenode, natts, too_large, backfill, new_row)
+  SELECT '{capture}', {oid}, (SELECT pg_relation_filenode({oid})), (SELECT streamhub.columns_ever({oid})),
+         converted IS NULL, true, coalesce(converted, stripped)
+  FROM (SELECT r.converted, CASE WHEN r.converted IS NULL THEN ({identity}) END AS stripped
+        FROM locked AS l,
+        LATERAL (SELECT CASE WHEN pg_column_size(l.whole) > 65536 THEN streamhub.large_row_text(l.whole)
+                             ELSE streamhub.row_text(l.whole) END AS converted OFFSET 0) AS r) AS texts
+)
+SELECT (SELECT count(*) FROM locked) AS rows,
+       (SELECT array_agg(key) FROM (SELECT {key} AS key FROM ONLY {leaf} AS t WHERE {range}
+                                    EXCEPT SELECT key FROM locked) AS left_out) AS left_out
+"""
+
+
+class Leaf(NamedTuple):
+    """A table or leaf partition with the statements that read it. Positions are texts, one a column of `columns`.
+
+    `first_end` and `end` ($1 after it) give where the next batch ends, `first_send` ($1 its end) and `send` ($1, $2)
+    write what is not locked by others and tell how many that was and which keys were left out; `send_one` ($1 its key)
+    waits for the one row's lock.
+    """
+
+    oid: int
+    name: str
+    columns: Sequence[str]
+    first_end: str
+    end: str
+    first_send: str
+    send: str
+    send_one: str
+
+
+async def leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -> Leaf | None:
+    """None where the table is gone. Raises UserError for what keeps this role from reading it, or it from being read
+    in order."""
+    row = await connection.fetchrow(_LEAF, oid)
+    if row is None:
+        return None
+    name, role = row["name"], row["role"]
+    if not row["may_select"] or not row["may_lock"]:
+        raise UserError(
+            f"{role} may not read and lock the rows of {name}: GRANT SELECT, UPDATE ON {name} TO {role} "
+            "(PostgreSQL wants UPDATE for SELECT … FOR SHARE; nothing is changed)"
+        )
+    if row["hides_rows"]:
+        raise UserError(f"{name} has row-level security that {role} does not bypass: ALTER ROLE {role} BYPASSRLS")
+    key = await connection.fetchval(_KEY, capture)
+    order = await connection.fetchrow(_ORDERS, oid, key)
+    if order is None:
+        raise UserError(
+            f"{name} has no unique index on columns that are NOT NULL, and rows are sent in the order of one: "
+            f"make one on {', '.join(key)}"
+        )
+    identity = await connection.fetchval("SELECT streamhub.identity_query($1, $2, '(l.whole)')", oid, capture)
+    columns = [_quoted(column) for column in order["names"]]
+    own = f"({', '.join(f't.{column}' for column in columns)})"
+    shared = {
+        "leaf": name,
+        "oid": oid,
+        "capture": capture,
+        "identity": identity,
+        "order": own[1:-1],
+        "key": f"ARRAY[{', '.join(f't.{column}::text' for column in columns)}]",
+        "size": " + ".join(f"coalesce({size}, 0)" for size in row["sizes"] or ()) or "0",
+        "batch": BATCH,
+        "batch_bytes": BATCH_BYTES,
+    }
+
+    def given(parameter: int) -> str:
+        values = (f"(${parameter}::text[])[{n}]::{type_}" for n, type_ in enumerate(order["types"], 1))
+        return f"({', '.join(values)})"
+
+    def send(wanted: str, wait: str = "SKIP LOCKED") -> str:
+        return _SEND.format(range=wanted, wait=wait, **shared)
+
+    return Leaf(
+        oid,
+        name,
+        order["names"],
+        first_end=_END.format(after="true", **shared),
+        end=_END.format(after=f"{own} > {given(1)}", **shared),
+        first_send=send(f"{own} <= {given(1)}"),
+        send=send(f"{own} > {given(1)} AND {own} <= {given(2)}"),
+        send_one=send(f"{own} = {given(1)}", wait=""),
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
