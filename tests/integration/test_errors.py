@@ -7,8 +7,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from streamhub.errors import UserError
+from streamhub.errors import TITLES, UserError
 from streamhub.gateway.refusals import DATABASE_AWAY
+from tests.integration.error_schema import CODES
 
 Hub = Any
 
@@ -218,6 +219,10 @@ async def test_without_the_role_gateway_only_the_operators_pages_are_there(start
     hub = await start_hub(roles=frozenset({"relay"}))
     assert (await hub.open("/-/ready")).status == 200
     assert (await hub.get("/my-org")).codes == ["NOT_FOUND"]
+
+
+def test_every_code_that_there_is_belongs_to_a_status_of_the_contract() -> None:
+    assert set(TITLES) <= set().union(*CODES.values())
 
 
 def test_the_exceptions_that_mean_unavailable_are_no_programming_errors() -> None:
