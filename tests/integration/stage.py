@@ -96,7 +96,9 @@ class Stage:
         return new
 
     async def frames(self) -> list[bytes]:
-        return [row["frame"] for row in await self.connection.fetch("SELECT frame FROM streamhub_hub.history ORDER BY id")]
+        return [
+            row["frame"] for row in await self.connection.fetch("SELECT frame FROM streamhub_hub.history ORDER BY id")
+        ]
 
     async def history(self) -> list[Event]:
         """Every event there is, in id order."""
@@ -106,7 +108,9 @@ class Stage:
         return dict(await self.connection.fetch("SELECT name, value FROM streamhub_hub.counters WHERE value <> 0"))
 
     async def incidents(self, kind: str) -> list[str]:
-        rows = await self.connection.fetch("SELECT detail FROM streamhub_hub.incidents WHERE kind = $1 ORDER BY id", kind)
+        rows = await self.connection.fetch(
+            "SELECT detail FROM streamhub_hub.incidents WHERE kind = $1 ORDER BY id", kind
+        )
         return [row["detail"] for row in rows]
 
 
