@@ -75,17 +75,18 @@ class Consumer:
         return bool(self.log) and self.log[-1] >= id_
 
     async def run(self, first: int = 0) -> None:
+        """Whoever refuses it is asked again; after anything else the next one is asked."""
         n = first
         while True:
-            process = self._processes[n % len(self._processes)]
-            n += 1
-            pause = 0.1
+            pause: float | None = None
             with suppress(*DROPPED):
-                pause = await self._try(process)
-            await asyncio.sleep(pause)
+                pause = await self._try(self._processes[n % len(self._processes)])
+            if pause is None:
+                n += 1
+            await asyncio.sleep(0.1 if pause is None else pause)
 
-    async def _try(self, process: Process) -> float:
-        """Seconds to wait before the next."""
+    async def _try(self, process: Process) -> float | None:
+        """Seconds to wait before it is asked again; None where a stream was there and ended."""
         headers = [("Authorization", f"Bearer {self._token}")]
         if self._resuming and self.log:
             headers.append(("Last-Event-ID", self.log[-1]))
@@ -107,7 +108,7 @@ class Consumer:
                 self._patience
             ):
                 client.close()
-        return 0.0
+        return None
 
     async def _read(self, connected: Connected) -> None:
         while (frame := await connected.client.frame(self._patience, heartbeats=True)) is not None:
