@@ -6,6 +6,7 @@ The settings are the defaults but for the port and what a test names; organizati
 import asyncio
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,9 +21,9 @@ import asyncpg
 
 from streamhub import capture
 from streamhub.capture import CaptureSpec
-from streamhub.core.events import data_of
 from streamhub.organizations import Organization
 from streamhub.tokens import DevelopmentKey, claims_for
+from tests.conftest import database_of
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -186,6 +187,19 @@ class Hub:
 
 
 @asynccontextmanager
+async def new_database(server_url: str, template: str) -> AsyncIterator[str]:
+    """A database for a run that several tests look at; gone after."""
+    name = f"{template}_{secrets.token_hex(4)}"
+    server = await asyncpg.connect(server_url)
+    await server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield database_of(server_url, name)
+    finally:
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await server.close()
+
+
+@asynccontextmanager
 async def hub_over(url: str, directory: Path, **settings: str) -> AsyncIterator[Hub]:
     """A hub with no process yet; all of its processes have ended after."""
     hub = Hub(url, directory, settings)
@@ -223,10 +237,3 @@ async def traffic(url: str, organizations: Sequence[str], a_second: float = 100)
         writing.cancel()
         with suppress(asyncio.CancelledError):
             await writing
-
-
-def resource_id(raw: bytes) -> str:
-    """Of an event's frame."""
-    found = re.search(rb'"resource_id":"([^"]*)"', data_of(raw))
-    assert found is not None
-    return found[1].decode()

@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +46,7 @@ async def asked(hub: Hub, path: str) -> list[Answer]:
 
 
 @pytest.fixture(scope="module")
-async def outage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Outage]:
+async def outage(tmp_path_factory: pytest.TempPathFactory) -> Outage:
     """The server is this run's own: nobody else's tests are to see it go."""
     directory = tempfile.mkdtemp(prefix="streamhub-test-")
     os.chmod(directory, 0o755)  # noqa: PTH101 - no path: blocking ones are for threads
@@ -59,7 +58,7 @@ async def outage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Outa
             await hub.start()
             await hub.prepare()
             await hub.start()
-            yield await _through(postgres, hub)
+            return await _through(postgres, hub)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -7,18 +7,14 @@ of it. STREAMHUB_TEST_SEED repeats a run's moments.
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-import asyncpg
 import pytest
 
 from streamhub.core import ids
-from tests.conftest import database_of
 from tests.integration.faults.consumer import Consumer, consuming
-from tests.integration.faults.hub import Process, hub_over, traffic, until
+from tests.integration.faults.hub import Process, hub_over, new_database, traffic, until
 
-DATABASE = "streamhub_test_kills"
 KILLS = 6
 OVERLAP = 2_000  # milliseconds
 # A cursor is written each second, and a second more is granted to a busy machine.
@@ -39,16 +35,15 @@ async def kill_and_start(process: Process, chance: random.Random) -> None:
 
 
 @pytest.fixture(scope="module")
-async def run(postgres_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+async def run(postgres_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     seed = int(os.environ.get("STREAMHUB_TEST_SEED", random.randrange(2**32)))
     print(f"STREAMHUB_TEST_SEED={seed}")
     chance = random.Random(seed)
-    server = await asyncpg.connect(postgres_url)
-    await server.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-    await server.execute(f"CREATE DATABASE {DATABASE} TEMPLATE {template}")
-    directory = tmp_path_factory.mktemp("kills")
     settings = {"resume_overlap": f"{OVERLAP}ms", "stale_after": "500ms"}
-    async with hub_over(database_of(postgres_url, DATABASE), directory, **settings) as hub:
+    async with (
+        new_database(postgres_url, template) as url,
+        hub_over(url, tmp_path_factory.mktemp("kills"), **settings) as hub,
+    ):
         await hub.prepare()
         processes = [await hub.start() for _ in range(2)]
         resuming = Consumer(hub, processes, "org-0")
@@ -72,9 +67,7 @@ async def run(postgres_url: str, template: str, tmp_path_factory: pytest.TempPat
         assert [len(await hub.rows(organization)) for organization in ("org-0", "org-1")] == [
             len(each) for each in published
         ]
-    yield Run(resuming, forgetful, published)
-    await server.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
-    await server.close()
+    return Run(resuming, forgetful, published)
 
 
 async def test_a_consumer_with_last_event_id_loses_nothing_and_gets_nothing_twice(run: Run) -> None:

@@ -6,19 +6,13 @@ tests look at what came of them.
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import NamedTuple
 
-import asyncpg
 import pytest
 
-from tests.conftest import database_of
 from tests.integration.conftest import Frame
 from tests.integration.faults.consumer import Consumer, consuming
-from tests.integration.faults.hub import Hub, Process, hub_over, traffic, until
-
-DATABASE = "streamhub_test_naps"
+from tests.integration.faults.hub import Hub, Process, hub_over, new_database, traffic, until
 
 
 class Nap(NamedTuple):
@@ -51,14 +45,8 @@ async def nap(hub: Hub, seconds: float, organization: str, sleeper: Process, awa
 
 
 @pytest.fixture(scope="module")
-async def naps(
-    postgres_url: str, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[dict[int, Nap]]:
-    server = await asyncpg.connect(postgres_url)
-    await server.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-    await server.execute(f"CREATE DATABASE {DATABASE} TEMPLATE {template}")
-    directory: Path = tmp_path_factory.mktemp("naps")
-    async with hub_over(database_of(postgres_url, DATABASE), directory) as hub:
+async def naps(postgres_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Nap]:
+    async with new_database(postgres_url, template) as url, hub_over(url, tmp_path_factory.mktemp("naps")) as hub:
         await hub.prepare()
         awake = await hub.start()
         sleepers = [await hub.start() for _ in range(3)]
@@ -68,9 +56,7 @@ async def naps(
             nap(hub, 6, "org-6", sleepers[1], awake, 2),
             nap(hub, 60, "org-60", sleepers[2], awake, 25),
         )
-    yield dict(zip((3, 6, 60), found, strict=True))
-    await server.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
-    await server.close()
+    return dict(zip((3, 6, 60), found, strict=True))
 
 
 @pytest.mark.parametrize("seconds", [3, 6, 60])
