@@ -1,6 +1,7 @@
 """Refusals: the format, the order in which a request is judged, and every fault named."""
 
 import asyncio
+import logging
 import socket
 from typing import Any
 
@@ -60,6 +61,17 @@ async def test_a_parameter_that_is_a_long_secret_itself_is_cut(hub: Hub) -> None
     answer = await hub.get(f"/my-org?{token}")
     assert answer.codes == ["UNKNOWN_PARAMETER"]
     assert token.encode() not in answer.body
+
+
+@pytest.mark.parametrize("path", ["/my-org/{}", "/{}", "/my-org/replays/{}", "/my-org?token={}"])
+async def test_a_token_that_went_astray_into_the_url_is_not_logged(
+    hub: Hub, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = hub.token()
+    with caplog.at_level(logging.INFO):
+        await hub.get(path.format(token))
+        await hub.eventually(lambda: asyncio.sleep(0, "aiohttp.access" in str(caplog.record_tuples)))
+    assert token[:32] not in caplog.text
 
 
 async def test_a_repeated_parameter_is_named(hub: Hub) -> None:
