@@ -17,7 +17,7 @@ import pytest
 from streamhub.embedded import EmbeddedPostgres
 from tests.integration.conftest import Answer, Client
 from tests.integration.faults.consumer import Consumer, consuming
-from tests.integration.faults.hub import Hub, hub_over, traffic, until
+from tests.integration.faults.hub import Hub, free_port, hub_over, traffic, until
 
 AWAY = 20  # seconds
 PATHS = ("/org-0", "/org-0/status", "/org-0/replays", "/org-0/replay?resource_type_eq=skus&resource_id_in=1")
@@ -51,14 +51,16 @@ async def outage(tmp_path_factory: pytest.TempPathFactory) -> Outage:
     directory = tempfile.mkdtemp(prefix="streamhub-test-")
     os.chmod(directory, 0o755)  # noqa: PTH101 - no path: blocking ones are for threads
     try:
-        async with (
-            EmbeddedPostgres(Path(directory)) as postgres,
-            hub_over(postgres.url, tmp_path_factory.mktemp("away"), heartbeat_interval="1s") as hub,
-        ):
-            await hub.start()
-            await hub.prepare()
-            await hub.start()
-            return await _through(postgres, hub)
+        async with EmbeddedPostgres(Path(directory)) as postgres:
+            # On a port where no other server would look for a free one while this one is away.
+            await asyncio.to_thread(postgres.stop)
+            await asyncio.to_thread((postgres.base / "port").write_text, f"{free_port()}\n")
+            await postgres.start_async()
+            async with hub_over(postgres.url, tmp_path_factory.mktemp("away"), heartbeat_interval="1s") as hub:
+                await hub.start()
+                await hub.prepare()
+                await hub.start()
+                return await _through(postgres, hub)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -27,6 +27,7 @@ MOST_GROWTH = 50 * 2**20  # bytes
 class Run(NamedTuple):
     """`wrong`: requests whose answer was none, or not as the contract has it. RSS in bytes."""
 
+    seed: int
     wrong: list[str]
     statuses: Counter[int]
     alive: bool
@@ -107,11 +108,11 @@ async def _run(hub: Hub, seed: int) -> Run:
     rss = process.rss()
     print(f"{seconds:.1f} s, {dict(statuses)}, RSS {rss_after_1000 >> 20} MiB, at the end {rss >> 20} MiB")
     secrets = {secret for malformed in requests for secret in malformed.secrets}
-    return Run(wrong, statuses, alive, rss_after_1000, rss, process.logged(), secrets, seconds)
+    return Run(seed, wrong, statuses, alive, rss_after_1000, rss, process.logged(), secrets, seconds)
 
 
 async def test_every_answer_is_an_error_as_the_contract_has_it(run: Run) -> None:
-    assert not run.wrong, f"{len(run.wrong)}, of which the first are:\n" + "\n".join(run.wrong[:20])
+    assert not run.wrong, f"seed {run.seed}: {len(run.wrong)}, of which the first are:\n" + "\n".join(run.wrong[:20])
 
 
 async def test_no_malformed_request_is_taken_for_a_fault_of_ours(run: Run) -> None:
