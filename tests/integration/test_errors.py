@@ -162,7 +162,8 @@ async def test_a_plus_that_arrived_as_a_space_is_explained(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["nonsense\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET / HTTP/1.1\r\nBad Header\r\n\r\n",
+    "text", ["nonsense\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /my-org\r\nHost: h\r\n\r\n",
+             "GET /my-org HTTP/0.9\r\n\r\n", "GET / HTTP/1.1\r\nBad Header\r\n\r\n",
              "GET /" + "a" * 300_000 + " HTTP/1.1\r\n\r\n"],
 )  # fmt: skip
 async def test_what_is_no_http_is_refused_in_the_same_format(hub: Hub, text: str) -> None:
