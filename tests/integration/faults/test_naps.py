@@ -1,7 +1,7 @@
 """Gateways stopped (SIGSTOP) and woken (SIGCONT) in mid-stream: for 3, 6 and 60 s of real time, against a lease of 5 s.
 
-The three naps are taken at once, by a gateway and an organization each, with one more gateway that stays awake; the
-tests look at what came of them.
+The naps (and one of 7 s, during which nobody else asks for the stream) are taken at once, by a gateway and an
+organization each, with one more gateway that stays awake; the tests look at what came of them.
 """
 
 import asyncio
@@ -49,17 +49,18 @@ async def naps(postgres_url: str, template: str, tmp_path_factory: pytest.TempPa
     async with new_database(postgres_url, template) as url, hub_over(url, tmp_path_factory.mktemp("naps")) as hub:
         await hub.prepare()
         awake = await hub.start()
-        sleepers = [await hub.start() for _ in range(3)]
-        # One waits for the sleeper, as long as 3 s are; the others' patience ends before the naps do.
+        sleepers = [await hub.start() for _ in range(4)]
+        # Two wait for the sleeper for as long as it sleeps; the others' patience ends before the naps do.
         found = await asyncio.gather(
             nap(hub, 3, "org-3", sleepers[0], awake, 25),
             nap(hub, 6, "org-6", sleepers[1], awake, 2),
+            nap(hub, 7, "org-7", sleepers[3], awake, 25),
             nap(hub, 60, "org-60", sleepers[2], awake, 25),
         )
-    return dict(zip((3, 6, 60), found, strict=True))
+    return dict(zip((3, 6, 7, 60), found, strict=True))
 
 
-@pytest.mark.parametrize("seconds", [3, 6, 60])
+@pytest.mark.parametrize("seconds", [3, 6, 7, 60])
 async def test_after_a_nap_the_log_of_a_consumer_that_never_gives_up_is_complete_and_in_order(
     naps: dict[int, Nap], seconds: int
 ) -> None:
@@ -68,6 +69,10 @@ async def test_after_a_nap_the_log_of_a_consumer_that_never_gives_up_is_complete
 
 async def test_a_stream_goes_on_after_a_nap_shorter_than_the_lease(naps: dict[int, Nap]) -> None:
     assert len(naps[3].consumer.connections) == 1
+
+
+async def test_a_stream_that_nobody_took_goes_on_after_a_nap_longer_than_the_lease(naps: dict[int, Nap]) -> None:
+    assert len(naps[7].consumer.connections) == 1
 
 
 @pytest.mark.parametrize("seconds", [6, 60])
