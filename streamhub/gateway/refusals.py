@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 
 from streamhub.database import DATABASE_AWAY
 from streamhub.errors import MEDIA_TYPE, ApiError, Fault, unavailable
@@ -30,6 +30,12 @@ async def refusals(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """The outermost middleware."""
+    if request._version < HttpVersion10:  # noqa: SLF001 - `version` keeps what it told first
+        # aiohttp takes a line without a version for HTTP/0.9, and would answer in a version that has no status line.
+        request._version = HttpVersion10  # noqa: SLF001
+        refused = answer(ApiError(Fault(400, "INVALID_REQUEST", "The request is not HTTP/1.1.")))
+        refused.force_close()
+        return refused
     try:
         return await handler(request)
     except ApiError as error:

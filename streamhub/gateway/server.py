@@ -29,6 +29,8 @@ else:
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
+LONGEST_METHOD: Final = 16
+LONGEST_SEGMENT: Final = 63
 SHUTDOWN_WITHIN: Final = 5.0  # seconds, after the drain
 
 
@@ -41,11 +43,21 @@ class Server(NamedTuple):
 
 
 class AccessLog(AbstractAccessLogger):
-    """One line a request, with the path alone: a query string or a header may hold somebody's token."""
+    """One line a request, with its path alone: a query string or a header may hold somebody's token."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        method = request.method if len(request.method) <= LONGEST_METHOD else "…"
         path = getattr(request, "raw_path", request.path).partition("?")[0]  # as sent: no line break in it
-        self.logger.info("%s %s %d %.3fs", request.method, path[:200], response.status, time)
+        self.logger.info("%s %s %d %.3fs", method, _loggable(path), response.status, time)
+
+
+def _loggable(path: str) -> str:
+    """A path without what is longer than any slug or job: a token goes astray into a path, too."""
+    shown = (
+        "…" if len(segment) > LONGEST_SEGMENT or segment.startswith("sh_ak_") else segment
+        for segment in path[:1000].split("/")
+    )
+    return "/".join(shown)[:200]
 
 
 def authenticator_of(settings: Settings, development_key: tuple[str, bytes] | None = None) -> Authenticator:

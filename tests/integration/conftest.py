@@ -24,6 +24,7 @@ from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.server import serve
 from streamhub.tail import Append
 from streamhub.tail.postgres import PostgresTail
+from tests.integration.error_schema import checked_errors
 
 ISSUER = "https://issuer.example"
 
@@ -42,10 +43,7 @@ class Answer(NamedTuple):
 
     @property
     def errors(self) -> list[dict[str, Any]]:
-        assert self.headers["content-type"] == "application/vnd.api+json"
-        errors: list[dict[str, Any]] = json.loads(self.body)["errors"]
-        assert all(error["status"] == str(self.status) and error["title"] and error["detail"] for error in errors)
-        return errors
+        return checked_errors(self.status, self.headers, self.body)
 
     @property
     def codes(self) -> list[str]:

@@ -1,14 +1,16 @@
 """Refusals: the format, the order in which a request is judged, and every fault named."""
 
 import asyncio
+import logging
 import socket
 from typing import Any
 
 import asyncpg
 import pytest
 
-from streamhub.errors import UserError
+from streamhub.errors import TITLES, UserError
 from streamhub.gateway.refusals import DATABASE_AWAY
+from tests.integration.error_schema import CODES
 
 Hub = Any
 
@@ -59,6 +61,17 @@ async def test_a_parameter_that_is_a_long_secret_itself_is_cut(hub: Hub) -> None
     answer = await hub.get(f"/my-org?{token}")
     assert answer.codes == ["UNKNOWN_PARAMETER"]
     assert token.encode() not in answer.body
+
+
+@pytest.mark.parametrize("path", ["/my-org/{}", "/{}", "/my-org/replays/{}", "/my-org?token={}"])
+async def test_a_token_that_went_astray_into_the_url_is_not_logged(
+    hub: Hub, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = hub.token()
+    with caplog.at_level(logging.INFO):
+        await hub.get(path.format(token))
+        await hub.eventually(lambda: asyncio.sleep(0, "aiohttp.access" in str(caplog.record_tuples)))
+    assert token[:32] not in caplog.text
 
 
 async def test_a_repeated_parameter_is_named(hub: Hub) -> None:
@@ -149,7 +162,8 @@ async def test_a_plus_that_arrived_as_a_space_is_explained(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["nonsense\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET / HTTP/1.1\r\nBad Header\r\n\r\n",
+    "text", ["nonsense\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /my-org\r\nHost: h\r\n\r\n",
+             "GET /my-org HTTP/0.9\r\n\r\n", "GET / HTTP/1.1\r\nBad Header\r\n\r\n",
              "GET /" + "a" * 300_000 + " HTTP/1.1\r\n\r\n"],
 )  # fmt: skip
 async def test_what_is_no_http_is_refused_in_the_same_format(hub: Hub, text: str) -> None:
@@ -218,6 +232,10 @@ async def test_without_the_role_gateway_only_the_operators_pages_are_there(start
     hub = await start_hub(roles=frozenset({"relay"}))
     assert (await hub.open("/-/ready")).status == 200
     assert (await hub.get("/my-org")).codes == ["NOT_FOUND"]
+
+
+def test_every_code_that_there_is_belongs_to_a_status_of_the_contract() -> None:
+    assert set(TITLES) <= set().union(*CODES.values())
 
 
 def test_the_exceptions_that_mean_unavailable_are_no_programming_errors() -> None:
