@@ -1,8 +1,13 @@
-"""What every part takes for a database that is away, as asyncpg and the socket tell it."""
+"""What every part says of a database: the type of a pool, and what asyncpg and the socket raise while it is away."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool  # takes no parameter at run time
 
 # InternalClientError: a statement on a connection that was cut and has not noticed yet.
 DATABASE_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)

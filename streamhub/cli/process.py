@@ -11,13 +11,13 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
 from streamhub.cli.database import connect, explain
 from streamhub.config import Settings, without_password
-from streamhub.database import DATABASE_ERRORS
+from streamhub.database import DATABASE_ERRORS, Pool
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
 from streamhub.gateway.server import Server, authenticator_of, serve
@@ -26,9 +26,6 @@ from streamhub.migrate import migrate_hub, migrate_source
 from streamhub.relay import Relay, Source
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 log = logging.getLogger(__name__)
 

@@ -10,18 +10,12 @@ was paused sees the mark when it wakes up, or finds its lease gone.
 import asyncio
 import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-import asyncpg
-
+from streamhub.database import Pool
 from streamhub.errors import unavailable
 from streamhub.gateway import jobs
 from streamhub.gateway.leases import Lease
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Pool = asyncpg.Pool
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,11 @@ import asyncpg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from streamhub.database import DATABASE_AWAY
+from streamhub.database import DATABASE_AWAY, Pool
 
 if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
     Connection = asyncpg.Connection[asyncpg.Record]
 else:
-    Pool = asyncpg.Pool
     Connection = asyncpg.Connection
 
 log = logging.getLogger(__name__)

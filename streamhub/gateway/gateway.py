@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import asyncpg
 from aiohttp import web
 
 from streamhub.config import Settings
+from streamhub.database import Pool
 from streamhub.errors import unavailable
 from streamhub.gateway import channel
 from streamhub.gateway.auth import Authenticator
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from streamhub.gateway.live import LiveStream
     from streamhub.gateway.replay import Replay
 
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Pool = asyncpg.Pool
 
 log = logging.getLogger(__name__)
 

@@ -7,17 +7,12 @@ failed, and count no more.
 import json
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from streamhub.database import DATABASE_AWAY
+from streamhub.database import DATABASE_AWAY, Pool
 from streamhub.errors import ApiError, Fault, unavailable
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Pool = asyncpg.Pool
 
 TIMEOUT: Final = 10.0  # seconds
 MOST_LISTED: Final = 100

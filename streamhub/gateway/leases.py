@@ -13,18 +13,11 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-import asyncpg
+from typing import Final, NamedTuple
 
 from streamhub.core import ids
 from streamhub.core.lease import NODE_TTL, RENEW_EVERY, Refusal, Trust, refusal
-from streamhub.database import DATABASE_AWAY
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Pool = asyncpg.Pool
+from streamhub.database import DATABASE_AWAY, Pool
 
 log = logging.getLogger(__name__)
 

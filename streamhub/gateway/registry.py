@@ -3,17 +3,13 @@
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from streamhub.core import ids
+from streamhub.database import Pool
 from streamhub.gateway.auth import Claims, mismatch
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Pool = asyncpg.Pool
 
 log = logging.getLogger(__name__)
 

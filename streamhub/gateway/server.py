@@ -5,13 +5,13 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import asyncpg
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from streamhub.config import Settings
+from streamhub.database import Pool
 from streamhub.errors import UserError
 from streamhub.gateway.app import create_app, create_operations_app
 from streamhub.gateway.auth import Authenticator, Issuer, Keys, PemKeys
@@ -20,11 +20,6 @@ from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.jwks import JwksKeys
 from streamhub.metrics import Metrics
 from streamhub.tail import Tail
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Pool = asyncpg.Pool
 
 log = logging.getLogger(__name__)
 

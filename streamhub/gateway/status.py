@@ -1,22 +1,17 @@
 """`GET /{org}/status` and `DELETE /{org}`: an organization's live stream, seen and ended from outside."""
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import asyncpg
 from aiohttp import web
 
 from streamhub.core import ids
 from streamhub.core.window import timestamp
+from streamhub.database import Pool
 from streamhub.errors import ApiError, Fault
 from streamhub.gateway import endings
 from streamhub.gateway.admission import Admitted, admitted, refuse_parameters
 from streamhub.gateway.leases import Lease
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Pool = asyncpg.Pool
 
 TIMEOUT: Final = 5.0  # seconds
 MOST_COUNTED: Final = 10_000  # events; the rest of a long way behind is not worth the reading

@@ -6,14 +6,9 @@ for the append in flight, and puts every later one behind. The head never goes a
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import asyncpg
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Pool = asyncpg.Pool
+from streamhub.database import Pool
 
 TIMEOUT: Final = 10.0  # seconds
 

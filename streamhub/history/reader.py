@@ -9,17 +9,11 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-import asyncpg
+from typing import Final, NamedTuple
 
 from streamhub.core import sse
 from streamhub.core.events import resource_key
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:
-    Pool = asyncpg.Pool
+from streamhub.database import Pool
 
 PAGE_BYTES: Final = 1_000_000
 PAGE_ROWS: Final = 1_500

@@ -186,6 +186,8 @@ class Outbox:
                     seen.add(row["successor"])
                 # What made the version that a late one replaced may stand before it, and still further on than these.
                 further = {row["predecessor"] for row in rows} - seen
+                if not further:
+                    break
                 rows = await self._connection.fetch(_FURTHER_PREDECESSORS, xids, after, MOST_LATE, list(further))
         if cut and len(xids) > 1:
             for xid in xids:

@@ -67,9 +67,6 @@ class Relay:
         self._observe = observe
         self._clock_offset: float | None = None
         self._hub: asyncpg.Pool[Any] | None = None
-        self.leading = False
-        self.appended = 0
-        self.head = ids.MIN_ID
         self.lost: dict[str, str] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -107,10 +104,8 @@ class Relay:
             while (epoch := await leadership.acquire()) is None:  # noqa: ASYNC110 - what is awaited is in the database
                 await asyncio.sleep(CANDIDATE_EVERY * random.uniform(0.8, 1.2))
             try:
-                self.leading = True
                 await self._lead(leadership, holder, epoch)
             finally:
-                self.leading = False
                 with suppress(*DATABASE_ERRORS):
                     await leadership.release(epoch)
 
@@ -205,8 +200,6 @@ class Relay:
 
     def _note(self, done: Appended, written_at: datetime, upkeep: Upkeep) -> None:
         if done.append is not None:
-            self.appended += len(done.append.events)
-            self.head = done.append.last_id
             size = sum(len(event.frame) for event in done.append.events)
             published_at = ids.milliseconds(done.append.first_id) / 1_000
             self._observe(len(done.append.events), size, published_at - written_at.timestamp())

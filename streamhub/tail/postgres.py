@@ -21,13 +21,12 @@ import asyncpg
 
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
+from streamhub.database import Pool
 from streamhub.tail import Append, Receiver
 
 if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
     Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:
-    Pool = asyncpg.Pool
     Connection = asyncpg.Connection
 
 log = logging.getLogger(__name__)

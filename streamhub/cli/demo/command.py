@@ -15,9 +15,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import asyncpg
 import click
 import uvloop
 from rich.console import Console
@@ -33,13 +32,11 @@ from streamhub.cli.demo.view import Watch, show_lines, show_live
 from streamhub.cli.process import check_port, connections, embedded_server, running_hub, stop_on_signals
 from streamhub.config import Settings, load
 from streamhub.core import ids
+from streamhub.database import Pool
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
 from streamhub.organizations import Organization
 from streamhub.tokens import DevelopmentKey, claims_for
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 TOKEN_TTL = timedelta(hours=24)
 UNWATCHED_FOR = 20.0  # seconds

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import asyncpg
 
 from streamhub.cli.demo.catalog import CITIES, FAMILY_NAMES, GIVEN_NAMES, TENANTS, WAREHOUSES, Tenant
-from streamhub.database import DATABASE_ERRORS
+from streamhub.database import DATABASE_ERRORS, Pool
 
 if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
     Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
@@ -20,10 +20,7 @@ from rich.text import Text
 
 from streamhub.cli.demo.monitor import Monitor
 from streamhub.core import ids
-from streamhub.database import DATABASE_ERRORS
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
+from streamhub.database import DATABASE_ERRORS, Pool
 
 LOOK_EVERY = 0.25  # seconds
 LOOK_LIMIT = 2_000  # events a look
