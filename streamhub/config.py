@@ -110,6 +110,20 @@ def _jwks_url(value: str) -> str:
     return value
 
 
+def _brokers(value: tuple[str, ...]) -> tuple[str, ...]:
+    for broker in value:
+        parts = urlsplit(f"//{broker}")
+        if not parts.hostname or parts.port is None or parts.netloc != broker or parts.username is not None:
+            raise ValueError(broker)
+    return value
+
+
+def _topic(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) or value in (".", ".."):
+        raise ValueError(value)
+    return value
+
+
 def _readable_file(value: Path) -> Path:
     try:
         with value.open("rb"):
@@ -150,6 +164,14 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="a list of name=url, separated by spaces",
         examples=["shop=postgresql://hub:secret@shop.example.com/shop"],
+    )
+    kafka_bootstrap_servers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_brokers)] = (
+        Field((), description="a list of host:port, separated by commas", examples=["kafka-1:9092,kafka-2:9092"])
+    )
+    kafka_topic: Annotated[str, AfterValidator(_topic)] = Field(
+        "streamhub.events",
+        description="a topic's name (letters, digits, dot, dash and underscore, at most 249)",
+        examples=["streamhub.events"],
     )
     data_dir: Path = Field(default_factory=default_data_dir, description="a directory", examples=["/var/lib/streamhub"])
     host: str = Field("127.0.0.1", description="an address to listen on", examples=["0.0.0.0"])  # noqa: S104

@@ -202,7 +202,7 @@ class LiveStream(Stream):
         gateway = self._gateway
         if self._key is None:
             self._key = await gateway.registrations.key_of(self.lease.organization_id)
-        joint = gateway.tail.subscribe(self._key, self)
+        joint = gateway.tail.subscribe(self._key, self.lease.organization_id, self)
         subscription = self._subscription = Subscription(self._position, joint, BOUND)
         while True:
             while subscription.state is State.CATCHING_UP:

@@ -33,9 +33,10 @@ class Receiver(Protocol):
 
 
 class Tail(Protocol):
-    def subscribe(self, organization: int, receiver: Receiver) -> str:
-        """From now on `receiver` hears of every event of the organization (the registry's key) that is beyond the
-        position returned; up to that position history has them all."""
+    def subscribe(self, organization: int, organization_id: str, receiver: Receiver) -> str:
+        """From now on `receiver` hears of every event of the organization (the registry's key, and its id) that is
+        beyond the position returned; up to that position history has them all. A tail that cannot promise that yet
+        calls `fell_behind` as soon as it can."""
 
     def unsubscribe(self, organization: int, receiver: Receiver) -> None:
         """Nothing more for `receiver`; unknown ones are ignored."""

@@ -83,7 +83,7 @@ class PostgresTail:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def subscribe(self, organization: int, receiver: Receiver) -> str:
+    def subscribe(self, organization: int, organization_id: str, receiver: Receiver) -> str:  # noqa: ARG002
         self._receivers.setdefault(organization, []).append(receiver)
         # A read that is under way asked for the organizations of its beginning.
         return max(self._seen, self._reading_to)

@@ -106,7 +106,7 @@ Told = Callable[[Tail, Append], None]
 
 async def test_a_receiver_hears_of_an_event_of_its_organization(engine: Engine, told: Told) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(1, receiver)
+    tail.subscribe(1, "org_1", receiver)
     append = await engine.append([1])
     told(tail, append)
     await receiver.has(append.first_id)
@@ -114,7 +114,7 @@ async def test_a_receiver_hears_of_an_event_of_its_organization(engine: Engine, 
 
 async def test_it_hears_of_no_other_organizations_events(engine: Engine, told: Told) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(2, receiver)
+    tail.subscribe(2, "org_2", receiver)
     append = await engine.append([1, 2, 1])
     told(tail, append)
     await receiver.has(append.events[1].id)
@@ -122,7 +122,7 @@ async def test_it_hears_of_no_other_organizations_events(engine: Engine, told: T
 
 async def test_every_event_comes_once_and_in_order_over_many_appends(engine: Engine, told: Told) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(1, receiver)
+    tail.subscribe(1, "org_1", receiver)
     wanted = []
     for _ in range(50):
         append = await engine.append([1, 2, 1])
@@ -133,7 +133,7 @@ async def test_every_event_comes_once_and_in_order_over_many_appends(engine: Eng
 
 async def test_an_announcement_that_comes_again_is_not_heard_again(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(1, receiver)
+    tail.subscribe(1, "org_1", receiver)
     append = await engine.append([1])
     tail.announce(append)
     tail.announce(append)
@@ -142,7 +142,7 @@ async def test_an_announcement_that_comes_again_is_not_heard_again(engine: Engin
 
 async def test_an_append_that_was_never_told_of_is_heard_before_the_next_one(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(1, receiver)
+    tail.subscribe(1, "org_1", receiver)
     unknown = await engine.append([1], notify=False)
     known = await engine.append([1], notify=False)
     tail.announce(known)
@@ -151,7 +151,7 @@ async def test_an_append_that_was_never_told_of_is_heard_before_the_next_one(eng
 
 async def test_an_append_that_was_never_told_of_is_heard_without_a_next_one(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(1, receiver)
+    tail.subscribe(1, "org_1", receiver)
     append = await engine.append([1], notify=False)
     await receiver.has(append.first_id)
 
@@ -160,7 +160,7 @@ async def test_a_receiver_registered_at_any_moment_has_history_up_to_a_position_
     engine: Engine, told: Told
 ) -> None:
     tail = await engine.tail()
-    tail.subscribe(1, Collector())
+    tail.subscribe(1, "org_1", Collector())
     receivers: list[tuple[str, Collector]] = []
     every: list[str] = []
 
@@ -173,7 +173,7 @@ async def test_a_receiver_registered_at_any_moment_has_history_up_to_a_position_
     async def registering() -> None:
         for _ in range(40):
             receiver = Collector()
-            receivers.append((tail.subscribe(1, receiver), receiver))
+            receivers.append((tail.subscribe(1, "org_1", receiver), receiver))
             await asyncio.sleep(0.003)
 
     await asyncio.gather(appending(), registering())
@@ -186,8 +186,8 @@ async def test_a_receiver_registered_at_any_moment_has_history_up_to_a_position_
 
 async def test_a_receiver_that_unsubscribed_hears_nothing_more(engine: Engine) -> None:
     tail, leaving, staying = await engine.tail(), Collector(), Collector()
-    tail.subscribe(1, leaving)
-    tail.subscribe(1, staying)
+    tail.subscribe(1, "org_1", leaving)
+    tail.subscribe(1, "org_1", staying)
     tail.unsubscribe(1, leaving)
     append = await engine.append([1])
     await staying.has(append.first_id)
@@ -197,8 +197,8 @@ async def test_a_receiver_that_unsubscribed_hears_nothing_more(engine: Engine) -
 async def test_two_tails_hear_of_the_same(engine: Engine) -> None:
     one, other = Collector(), Collector()
     first = await engine.tail()
-    first.subscribe(1, one)
-    (await engine.tail()).subscribe(1, other)
+    first.subscribe(1, "org_1", one)
+    (await engine.tail()).subscribe(1, "org_1", other)
     append = await engine.append([1])
     first.announce(append)
     await one.has(append.first_id)
@@ -207,7 +207,7 @@ async def test_two_tails_hear_of_the_same(engine: Engine) -> None:
 
 async def test_more_than_a_piece_at_once_is_said_to_be_left_to_history(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(1, receiver)
+    tail.subscribe(1, "org_1", receiver)
     append = await engine.append([1] * (PIECE_ROWS + 1))
     await receiver.until(lambda self: self.fell_behind_to is not None)
     assert receiver.fell_behind_to == append.last_id
@@ -215,7 +215,7 @@ async def test_more_than_a_piece_at_once_is_said_to_be_left_to_history(engine: E
 
 async def test_events_of_great_size_are_said_to_be_left_to_history(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(1, receiver)
+    tail.subscribe(1, "org_1", receiver)
     append = await engine.append([1, 1], size=3_000_000)
     await receiver.until(lambda self: self.fell_behind_to is not None)
     assert receiver.fell_behind_to == append.last_id
@@ -223,7 +223,7 @@ async def test_events_of_great_size_are_said_to_be_left_to_history(engine: Engin
 
 async def test_after_falling_behind_the_next_append_is_heard(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(1, receiver)
+    tail.subscribe(1, "org_1", receiver)
     await engine.append([1] * (PIECE_ROWS + 1))
     await receiver.until(lambda self: self.fell_behind_to is not None)
     append = await engine.append([1])
@@ -232,7 +232,7 @@ async def test_after_falling_behind_the_next_append_is_heard(engine: Engine) -> 
 
 async def test_a_lost_connection_loses_no_event(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(1, receiver)
+    tail.subscribe(1, "org_1", receiver)
     first = await engine.append([1])
     await receiver.until(lambda self: self.ids == [first.first_id])
     await engine.pool.execute(
@@ -250,7 +250,7 @@ async def test_a_lost_connection_loses_no_event(engine: Engine) -> None:
 
 async def test_a_head_that_moved_without_an_event_is_no_gap(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
-    tail.subscribe(1, receiver)
+    tail.subscribe(1, "org_1", receiver)
     await engine.pool.execute("UPDATE streamhub_hub.log_head SET last_ms = last_ms + 10")
     append = await engine.append([1])
     tail.announce(append)
