@@ -2,7 +2,8 @@
 
 ``"!streamhub"`` is the row trigger; its name sorts before all usual ones, so that what an application's trigger changes
 comes after what made it run. It fires ALWAYS, for a session that replicates too. PostgreSQL copies it to partitions,
-new ones included; the TRUNCATE trigger it does not, so each leaf has its own.
+new ones included; the TRUNCATE trigger it does not, so each leaf has its own. A table without partitions has a trigger
+function of its own, ``streamhub.capture_<id of the capture>``, made for what the table is; the others share one.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,16 @@ _ARGUMENTS: Final = """
 SELECT concat_ws(', ', quote_literal($2::integer), quote_literal(current_setting('lc_monetary')),
                  CASE WHEN relkind = 'r' THEN format('%L, %L', relnatts, relnatts + 1) END)
 FROM pg_class WHERE oid = $1
+"""
+# Of the capture that a table's trigger belongs to; none where it is the one that several tables share.
+_FUNCTION: Final = """
+SELECT format('streamhub.%I()', proname) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+WHERE tgrelid = $1 AND tgname = '!streamhub' AND pronamespace = 'streamhub'::regnamespace AND proname <> 'capture'
+"""
+_RENEW: Final = """
+SELECT streamhub.make_capture_function(id, relation_oid) FROM streamhub.captures
+WHERE removed_at IS NULL AND relation_oid = ANY($1::oid[])
+  AND to_regprocedure(format('streamhub.capture_%s()', id)) IS NOT NULL
 """
 _LEAVES: Final = """
 SELECT c.oid::regclass::text AS name FROM pg_class c
@@ -59,10 +70,15 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
     """
     table = await connection.fetchval("SELECT $1::oid::regclass::text", relation)
     arguments = await connection.fetchval(_ARGUMENTS, relation, capture)
+    function = await connection.fetchval("SELECT streamhub.make_capture_function($1, $2)", capture, relation)
+    name = "streamhub.capture" if function is None else function.removesuffix("()")
+    former = await connection.fetchval(_FUNCTION, relation)
     await connection.execute(
         f'CREATE OR REPLACE TRIGGER "{ROW_TRIGGER}" AFTER INSERT OR UPDATE OR DELETE ON {table} '
-        f"FOR EACH ROW EXECUTE FUNCTION streamhub.capture({arguments})"
+        f"FOR EACH ROW EXECUTE FUNCTION {name}({arguments})"
     )
+    if former is not None and former != function:
+        await connection.execute(f"DROP FUNCTION IF EXISTS {former}")
     leaves = await _leaves(connection, relation)
     for leaf in leaves:
         await connection.execute(
@@ -87,7 +103,15 @@ async def uninstall(connection: "asyncpg.Connection[Any]", relation: int) -> Non
         return
     for leaf in await _leaves(connection, relation):
         await connection.execute(f'DROP TRIGGER IF EXISTS "{TRUNCATE_TRIGGER}" ON {leaf}')
+    function = await connection.fetchval(_FUNCTION, relation)
     await connection.execute(f'DROP TRIGGER IF EXISTS "{ROW_TRIGGER}" ON {table}')
+    if function is not None:
+        await connection.execute(f"DROP FUNCTION IF EXISTS {function}")
+
+
+async def renew_functions(connection: "asyncpg.Connection[Any]", relations: Sequence[int]) -> None:
+    """Make the functions of these tables anew, for what the tables are now: until then they work, but slowly."""
+    await connection.execute(_RENEW, relations)
 
 
 async def faults(connection: "asyncpg.Connection[Any]") -> list[TriggerFault]:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from streamhub import organizations
-from streamhub.capture import catalog
+from streamhub.capture import catalog, triggers
 from streamhub.core.rendering import Change, Outcome, Rendered, Renderer, UnknownCaptureError, UnknownShapeError
 from streamhub.history.append import Pending
 from streamhub.organizations import Organization
@@ -144,6 +144,10 @@ class Preparer:
         if new:
             await catalog.store_shapes(self._connection, new)
             self._renderer.forget_plans()
+            try:
+                await triggers.renew_functions(self._connection, sorted({shape.relation for shape in new}))
+            except asyncpg.PostgresError as error:  # writers are right without it, and slower
+                log.info("the capture functions of %s stay as they are: %s", self._source, error)
 
     async def _report(self, change: Change, what: str) -> None:
         detail = f"change {change.seq} (transaction {change.xid}) of relation {change.relation}: {what}"
