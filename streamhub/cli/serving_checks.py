@@ -20,7 +20,7 @@ LOOK_EVERY: Final = 0.5  # seconds
 _NODES: Final = """
 SELECT host, pid, expires_at > clock_timestamp() AS alive,
        extract(epoch FROM clock_timestamp() - expires_at)::float8 AS gone
-  FROM streamhub_hub.nodes ORDER BY alive DESC, expires_at DESC, host, pid
+  FROM streamhub_hub.nodes ORDER BY alive DESC, least(expires_at, now()) DESC, host, pid
 """
 _STREAMS: Final = """
 SELECT stream.organization_id, coalesce(node.expires_at > clock_timestamp(), false) AS alive,
