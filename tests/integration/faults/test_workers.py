@@ -164,6 +164,13 @@ async def test_what_a_killed_worker_had_counted_stays_in_the_sum(killed: Killed)
     assert killed.sent_after >= killed.sent_before + 20
 
 
+async def test_a_single_worker_that_is_asked_to_stop_drains_and_is_replaced(group: Group) -> None:
+    pid = workers(group.process)[1]
+    os.kill(pid, signal.SIGTERM)
+    await until(lambda: workers(group.process)[1] != pid, "another one takes its place")
+    assert f"worker 1 (process {pid}) ended with exit code 0" in group.process.logged()
+
+
 async def test_after_the_death_of_the_leading_worker_another_one_leads_within_5_s(group: Group) -> None:
     epoch = "SELECT epoch FROM streamhub_hub.relay_lease WHERE expires_at > clock_timestamp()"
 
