@@ -6,19 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import click
 
+from streamhub import database
 from streamhub.config import Settings, without_password
-from streamhub.database import DATABASE_ERRORS
+from streamhub.database import DATABASE_ERRORS, Connection
 from streamhub.embedded import EmbeddedPostgres, url_of_running
 from streamhub.errors import UserError
 from streamhub.migrate import migrate_hub, migrate_source
-
-if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record]
 
 CONNECT_WITHIN = 10.0  # seconds
 # What comes of a database that is away or says no. asyncpg calls it an internal error where a statement meets a
@@ -84,7 +82,7 @@ async def source_connection(settings: Settings, name: str | None) -> AsyncIterat
 async def connect(url: str) -> Connection:
     """Raises UserError, with the address and without the password."""
     try:
-        return await asyncpg.connect(url, timeout=CONNECT_WITHIN, command_timeout=ANSWER_WITHIN)
+        return await database.connect(url, timeout=CONNECT_WITHIN, command_timeout=ANSWER_WITHIN)
     except DATABASE_ERRORS as error:
         reason = f"no answer in {CONNECT_WITHIN:.0f} s" if isinstance(error, TimeoutError) else str(error)
         raise UserError(f"cannot connect to {without_password(url)}: {reason or type(error).__name__}") from error

@@ -17,7 +17,7 @@ import asyncpg
 
 from streamhub.cli.database import connect, explain
 from streamhub.config import PREFIX, Settings, without_password
-from streamhub.database import DATABASE_ERRORS, Pool
+from streamhub.database import DATABASE_ERRORS, Pool, create_pool
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
 from streamhub.gateway.server import Server, authenticator_of, serve
@@ -103,14 +103,7 @@ async def running_hub(
 @asynccontextmanager
 async def connections(url: str, name: str, most: int) -> AsyncIterator[Pool]:
     """A pool under this application_name. At the end it waits for its connections, and then no longer."""
-    pool = await asyncpg.create_pool(
-        url,
-        min_size=1,
-        max_size=most,
-        timeout=5,
-        command_timeout=30,
-        server_settings={"application_name": name, "timezone": "UTC", "jit": "off"},
-    )
+    pool = await create_pool(url, name, most, command_timeout=30)
     try:
         yield pool
     finally:

@@ -33,6 +33,7 @@ LOG_KEPT = 10 * 1024 * 1024
 
 # For our load on a small machine: many small durable commits, one outbox that is filled and emptied all the time.
 SETTINGS: Mapping[str, str | int] = {
+    "listen_addresses": "127.0.0.1",
     "max_connections": 200,
     "shared_buffers": "256MB",
     "work_mem": "16MB",
@@ -194,7 +195,6 @@ class EmbeddedPostgres:
             log_file.rename(log_file.with_suffix(".1"))
         settings = {
             **self._settings,
-            "listen_addresses": "127.0.0.1",
             "port": self._port,
             "unix_socket_directories": self.socket_directory,
         }

@@ -6,18 +6,13 @@ Nothing of this is worth waiting for: each piece has its own short time-out, and
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from streamhub.database import DATABASE_AWAY, Pool
-
-if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record]
-else:
-    Connection = asyncpg.Connection
+from streamhub.database import DATABASE_AWAY, Pool, connect
 
 log = logging.getLogger(__name__)
 
@@ -58,28 +53,31 @@ class Outbox(NamedTuple):
     age: float
 
 
-async def state(pool: Pool) -> State | None:
+async def state(pool: Pool, timeout: float = TIMEOUT) -> State | None:
     """None where the hub's database does not answer."""
-    try:
-        row = await pool.fetchrow(_STATE, timeout=TIMEOUT)
-    except (*DATABASE_AWAY, asyncpg.PostgresError):
-        return None
+    row = await _row(pool, _STATE, timeout)
     return None if row is None else State(max(0.0, row["since_last"]) if row["any"] else None, row["led"], row["epoch"])
 
 
 async def outbox(pool: Pool, timeout: float = TIMEOUT) -> Outbox | None:
     """That of the hub's own database; None where it cannot be told in time."""
+    row = await _row(pool, _OUTBOX, timeout)
+    return None if row is None else Outbox(row["depth"], max(0.0, row["age"]))
+
+
+async def _row(pool: Pool, query: str, timeout: float) -> asyncpg.Record | None:
+    """None where it does not come in time. What was under way then is given up within as long again."""
     try:
-        row = await pool.fetchrow(_OUTBOX, timeout=timeout)
+        async with pool.acquire(timeout=timeout) as connection:
+            return await connection.fetchrow(query, timeout=timeout)
     except (*DATABASE_AWAY, asyncpg.PostgresError):
         return None
-    return None if row is None else Outbox(row["depth"], max(0.0, row["age"]))
 
 
 async def _outbox_of(dsn: str) -> Outbox | None:
     try:
         async with asyncio.timeout(TIMEOUT):
-            connection: Connection = await asyncpg.connect(dsn, timeout=TIMEOUT)
+            connection = await connect(dsn, timeout=TIMEOUT)
             try:
                 row = await connection.fetchrow(_OUTBOX)
             finally:

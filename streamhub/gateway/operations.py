@@ -11,6 +11,7 @@ from streamhub.gateway import facts
 from streamhub.gateway.gateway import GATEWAY
 from streamhub.metrics import CONTENT_TYPE
 
+READY_WITHIN: Final = 1.0  # seconds; whoever asks has a time-out, too
 LAG_WITHIN: Final = 0.5  # seconds; readiness does not wait for it
 
 
@@ -31,7 +32,7 @@ async def healthy(request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """200 where the database answers and this process can serve; what else there is to know stands in the body."""
     gateway = request.app[GATEWAY]
-    state, outbox = await asyncio.gather(facts.state(gateway.hub), facts.outbox(gateway.hub, LAG_WITHIN))
+    state, outbox = await asyncio.gather(facts.state(gateway.hub, READY_WITHIN), facts.outbox(gateway.hub, LAG_WITHIN))
     serves = not gateway.draining and (gateway.node.trusted or "gateway" not in gateway.settings.roles)
     body = {
         "status": "ready" if state is not None and serves else "not ready",

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from streamhub.core import ids
-from streamhub.database import DATABASE_ERRORS
+from streamhub.database import DATABASE_ERRORS, connect, create_pool
 from streamhub.history.append import Appended, FencedError
 from streamhub.history.partitions import Partitions
 from streamhub.relay.batches import Preparer, Registry
@@ -28,7 +28,6 @@ from streamhub.tail import Append
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT: Final = 10.0
 RETRY_FIRST: Final = 0.1
 RETRY_LONGEST: Final = 5.0
 CLOCK_JUMP: Final = 60_000  # milliseconds
@@ -113,10 +112,7 @@ class Relay:
     async def _lead(self, leadership: Leadership, holder: str, epoch: int) -> None:
         name = application_name(holder)
         async with AsyncExitStack() as stack:
-            hub = await asyncpg.create_pool(
-                self._hub_dsn, min_size=1, max_size=4, timeout=CONNECT_TIMEOUT, command_timeout=30,
-                server_settings=_SETTINGS | {"application_name": name},
-            )  # fmt: skip
+            hub = await create_pool(self._hub_dsn, name, 4, command_timeout=30, server_settings=_SETTINGS)
             stack.push_async_callback(_close_pool, hub)
             registry = Registry(hub)
             listener = await _connect(self._hub_dsn, name)
@@ -229,9 +225,7 @@ async def _until_closed(connection: "asyncpg.Connection[Any]") -> None:
 
 
 async def _connect(dsn: str, name: str) -> "asyncpg.Connection[Any]":
-    return await asyncpg.connect(
-        dsn, timeout=CONNECT_TIMEOUT, command_timeout=60, server_settings=_SETTINGS | {"application_name": name}
-    )
+    return await connect(dsn, command_timeout=60, server_settings=_SETTINGS | {"application_name": name})
 
 
 async def _close(connection: "asyncpg.Connection[Any]") -> None:

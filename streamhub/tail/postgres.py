@@ -21,7 +21,7 @@ import asyncpg
 
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
-from streamhub.database import Pool
+from streamhub.database import Pool, connect
 from streamhub.tail import Append, Receiver
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class PostgresTail:
         away = False
         while True:
             try:
-                connection = await asyncpg.connect(self._dsn, timeout=TIMEOUT)
+                connection = await connect(self._dsn)
                 away = False
                 try:
                     await self._follow(connection)

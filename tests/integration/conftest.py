@@ -72,12 +72,14 @@ class Client:
         method: str = "GET",
         version: str = "1.1",
         receive_buffer: int | None = None,
+        address: str = "127.0.0.1",
+        sock: socket.socket | None = None,
     ) -> "Client":
-        sock = socket.socket()
+        sock = sock or socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        await asyncio.get_running_loop().sock_connect(sock, (address, port))
         reader, writer = await asyncio.open_connection(sock=sock, limit=2**16)
         client = cls(reader, writer)
         cls.alive.add(client)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tests.integration.conftest import Client, Frame
 from tests.integration.error_schema import checked_errors
 from tests.integration.faults.hub import Hub, Process
+from tests.network import Host
 
 # A refused connection, a reset, an end in the middle of a chunk, and silence.
 DROPPED = (OSError, EOFError, TimeoutError)
@@ -40,7 +41,7 @@ class Consumer:
     """Reads `organization` from these processes, in turn.
 
     `stays`: seconds after which it goes on to the next of itself. `patience`: seconds of silence after which it takes
-    a connection for dead, and leaves it as it is.
+    a connection for dead, and leaves it as it is. `at`: the host that it runs on.
 
     `log` is what it was given, in the order in which it came. With `resuming` it sends Last-Event-ID. Several
     consumers may share one log.
@@ -56,13 +57,15 @@ class Consumer:
         stays: float | None = None,
         patience: float = 25.0,
         log: list[str] | None = None,
+        at: Host | None = None,
     ) -> None:
         self._token = hub.token(organization)
         self._processes = processes
-        self._organization = organization
+        self.organization = organization
         self._resuming = resuming
         self._stays = stays
         self._patience = patience
+        self._at = at
         self.log: list[str] = [] if log is None else log
         self.connections: list[Connected] = []
         self.refusals: list[Refused] = []
@@ -90,7 +93,9 @@ class Consumer:
         headers = [("Authorization", f"Bearer {self._token}")]
         if self._resuming and self.log:
             headers.append(("Last-Event-ID", self.log[-1]))
-        client = await Client.open(process.port, f"/{self._organization}", headers)
+        sock = None if self._at is None else self._at.socket()
+        path = f"/{self.organization}"
+        client = await Client.open(process.port, path, headers, address=process.address, sock=sock)
         if client.status != 200:
             answer = await client.answer()
             error = checked_errors(answer.status, answer.headers, answer.body)[0]
@@ -128,12 +133,12 @@ class Consumer:
 
 
 @asynccontextmanager
-async def consuming(*consumers: Consumer) -> AsyncIterator[None]:
-    """The consumers run within. A first connection is there when the block begins."""
+async def consuming(*consumers: Consumer, wait: bool = True) -> AsyncIterator[None]:
+    """The consumers run within. A first connection is there when the block begins, unless it is not to `wait`."""
     tasks = [asyncio.create_task(consumer.run(n)) for n, consumer in enumerate(consumers)]
     try:
         async with asyncio.timeout(20):
-            while not any(consumer.connections for consumer in consumers):  # noqa: ASYNC110
+            while wait and not any(consumer.connections for consumer in consumers):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         yield
         for task in tasks:

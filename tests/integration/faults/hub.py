@@ -24,6 +24,7 @@ from streamhub.capture import CaptureSpec
 from streamhub.organizations import Organization
 from streamhub.tokens import DevelopmentKey, claims_for
 from tests.conftest import database_of
+from tests.network import Host
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -70,10 +71,20 @@ def resident(pid: int) -> int:
 
 
 class Process:
-    """One `streamhub serve` with these options. What it logs is in `log`, over all its lives."""
+    """One `streamhub serve` with these options, here or `on` a host. What it logs is in `log`, over all its lives."""
 
-    def __init__(self, url: str, key: Path, log: Path, settings: dict[str, str], options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: Path,
+        log: Path,
+        settings: dict[str, str],
+        options: Sequence[str] = (),
+        on: Host | None = None,
+    ) -> None:
         self.port = free_port()
+        self.address = "127.0.0.1" if on is None else on.address
+        self._prefix = () if on is None else on.prefix
         self.log = log
         self._options = options
         clean = {name: value for name, value in os.environ.items() if not name.startswith("STREAMHUB_")}
@@ -82,6 +93,7 @@ class Process:
             "PYTHONPATH": str(ROOT),
             "STREAMHUB_DATABASE_URL": url,
             "STREAMHUB_SIGNING_KEY_FILE": str(key),
+            "STREAMHUB_HOST": self.address,
             "STREAMHUB_PORT": str(self.port),
             **{f"STREAMHUB_{name.upper()}": value for name, value in settings.items()},
         }
@@ -92,7 +104,7 @@ class Process:
         self._read_from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes milliseconds
-                [sys.executable, "-m", "streamhub", "serve", *self._options],
+                [*self._prefix, sys.executable, "-m", "streamhub", "serve", *self._options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment,
             )  # fmt: skip
         await until(self._listens, f"{self.port} listens: {self.logged()}")
@@ -140,13 +152,14 @@ class Hub:
         self._key = DevelopmentKey.load_or_create(directory / "key.pem")
         self.processes: list[Process] = []
 
-    async def start(self, *options: str, **settings: str) -> Process:
+    async def start(self, *options: str, on: Host | None = None, **settings: str) -> Process:
         process = Process(
             self.url,
             self._directory / "key.pem",
             self._directory / f"{len(self.processes)}.log",
             {**self._settings, **settings},
             options,
+            on,
         )
         self.processes.append(process)
         await process.start()
