@@ -1,4 +1,4 @@
-"""Two hubs over one database, and each of the proxies before them."""
+"""Two gateways over one database, and each of the proxies before them."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,14 +14,7 @@ HEARTBEATS_EVERY = 0.5  # not 10
 
 
 @pytest.fixture(scope="module")
-async def gateways() -> list[Gateway]:
-    return []
-
-
-@pytest.fixture(scope="module")
-async def hub(
-    postgres_url: str, template: str, tmp_path_factory: pytest.TempPathFactory, gateways: list[Gateway]
-) -> AsyncIterator[Hub]:
+async def hub(postgres_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
     settings = {
         "stale_after": f"{STALE_AFTER * 1000:.0f}ms",
         "heartbeat_interval": f"{HEARTBEATS_EVERY * 1000:.0f}ms",
@@ -32,15 +25,17 @@ async def hub(
         hub_over(url, tmp_path_factory.mktemp("hub"), **settings) as hub,
     ):
         await hub.prepare()
-        for _ in range(2):
-            operations_port = free_port()
-            process = await hub.start(operations_port=str(operations_port))
-            gateways.append(Gateway(process.port, operations_port))
         yield hub
 
 
 @pytest.fixture(scope="module")
-async def much(hub: Hub) -> str:
+async def gateways(hub: Hub) -> list[Gateway]:
+    ports = [free_port() for _ in range(2)]
+    return [Gateway((await hub.start(operations_port=str(port))).port, port) for port in ports]
+
+
+@pytest.fixture(scope="module")
+async def much(hub: Hub, gateways: list[Gateway]) -> str:
     """An organization whose events are 24 MB, more than all kernels' buffers on the way to a client take."""
     connection = await asyncpg.connect(hub.url)
     try:

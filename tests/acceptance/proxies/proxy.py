@@ -80,7 +80,8 @@ class Proxy:
         self._program = program_of(name)
         self._directory = directory
         self._first, self._second = gateways
-        self._command = getattr(self, f"_{name}")()
+        configure = {"nginx": self._nginx, "haproxy": self._haproxy, "envoy": self._envoy}[name]
+        self._command = configure()
         self._process: subprocess.Popen[bytes] | None = None
 
     def _nginx(self) -> list[str]:
