@@ -39,7 +39,7 @@ _READ_NOT_IN_HAND: Final = (
 )
 _MARKS: Final = """
 SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS last_value,
-       pg_snapshot_xmin(snapshot) AS xmin, pg_snapshot_xmax(snapshot) AS xmax
+       pg_snapshot_xmin(snapshot) AS xmin, CASE WHEN $1 THEN pg_current_xact_id() END AS own
 FROM streamhub.outbox_seq_seq, pg_current_snapshot() AS snapshot
 """
 # Changes of one transaction whose row version was made by a change with a higher number.
@@ -137,7 +137,8 @@ class Outbox:
 
     async def observe(self) -> None:
         """Note how far the sequence is and who is still writing; call it before a read."""
-        self._floor.observe(Marks(*await self._connection.fetchrow(_MARKS)))  # type: ignore[misc]
+        marks = await self._connection.fetchrow(_MARKS, self._floor.wants_id)
+        self._floor.observe(Marks(*marks))  # type: ignore[misc]
 
     def drained(self) -> None:
         """All that the last full read gave is consumed."""

@@ -18,15 +18,21 @@ class Database(RuleBasedStateMachine):
         self.open: dict[int, list[int]] = {}
         self.visible: set[int] = set()
         self.seen: set[int] = set()
-        self.snapshot: tuple[int, int] | None = None
+        self.last_ended = 99
+        self.snapshot: int | None = None
 
     def xmin(self) -> int:
-        return min(self.open, default=self.next_xid)
+        """As in PostgreSQL's snapshots: whoever has a higher id than any that ended is not looked at."""
+        xmax = self.last_ended + 1
+        return min([xid for xid in self.open if xid < xmax], default=xmax)
+
+    def assign(self) -> int:
+        self.next_xid += 1
+        return self.next_xid - 1
 
     @rule()
     def begin(self) -> None:
-        self.open[self.next_xid] = []
-        self.next_xid += 1
+        self.open[self.assign()] = []
 
     @precondition(lambda self: self.open)
     @rule(which=st.integers(0), count=st.integers(1, 3))
@@ -39,26 +45,33 @@ class Database(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(which=st.integers(0), commit=st.booleans())
     def end(self, which: int, commit: bool) -> None:
-        numbers = self.open.pop(sorted(self.open)[which % len(self.open)])
+        xid = sorted(self.open)[which % len(self.open)]
+        numbers = self.open.pop(xid)
+        self.last_ended = max(self.last_ended, xid)
         if commit:
             self.visible |= set(numbers)
 
     @precondition(lambda self: self.snapshot is None)
     @rule()
     def take_a_snapshot(self) -> None:
-        self.snapshot = (self.xmin(), self.next_xid)
+        self.snapshot = self.xmin()
 
     @precondition(lambda self: self.snapshot is not None)
     @rule()
     def observe(self) -> None:
         """The sequence is read after the snapshot of the same statement, at any distance."""
         assert self.snapshot is not None
-        self.floor.observe(Marks(self.last_value, *self.snapshot))
-        self.snapshot = None
+        self.see(self.snapshot)
 
     @rule()
     def observe_at_once(self) -> None:
-        self.floor.observe(Marks(self.last_value, self.xmin(), self.next_xid))
+        self.see(self.xmin())
+
+    def see(self, xmin: int) -> None:
+        own = None
+        if self.floor.wants_id:
+            own = self.last_ended = self.assign()
+        self.floor.observe(Marks(self.last_value, xmin, own))
         self.snapshot = None
 
     @rule()
@@ -79,16 +92,25 @@ TestDatabase = Database.TestCase
 
 def test_the_floor_moves_up_once_all_writers_have_ended() -> None:
     floor = Floor()
-    for _ in range(3):
-        floor.observe(Marks(10, 100, 100))
+    for marks in (Marks(10, 100, None), Marks(10, 100, 100), Marks(10, 101, None)):
+        floor.observe(marks)
     floor.drained()
     assert floor.value == 10
 
 
+def test_the_floor_waits_for_a_writer_that_holds_the_newest_id() -> None:
+    """Its id is 100: nothing above 99 has ended, so each snapshot's xmin is 100, until our own 101 has."""
+    floor = Floor()
+    for marks in (Marks(10, 100, None), Marks(10, 100, 101), Marks(10, 100, None)):
+        floor.observe(marks)
+        floor.drained()
+    assert floor.value == 0
+
+
 def test_the_floor_stays_while_nothing_was_drained() -> None:
     floor = Floor()
-    for _ in range(9):
-        floor.observe(Marks(10, 100, 100))
+    for n in range(9):
+        floor.observe(Marks(10, 100 + n, 100))
     assert floor.value == 0
 
 
@@ -98,7 +120,7 @@ def test_the_floor_never_goes_down(steps: list[int]) -> None:
     last, value = 0, 0
     for step in steps:
         last += step
-        floor.observe(Marks(last, 100 + last, 100 + last))
+        floor.observe(Marks(last, 100 + last, 99 + last))
         floor.drained()
         assert floor.value >= value
         value = floor.value

@@ -54,6 +54,23 @@ async def test_a_writer_that_took_its_number_long_before_it_writes_is_published(
     await early.close()
 
 
+async def test_the_floor_waits_for_the_newest_writer_too(stage: Stage) -> None:
+    """A snapshot's xmax is the last id that ended, plus one, so that a writer may hold it or a higher one."""
+    await stage.shop()
+    newest, reader = [await asyncpg.connect(stage.url) for _ in range(2)]
+    outbox = Outbox(reader, 2_000)
+    await newest.execute("BEGIN; " + INSERT.format(1))
+    for _ in range(6):
+        await outbox.observe()
+        assert await outbox.read() == ([], False)
+        outbox.drained()
+    await newest.execute("COMMIT")
+    changes, _ = await outbox.read()
+    assert len(changes) == 1
+    await newest.close()
+    await reader.close()
+
+
 async def test_a_prepared_transaction_is_published_however_late_it_commits(own_stage: Stage) -> None:
     stage = own_stage
     await stage.shop()
