@@ -66,10 +66,15 @@ async def outbox(pool: Pool, timeout: float = TIMEOUT) -> Outbox | None:
 
 
 async def _row(pool: Pool, query: str, timeout: float) -> asyncpg.Record | None:
-    """None where it does not come in time. What was under way then is given up within as long again."""
+    rows = await _rows(pool, query, timeout)
+    return rows[0] if rows else None
+
+
+async def _rows(pool: Pool, query: str, timeout: float) -> list[asyncpg.Record] | None:
+    """None where they do not come in time. What was under way then is given up within as long again."""
     try:
         async with pool.acquire(timeout=timeout) as connection:
-            return await connection.fetchrow(query, timeout=timeout)
+            return await connection.fetch(query, timeout=timeout)
     except (*DATABASE_AWAY, asyncpg.PostgresError):
         return None
 
@@ -91,18 +96,11 @@ async def _outbox_of(dsn: str) -> Outbox | None:
 async def metrics(pool: Pool, sources: Mapping[str, str]) -> Iterator[Metric]:
     """The hub's facts as metrics; `sources` are the databases beside the hub's own, by name."""
     (found, hub, counters), others = await asyncio.gather(
-        asyncio.gather(state(pool), outbox(pool), _counters(pool)),
+        asyncio.gather(state(pool), outbox(pool), _rows(pool, _COUNTERS, TIMEOUT)),
         asyncio.gather(*(_outbox_of(dsn) for dsn in sources.values())),
     )
     outboxes = {"hub": hub, **dict(zip(sources, others, strict=True))}
     return _families(found, outboxes, counters)
-
-
-async def _counters(pool: Pool) -> list[asyncpg.Record] | None:
-    try:
-        return await pool.fetch(_COUNTERS, timeout=TIMEOUT)
-    except (*DATABASE_AWAY, asyncpg.PostgresError):
-        return None
 
 
 def _families(

@@ -211,11 +211,11 @@ def test_the_stream_that_was_taken_ends_with_lease_lost(outcome: Outcome) -> Non
 def test_the_stream_that_nobody_took_goes_on_where_it_is_within_seconds(outcome: Outcome) -> None:
     gateway = outcome.gateway
     (connected,) = gateway.kept.connections
-    assert next(at for at in connected.times if at > gateway.mended) - gateway.mended < 5
+    assert next(at for at in connected.times if at > gateway.mended) - gateway.mended < 8
 
 
 def test_it_is_ready_again_within_seconds(outcome: Outcome) -> None:
-    assert outcome.gateway.ready_after < 5
+    assert outcome.gateway.ready_after < 8
 
 
 def test_no_connections_are_left_over(outcome: Outcome) -> None:
