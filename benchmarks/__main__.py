@@ -9,7 +9,19 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import backfill, backlog, beside, demo, idle, idle_streams, latency, replay, stopped_reader, writers
+from benchmarks import (
+    backfill,
+    backlog,
+    beside,
+    demo,
+    idle,
+    idle_streams,
+    killed_gateway,
+    latency,
+    replay,
+    stopped_reader,
+    writers,
+)
 from benchmarks.stage import Result, Stage, stage
 
 ALL = {
@@ -20,6 +32,7 @@ ALL = {
     "replay": replay.measure,
     "beside": beside.measure,
     "idle_streams": idle_streams.measure,
+    "killed_gateway": killed_gateway.measure,
     "stopped_reader": stopped_reader.measure,
     "idle": idle.measure,
     "demo": demo.measure,
