@@ -1,7 +1,8 @@
 """Backfilling a million rows while the hub relays them, and what that costs the application's own writes meanwhile.
 
 Phases with and without a backfill take turns. The updates come at a steady rate, as an application's do: writers that
-sent the next one as soon as the last was done would keep both processors busy by themselves.
+sent the next one as soon as the last was done would keep both processors busy by themselves. The server is as one that
+has run for a while: its log has segments to use again (docs/operations.md, on the rate of a backfill, has why).
 """
 
 import asyncio
@@ -35,6 +36,7 @@ SELECT i, 'org_' || i % 2, 'TSHIRT-' || i, 'T-shirt red extra large of fine cott
        now(), now(), '{"fabric": "cotton", "sizes": [36, 38, 40, 42]}'
 FROM generate_series(1, $1::integer) AS i
 """
+FILL_LOG = "SELECT pg_logical_emit_message(false, '', repeat(' ', 16000000)) FROM generate_series(1, 80)"
 UPDATE = f"""\\set id random(1, {ROWS})
 UPDATE items SET quantity = quantity + 1 WHERE id = :id;
 """
@@ -48,11 +50,12 @@ async def measure(stage: Stage) -> list[Result]:
     await connection.execute(FILL, ROWS)
     await connection.execute("VACUUM ANALYZE items")
     await capture.add(connection, CaptureSpec("items", resource_type="items", organization_column="organization_id"))
-    await connection.execute("CHECKPOINT")
+    await connection.execute(FILL_LOG)
     rates, published, without, beside = [], [], [], []
     async with stage.hub(url, roles="relay"):
         await asyncio.sleep(1)
         for _ in range(ROUNDS):
+            await connection.execute("CHECKPOINT")
             without.append(await _updates(stage, url))
             sending = asyncio.create_task(_backfill(url))
             while not await connection.fetchval(BEGUN):

@@ -40,7 +40,7 @@ def hold_streams(port: int, tokens: Sequence[str], to: Connection) -> None:
     beats = 0
     while not to.poll():
         for key, _ in streams.select(0.1):
-            beats += key.fileobj.recv(1 << 16).count(b"event: heartbeat")  # type: ignore[union-attr]
+            beats += key.fileobj.recv(1 << 16).count(b"event: heartbeat")
     to.send(beats)
     to.recv()
 

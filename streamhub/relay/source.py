@@ -41,7 +41,7 @@ CROWDED: Final = ((200, 0.040), (25, 0.015))
 # that those who write meanwhile find a processor free. Where a backlog grows it goes at full speed again.
 PIECE: Final = 250  # changes
 PIECE_PAUSE: Final = 0.002
-PIECES_PAUSE: Final = 0.010  # after the last one
+PIECES_PAUSE: Final = 0.005  # after the last one
 APPEND_TIMEOUT: Final = 60.0
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
