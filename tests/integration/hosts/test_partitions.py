@@ -148,8 +148,11 @@ async def _cut_relay(stage: Scene, leader: Host) -> RelayCut:
         return await epoch() > before
 
     async def stands_by() -> bool:
-        name = "SELECT FROM pg_stat_activity WHERE client_addr = $1::text::inet AND application_name ~ 'candidate'"
-        return bool(await stage.query(name, leader.address))
+        new = (
+            "SELECT FROM pg_stat_activity "
+            "WHERE client_addr = $1::text::inet AND application_name ~ 'candidate' AND backend_start > $2"
+        )
+        return bool(await stage.query(new, leader.address, mended_at))
 
     before = await epoch()
     await stage.query("INSERT INTO skus (org) SELECT 'bulk' FROM generate_series(1, $1::int)", BULK)
@@ -159,6 +162,7 @@ async def _cut_relay(stage: Scene, leader: Host) -> RelayCut:
     led_after = time.monotonic() - at
     await asyncio.sleep(max(0, at + RELAY_CUT_FOR - time.monotonic()))
     epochs = [before, await epoch()]
+    ((mended_at,),) = await stage.query("SELECT clock_timestamp()")
     stage.net.mend(leader, stage.database)
     mended = time.monotonic()
     await until(stands_by, "the former leader stands by")
