@@ -23,6 +23,9 @@ demo: $(VENV)/.demo
 	@exec $(BIN)/streamhub demo $(ARGS)
 
 test: lint
+	@if [ -z "$${KAFKA_BOOTSTRAP_SERVERS:-}" ]; then for program in java mvn; do \
+	  command -v $$program >/dev/null || echo "No $$program: tests that need Kafka are skipped." \
+	    'Debian, Ubuntu: sudo apt-get install openjdk-17-jre-headless maven' >&2; done; fi
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev
