@@ -24,6 +24,7 @@ from streamhub.gateway.server import Server, authenticator_of, serve
 from streamhub.metrics import Metrics
 from streamhub.migrate import migrate_hub, migrate_source
 from streamhub.relay import Relay, Source
+from streamhub.tail import Tail
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
 
@@ -63,7 +64,7 @@ async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
     sources = await prepare(settings, hub_url)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(connections(hub_url, "streamhub gateway", HUB_CONNECTIONS))
-        tail = PostgresTail(hub_url, pool)
+        tail = tail_of(settings, hub_url, pool)
         await tail.start()
         stack.push_async_callback(tail.stop)
         relaying = None
@@ -92,6 +93,22 @@ async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
             )
         )
         yield Hub(server, relaying)
+
+
+def tail_of(settings: Settings, hub_url: str, pool: Pool) -> Tail:
+    """The tail of these settings, not yet started. Raises UserError where it needs what is not installed."""
+    if not settings.kafka_bootstrap_servers:
+        return PostgresTail(hub_url, pool)
+    try:
+        from streamhub.tail.kafka import KafkaTail  # noqa: PLC0415 - aiokafka is an extra
+    except ModuleNotFoundError as error:
+        if error.name != "aiokafka":
+            raise
+        raise UserError(
+            "STREAMHUB_KAFKA_BOOTSTRAP_SERVERS is set and the client of Kafka is not installed: "
+            "pip install 'streamhub[kafka]'"
+        ) from None
+    return KafkaTail(pool, settings.kafka_bootstrap_servers, settings.kafka_topic)
 
 
 @asynccontextmanager

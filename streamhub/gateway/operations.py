@@ -36,6 +36,7 @@ async def ready(request: web.Request) -> web.Response:
     body = {
         "status": "ready" if state is not None and serves else "not ready",
         "database": "ok" if state is not None else "unreachable",
+        "broker": gateway.tail.broker,
         "draining": gateway.draining,
         "leader": None if state is None else state.led,
         "lag_seconds": None if outbox is None else round(outbox.age, 3),

@@ -33,6 +33,10 @@ class Receiver(Protocol):
 
 
 class Tail(Protocol):
+    @property
+    def broker(self) -> str | None:
+        """`ok`, or `degraded` while readers are served from history in its place; None where there is no broker."""
+
     def subscribe(self, organization: int, organization_id: str, receiver: Receiver) -> str:
         """From now on `receiver` hears of every event of the organization (the registry's key, and its id) that is
         beyond the position returned; up to that position history has them all. A tail that cannot promise that yet
