@@ -122,6 +122,11 @@ class KafkaTail:
     def broker(self) -> str | None:
         return "degraded" if self._degraded else "ok"
 
+    @property
+    def followed(self) -> frozenset[int]:
+        """The numbers of the partitions that are read."""
+        return frozenset(number for number, partition in self._partitions.items() if partition.joined)
+
     async def start(self) -> None:
         self._hub = await self._ask_hub()
         self._read_to = self._hub.head

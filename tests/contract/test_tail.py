@@ -1,20 +1,18 @@
 """What every Tail keeps, whatever its engine. A new engine joins by a branch in `engine`, and passes as it is."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
 
-from streamhub.core import ids
-from streamhub.core.events import StoredEvent, resource_key
+from streamhub.core.events import StoredEvent
 from streamhub.tail import Append, Tail
 from streamhub.tail.kafka import KafkaTail
 from streamhub.tail.pieces import PIECE_ROWS
 from streamhub.tail.postgres import PostgresTail
-from tests.publishing import Publisher, publishing
+from tests.publishing import Publisher, append_by_hand, publishing
 
 ENGINES = ["postgres", "kafka"]
 
@@ -72,39 +70,10 @@ class Engine:
     async def append(self, organizations: Sequence[int], *, size: int = 10, notify: bool = True) -> Append:
         """One append with an event for each of these organizations, in this order; unless told otherwise, other
         processes are to hear of it."""
-        async with self.pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(
-                "UPDATE streamhub_hub.log_head SET last_ms = greatest(last_ms, 1), last_counter = last_counter + $1 "
-                "RETURNING last_ms, last_counter",
-                len(organizations),
-            )
-            assert row is not None
-            ms, counter = row
-            new = ids.event_ids(ms, counter - len(organizations) + 1, len(organizations))
-            events = [
-                StoredEvent(
-                    key, id_, False, resource_key(key, "a", "1"), "a.update", "a", "1", frame_of(key, id_, size)
-                )
-                for key, id_ in zip(organizations, new, strict=True)
-            ]
-            await connection.copy_records_to_table("history", schema_name="streamhub_hub", records=events)
-            previous = ids.event_id(ms, counter - len(organizations))
-            if notify:
-                keys = ",".join(map(str, sorted(set(organizations))))
-                await connection.execute(
-                    "SELECT pg_notify('streamhub_append', $1)", f"{previous} {new[0]} {new[-1]} {keys}"
-                )
+        append = await append_by_hand(self.pool, organizations, size=size, notify=notify)
         if notify and self.publisher is not None:
-            await self.publisher.send(events)
-        return Append(previous, new[0], new[-1], events)
-
-
-def frame_of(organization: int, id_: str, size: int) -> bytes:
-    data = {
-        "id": id_, "type": "a.update", "event": "update", "resource_type": "a", "resource_id": "1", "test": False,
-        "organization": {"id": f"org_{organization}", "slug": f"org-{organization}"}, "filler": "x" * size,
-    }  # fmt: skip
-    return f"event: update\nid: {id_}\ndata: {json.dumps(data)}\n\n".encode()
+            await self.publisher.send(append.events)
+        return append
 
 
 @pytest.fixture(params=ENGINES)
