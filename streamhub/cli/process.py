@@ -23,7 +23,7 @@ from streamhub.errors import UserError
 from streamhub.gateway.server import Server, authenticator_of, serve
 from streamhub.metrics import Metrics
 from streamhub.migrate import migrate_hub, migrate_source
-from streamhub.relay import Relay, Source
+from streamhub.relay import Publisher, Relay, Source
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
 
@@ -76,6 +76,7 @@ async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
                 max_event_bytes=settings.max_event_bytes,
                 retention=settings.retention,
                 observe=metrics.published,
+                publisher=_publisher(settings, metrics) if settings.kafka_bootstrap_servers else None,
             )
             stop_relay = asyncio.Event()
             relaying = asyncio.create_task(relay.run(stop_relay), name="relay")
@@ -92,6 +93,23 @@ async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
             )
         )
         yield Hub(server, relaying)
+
+
+def _publisher(settings: Settings, metrics: Metrics) -> Publisher:
+    try:
+        from streamhub.relay.publisher import KafkaPublisher  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise UserError(
+            f"STREAMHUB_KAFKA_BOOTSTRAP_SERVERS needs {error.name}, which is not installed: "
+            "pip install 'streamhub[kafka]'"
+        ) from None
+    return KafkaPublisher(
+        settings.kafka_bootstrap_servers,
+        settings.kafka_topic,
+        max_event_bytes=settings.max_event_bytes,
+        sent=metrics.sent_to_kafka,
+        failed=metrics.kafka_failed,
+    )
 
 
 @asynccontextmanager
