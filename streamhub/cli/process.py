@@ -23,7 +23,7 @@ from streamhub.errors import UserError
 from streamhub.gateway.server import Server, authenticator_of, serve
 from streamhub.metrics import Metrics
 from streamhub.migrate import migrate_hub, migrate_source
-from streamhub.relay import Relay, Source
+from streamhub.relay import Publisher, Relay, Source
 from streamhub.tail import Tail
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
@@ -64,7 +64,7 @@ async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
     sources = await prepare(settings, hub_url)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(connections(hub_url, "streamhub gateway", HUB_CONNECTIONS))
-        tail = tail_of(settings, hub_url, pool)
+        tail = _tail(settings, hub_url, pool)
         await tail.start()
         stack.push_async_callback(tail.stop)
         relaying = None
@@ -77,6 +77,7 @@ async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
                 max_event_bytes=settings.max_event_bytes,
                 retention=settings.retention,
                 observe=metrics.published,
+                publisher=_publisher(settings, metrics) if settings.kafka_bootstrap_servers else None,
             )
             stop_relay = asyncio.Event()
             relaying = asyncio.create_task(relay.run(stop_relay), name="relay")
@@ -95,20 +96,34 @@ async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
         yield Hub(server, relaying)
 
 
-def tail_of(settings: Settings, hub_url: str, pool: Pool) -> Tail:
-    """The tail of these settings, not yet started. Raises UserError where it needs what is not installed."""
+def _tail(settings: Settings, hub_url: str, pool: Pool) -> Tail:
     if not settings.kafka_bootstrap_servers:
         return PostgresTail(hub_url, pool)
     try:
-        from streamhub.tail.kafka import KafkaTail  # noqa: PLC0415 - aiokafka is an extra
-    except ModuleNotFoundError as error:
-        if error.name != "aiokafka":
-            raise
-        raise UserError(
-            "STREAMHUB_KAFKA_BOOTSTRAP_SERVERS is set and the client of Kafka is not installed: "
-            "pip install 'streamhub[kafka]'"
-        ) from None
+        from streamhub.tail.kafka import KafkaTail  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise _not_installed(error) from None
     return KafkaTail(pool, settings.kafka_bootstrap_servers, settings.kafka_topic)
+
+
+def _publisher(settings: Settings, metrics: Metrics) -> Publisher:
+    try:
+        from streamhub.relay.publisher import KafkaPublisher  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise _not_installed(error) from None
+    return KafkaPublisher(
+        settings.kafka_bootstrap_servers,
+        settings.kafka_topic,
+        max_event_bytes=settings.max_event_bytes,
+        sent=metrics.sent_to_kafka,
+        failed=metrics.kafka_failed,
+    )
+
+
+def _not_installed(error: ImportError) -> UserError:
+    return UserError(
+        f"STREAMHUB_KAFKA_BOOTSTRAP_SERVERS needs {error.name}, which is not installed: pip install 'streamhub[kafka]'"
+    )
 
 
 @asynccontextmanager

@@ -34,8 +34,8 @@ class Receiver(Protocol):
 
 class Tail(Protocol):
     @property
-    def broker(self) -> str | None:
-        """`ok`, or `degraded` while readers are served from history in its place; None where there is no broker."""
+    def degraded(self) -> bool:
+        """Whether readers are fed from history for now, at a slower pace, since the engine fails."""
 
     def subscribe(self, organization: int, organization_id: str, receiver: Receiver) -> str:
         """From now on `receiver` hears of every event of the organization (the registry's key, and its id) that is

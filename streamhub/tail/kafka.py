@@ -115,12 +115,8 @@ class KafkaTail:
         self._read_to = ids.MIN_ID  # history was read up to there for every organization
         self._to_join = asyncio.Event()
         self._warned_at = float("-inf")
-        self._degraded = False
+        self.degraded = False
         self._tasks: list[asyncio.Task[None]] = []
-
-    @property
-    def broker(self) -> str | None:
-        return "degraded" if self._degraded else "ok"
 
     @property
     def followed(self) -> frozenset[int]:
@@ -338,15 +334,15 @@ class KafkaTail:
         self._unfollow_empty()
         late = hub.published < before.head and self._read_to < hub.head
         self._tell(late=late, away=not self._flows())
-        await self._read_history(hub.head if self._degraded else before.published, lasts)
+        await self._read_history(hub.head if self.degraded else before.published, lasts)
 
     def _tell(self, *, late: bool, away: bool) -> None:
-        if (late or away) and not self._degraded:
+        if (late or away) and not self.degraded:
             why = "does not bring what is asked for" if away else "does not have all that was published"
             log.warning("%s %s: live streams go on from history", self._topic.name, why)
-        elif self._degraded and not (late or away):
+        elif self.degraded and not (late or away):
             log.info("%s brings everything again", self._topic.name)
-        self._degraded = late or away
+        self.degraded = late or away
 
     def _flows(self) -> bool:
         """Whether the broker answers, and each partition has come to where it ended at the last look."""

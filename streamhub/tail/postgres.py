@@ -43,7 +43,7 @@ _HEAD: Final = "SELECT last_ms, last_counter FROM streamhub_hub.log_head"
 class PostgresTail:
     """See `Tail`. `dsn` is for a connection of its own that listens; `pool` for reads."""
 
-    broker: str | None = None
+    degraded = False  # it has nothing but history
 
     def __init__(self, dsn: str, pool: Pool, poll_every: float = POLL_EVERY) -> None:
         self._dsn = dsn

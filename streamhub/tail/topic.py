@@ -135,8 +135,12 @@ class Topic:
             yield consumer
         finally:
             self._consumer = None
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(consumer.stop(), STOPPED_WITHIN)
+            # A fetch that waits to try again, when it is cancelled, ends stop() before any connection is closed.
+            for close in (consumer.stop, consumer._client.close):  # noqa: SLF001
+                closing = asyncio.ensure_future(close())
+                closing.add_done_callback(lambda done: done.cancelled() or done.exception())
+                await asyncio.wait({closing}, timeout=STOPPED_WITHIN)
+                closing.cancel()
 
     async def _fetch(self, consumer: AIOKafkaConsumer) -> None:
         """Raises KafkaError, and TimeoutError where the broker has not answered for BROKER_WITHIN."""
