@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import backfill, backlog, demo, idle, latency, replay, writers
+from benchmarks import backfill, backlog, demo, idle, latency, publishing, replay, writers
 from benchmarks.stage import Result, Stage, stage
 
 ALL = {
@@ -21,13 +21,17 @@ ALL = {
     "idle": idle.measure,
     "demo": demo.measure,
 }
+# With Kafka between history and the gateways.
+KAFKA = {
+    "publishing": publishing.measure,
+}
 
 
 async def measure(names: list[str], on: Stage) -> list[Result]:
     results = []
     for name in names:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
-        results += await ALL[name](on)
+        results += await (ALL | KAFKA)[name](on)
     return results
 
 
@@ -41,7 +45,7 @@ def machine() -> str:
         platform.machine(),
     )
     versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("asyncpg", "aiohttp", "msgspec", "uvloop")
+        f"{name} {importlib.metadata.version(name)}" for name in ("asyncpg", "aiohttp", "aiokafka", "msgspec", "uvloop")
     )
     return (
         f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}, {versions}"
@@ -50,10 +54,11 @@ def machine() -> str:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    arguments.add_argument("names", nargs="*", choices=[[], *ALL], help="which ones; all unless given")
+    arguments.add_argument("names", nargs="*", choices=[[], *ALL, *KAFKA], help="the engine's all unless given")
+    arguments.add_argument("--engine", choices=["postgres", "kafka"], default="postgres")
     given = arguments.parse_args()
     with stage() as on:
-        results = uvloop.run(measure(given.names or list(ALL), on))
+        results = uvloop.run(measure(given.names or list(KAFKA if given.engine == "kafka" else ALL), on))
     print(machine())
     widths = [
         max(len(column) for column in columns) for columns in zip(*results, ("what", "seen", "wanted"), strict=True)

@@ -159,5 +159,7 @@ async def _give_up(producer: Any) -> None:
         if sender is not None and not sender.done():
             sender.cancel()
             await asyncio.wait({sender}, timeout=CLOSED_WITHIN / 2)
-    for batch in [*batches._pending_batches, *(each for its in batches._batches.values() for each in its)]:  # noqa: SLF001
+    under_way = batches._pending_batches  # noqa: SLF001 - where their callbacks look for them
+    under_way.update(batch for its in batches._batches.values() for batch in its)  # noqa: SLF001
+    for batch in tuple(under_way):
         batch.future.cancel()

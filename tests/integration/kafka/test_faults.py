@@ -22,7 +22,7 @@ from tests.broker import Broker
 from tests.integration.kafka.topics import Broadcasting
 from tests.integration.stage import until
 
-KILLS = 4
+KILLS = 3
 
 
 @pytest.fixture
