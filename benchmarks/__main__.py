@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import backfill, backlog, demo, idle, latency, publishing, replay, writers
+from benchmarks import backfill, backlog, demo, following, idle, latency, publishing, replay, writers
 from benchmarks.stage import Result, Stage, stage
 
 ALL = {
@@ -24,6 +24,8 @@ ALL = {
 # With Kafka between history and the gateways.
 KAFKA = {
     "publishing": publishing.measure,
+    "kafka-latency": latency.measure_kafka,
+    "following": following.measure,
 }
 
 

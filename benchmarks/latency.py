@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 import asyncpg
 
-from benchmarks.stage import Result, Stage
+from benchmarks.stage import HubProcess, Result, Stage
 
 RATE = 500
 SECONDS = 20
@@ -42,29 +42,39 @@ def read_live(port: int, slug: str, token: str, seconds: float, to: Connection) 
 async def measure(stage: Stage) -> list[Result]:
     url = await stage.database()
     async with stage.hub(url) as hub:
-        connection = await asyncpg.connect(url)
-        await connection.execute("UPDATE skus SET quantity = quantity + 1 WHERE id = 'sku_2'")
-        await asyncio.sleep(1)
-        slug = await connection.fetchval("SELECT slug FROM streamhub_hub.organizations WHERE id = 'org_0'")
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
-        reader = spawn.Process(target=read_live, args=(hub.port, slug, stage.token("org_0", slug), SECONDS + 2, theirs))
-        reader.start()
-        await asyncio.to_thread(ours.recv)
-        sent: dict[int, float] = {}
-        await asyncio.gather(*(_write(url, n, sent) for n in range(WRITERS)))
-        arrived = await asyncio.to_thread(ours.recv)
-        reader.join(10)
-        await connection.close()
+        return [await _measure(stage, url, hub, "", "p50 3, p99 15")]
+
+
+async def measure_kafka(stage: Stage) -> list[Result]:
+    """Relay and gateway in a process each, the topic between them."""
+    url = await stage.database()
+    kafka = {"kafka_bootstrap_servers": stage.broker.bootstrap, "kafka_topic": "bench.latency"}
+    async with stage.hub(url, "relay", **kafka), stage.hub(url, "gateway", **kafka) as hub:
+        return [await _measure(stage, url, hub, " through Kafka", "p50 8, p99 40")]
+
+
+async def _measure(stage: Stage, url: str, hub: HubProcess, way: str, wanted: str) -> Result:
+    connection = await asyncpg.connect(url)
+    await connection.execute("UPDATE skus SET quantity = quantity + 1 WHERE id = 'sku_2'")
+    await asyncio.sleep(1)
+    slug = await connection.fetchval("SELECT slug FROM streamhub_hub.organizations WHERE id = 'org_0'")
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    reader = spawn.Process(target=read_live, args=(hub.port, slug, stage.token("org_0", slug), SECONDS + 2, theirs))
+    reader.start()
+    await asyncio.to_thread(ours.recv)
+    sent: dict[int, float] = {}
+    await asyncio.gather(*(_write(url, n, sent) for n in range(WRITERS)))
+    arrived = await asyncio.to_thread(ours.recv)
+    reader.join(10)
+    await connection.close()
     latencies = sorted((arrived[xid] - at) * 1000 for xid, at in sent.items())
     p50, p99 = (latencies[int(len(latencies) * share)] for share in (0.5, 0.99))
-    return [
-        Result(
-            f"COMMIT sent to frame at the client, {len(sent) / SECONDS:.0f} commits/s, ms",
-            f"p50 {p50:.2f}, p99 {p99:.2f}, worst {latencies[-1]:.1f}",
-            "p50 3, p99 15",
-        )
-    ]
+    return Result(
+        f"COMMIT sent to frame at the client{way}, {len(sent) / SECONDS:.0f} commits/s, ms",
+        f"p50 {p50:.2f}, p99 {p99:.2f}, worst {latencies[-1]:.1f}",
+        wanted,
+    )
 
 
 async def _write(url: str, number: int, sent: dict[int, float]) -> None:
