@@ -26,7 +26,7 @@ ANSWERED_LATELY: Final = 1.0  # seconds; a fetch without records comes back afte
 STOPPED_WITHIN: Final = 2.0
 FETCH_WAIT: Final = 0.2  # seconds; a partition that is added waits for the fetch that is under way
 FETCH_BYTES: Final = 8 * 2**20
-PARTITION_BYTES: Final = 2**20
+PARTITION_BYTES: Final = 4 * 2**20
 RECORDS_AT_ONCE: Final = 500  # between two turns of the event loop
 PAUSE_LONGEST: Final = 5.0  # seconds between two consumers
 
