@@ -29,7 +29,7 @@ from streamhub.history import journal
 from streamhub.history.append import Appended
 from streamhub.relay.publication import Publication
 from streamhub.relay.run import Run, RunError
-from streamhub.relay.topic import Topic, open_topic
+from streamhub.relay.topic import AwayError, Topic, open_topic
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ STORED_WITHIN: Final = 1.0  # seconds, when the publisher ends
 
 Report = Callable[[str, str | None, str], None]
 
-ERRORS: Final = (RunError, KafkaError, *DATABASE_ERRORS)
+SENTENCES: Final = (RunError, AwayError)
+ERRORS: Final = (*SENTENCES, KafkaError, *DATABASE_ERRORS)
 
 
 class Piece(NamedTuple):
@@ -153,7 +154,7 @@ class KafkaPublisher:
                 await self._publish(hub, publication, report)
                 pause = PAUSE_FIRST
             except Exception as error:
-                fault = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
+                fault = str(error) if isinstance(error, SENTENCES) else f"{type(error).__name__}: {error}"
                 self._failed()
                 if fault != said or loop.time() - said_at > SAID_EVERY:
                     said, said_at = fault, loop.time()

@@ -21,7 +21,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.records import key_of, record_of
-from streamhub.relay.topic import Topic
+from streamhub.relay.topic import Topic, reaching
 
 BATCH_BYTES: Final = 512 * 1024
 SENT_WITHIN: Final = 10.0  # seconds for a batch of each partition; then the brokers count as away
@@ -50,7 +50,7 @@ class Run:
         self._sending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Raises KafkaError, OSError or TimeoutError where no broker answers."""
+        """Raises AwayError where no broker answers, and other KafkaErrors."""
         self._producer = AIOKafkaProducer(
             bootstrap_servers=list(self._bootstrap),
             client_id="streamhub-publisher",
@@ -60,9 +60,10 @@ class Run:
             request_timeout_ms=int(SENT_WITHIN * 1000),
             metadata_max_age_ms=METADATA_EVERY,
         )
-        async with asyncio.timeout(SENT_WITHIN):
-            await self._producer.start()
-            await self._producer.partitions_for(self._topic.name)
+        with reaching(self._bootstrap):
+            async with asyncio.timeout(SENT_WITHIN):
+                await self._producer.start()
+                await self._producer.partitions_for(self._topic.name)
 
     @property
     def redivided(self) -> bool:
