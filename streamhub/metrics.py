@@ -50,9 +50,7 @@ class Metrics:
             buckets=BUCKETS,
             registry=own,
         )
-        self._kafka_events = Counter(
-            "streamhub_kafka_events", "Events that Kafka has acknowledged, repeats counted.", registry=own
-        )
+        self._kafka_events = Counter("streamhub_kafka_events", "Events sent to Kafka, repeats counted.", registry=own)
         self._kafka_failures = Counter(
             "streamhub_kafka_failures", "Runs of the publisher that an error ended.", registry=own
         )

@@ -139,7 +139,7 @@ async def kafka(patient: Patient) -> AsyncIterator[Finding]:
         found = await find_topic(settings.kafka_bootstrap_servers, topic, settings.max_event_bytes)
     except ERRORS as error:
         mend = f"see that a broker runs there, and that {PREFIX}KAFKA_BOOTSTRAP_SERVERS is right"
-        yield Finding("kafka", "fail", f"{brokers}: {str(error) or type(error).__name__}", mend)
+        yield Finding("kafka", "fail", str(error) or type(error).__name__, mend)
     else:
         if found is None:
             yield Finding("kafka", "warn", f"{brokers}: topic {topic} is not there yet", "the relay makes it: serve")

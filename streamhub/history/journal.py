@@ -12,8 +12,8 @@ from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.database import Pool
 
-PAGE_ROWS: Final = 4_000
-PAGE_BYTES: Final = 4_000_000
+PAGE_ROWS: Final = 2_000
+PAGE_BYTES: Final = 2_000_000
 TIMEOUT: Final = 60.0  # seconds
 MOST_APPENDS: Final = 200  # rows of the journal in one look
 MENDED_EVENTS: Final = 1_000  # of history in one row made for a hole

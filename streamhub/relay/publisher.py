@@ -29,14 +29,14 @@ from streamhub.history import journal
 from streamhub.history.append import Appended
 from streamhub.relay.publication import Publication
 from streamhub.relay.run import Run, RunError
-from streamhub.relay.topic import Topic, open_topic
+from streamhub.relay.topic import AwayError, Topic, open_topic
 
 log = logging.getLogger(__name__)
 
-MOST_EVENTS: Final = 20_000  # in memory
-MOST_BYTES: Final = 32 * 1024 * 1024
-PIECE_EVENTS: Final = 4_000  # sent at once, of more than one append
-PIECE_BYTES: Final = 4_000_000  # sent at once, unless a single event has more
+MOST_EVENTS: Final = 100_000  # in memory
+MOST_BYTES: Final = 64 * 1024 * 1024
+PIECE_EVENTS: Final = 2_000  # sent at once, of more than one append
+PIECE_BYTES: Final = 1_000_000  # sent at once, unless a single event has more; what a processor's cache holds
 STORE_EVERY: Final = 0.15  # seconds
 LOOK_EVERY: Final = 2.0  # seconds between two looks for what nobody announced, while nothing is to be done
 PAUSE_FIRST: Final = 0.25
@@ -46,7 +46,8 @@ STORED_WITHIN: Final = 1.0  # seconds, when the publisher ends
 
 Report = Callable[[str, str | None, str], None]
 
-ERRORS: Final = (RunError, KafkaError, *DATABASE_ERRORS)
+SENTENCES: Final = (RunError, AwayError)
+ERRORS: Final = (*SENTENCES, KafkaError, *DATABASE_ERRORS)
 
 
 class Piece(NamedTuple):
@@ -115,7 +116,7 @@ _id = attrgetter("id")
 
 
 class KafkaPublisher:
-    """`sent` is called with the number of events that were acknowledged, `failed` at each error."""
+    """`sent` is called with the number of events that were sent, `failed` at each error."""
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class KafkaPublisher:
                 await self._publish(hub, publication, report)
                 pause = PAUSE_FIRST
             except Exception as error:
-                fault = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
+                fault = str(error) if isinstance(error, SENTENCES) else f"{type(error).__name__}: {error}"
                 self._failed()
                 if fault != said or loop.time() - said_at > SAID_EVERY:
                     said, said_at = fault, loop.time()
@@ -181,7 +182,7 @@ class KafkaPublisher:
         try:
             await run.open()
             while not run.redivided:
-                piece = self._queue.next(run.position)
+                piece = self._queue.next(run.taken)
                 if piece is not None:
                     await self._send(run, piece, publication)
                 elif self._queue or time() - looked_at >= LOOK_EVERY:
@@ -189,7 +190,7 @@ class KafkaPublisher:
                     looked_at = time()
                 else:
                     await self._rest(run, publication)
-                if not works:
+                if not works and (run.acknowledged > start or run.taken == start):
                     works = True
                     await publication.tell(None)
                     log.info("publishing to topic %s, %d partitions, from %s on", topic.name, topic.partitions, start)
@@ -217,22 +218,23 @@ class KafkaPublisher:
             await self._store(run, publication)
 
     async def _store(self, run: Run, publication: Publication) -> None:
-        if run.position > self._stored:
-            stored = run.position
+        if run.acknowledged > self._stored:
+            stored = run.acknowledged
             await publication.move(stored)
             self._stored, self._stored_at = stored, asyncio.get_running_loop().time()
 
     async def _rest(self, run: Run, publication: Publication) -> None:
         """Until there is something to send, or it is time to look whether there is."""
         try:
-            async with asyncio.timeout(STORE_EVERY if run.position > self._stored else LOOK_EVERY):
+            async with asyncio.timeout(STORE_EVERY if run.taken > self._stored else LOOK_EVERY):
                 await self._queue.filled.wait()
         except TimeoutError:
+            await run.settled()
             await self._store(run, publication)
 
     async def _from_history(self, run: Run, hub: Pool, publication: Publication, report: Report) -> None:
         """Send what there is beyond the position; the next page is read while one is sent."""
-        async with aclosing(self._pages(run.position, hub, report)) as pages:
+        async with aclosing(self._pages(run.taken, hub, report)) as pages:
 
             async def following() -> Piece | None:
                 return await anext(pages, None)

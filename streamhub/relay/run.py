@@ -3,7 +3,8 @@
 Whatever goes wrong ends the run. The next one begins at what was acknowledged, so that a topic may hold a piece of a
 run twice, with the same ids and bytes, but never an event without the one before it:
 
-* a piece is acknowledged as a whole before the next one is sent, and a partition's batches go one by one;
+* a piece is acknowledged as a whole before the next one is sent, and a partition's batches go one by one; while a piece
+  is under way the next one is made ready;
 * `streamhub_after` names the run's beginning in the first record of each partition, then the record before.
 """
 
@@ -20,7 +21,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.records import key_of, record_of
-from streamhub.relay.topic import Topic
+from streamhub.relay.topic import Topic, reaching
 
 BATCH_BYTES: Final = 512 * 1024
 SENT_WITHIN: Final = 10.0  # seconds for a batch of each partition; then the brokers count as away
@@ -35,19 +36,21 @@ class RunError(Exception):
 
 
 class Run:
-    """`position`: every event up to it was acknowledged. `open` before anything else, `close` in any case."""
+    """`taken` is the id up to which events were handed over, `acknowledged` the one up to which brokers have them all.
+    `open` before anything else, `close` in any case."""
 
     def __init__(self, bootstrap: Sequence[str], topic: Topic, start: str) -> None:
-        self.position = start
+        self.taken = self.acknowledged = start
         self._start = start
         self._bootstrap = bootstrap
         self._topic = topic
         self._producer: Any = None
         self._partition_of: dict[int, int] = {}  # by the organization's key in the registry
         self._last: dict[int, str] = {}  # id sent to each partition
+        self._sending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Raises KafkaError, OSError or TimeoutError where no broker answers."""
+        """Raises AwayError where no broker answers, and other KafkaErrors."""
         self._producer = AIOKafkaProducer(
             bootstrap_servers=list(self._bootstrap),
             client_id="streamhub-publisher",
@@ -57,9 +60,10 @@ class Run:
             request_timeout_ms=int(SENT_WITHIN * 1000),
             metadata_max_age_ms=METADATA_EVERY,
         )
-        async with asyncio.timeout(SENT_WITHIN):
-            await self._producer.start()
-            await self._producer.partitions_for(self._topic.name)
+        with reaching(self._bootstrap):
+            async with asyncio.timeout(SENT_WITHIN):
+                await self._producer.start()
+                await self._producer.partitions_for(self._topic.name)
 
     @property
     def redivided(self) -> bool:
@@ -68,15 +72,27 @@ class Run:
         return known is not None and len(known) != self._topic.partitions
 
     async def send(self, events: Sequence[StoredEvent], until: str) -> None:
-        """Returns once the brokers have acknowledged them, which are all that there are up to `until`."""
+        """Hand over the next events, which are all that there are up to `until`. Returns once they are on their way and
+        the ones before are acknowledged. Raises RunError."""
         batches = await self._batched(events)
+        await self.settled()
+        self.taken = until
+        self._sending = asyncio.create_task(self._send(batches, until))
+
+    async def settled(self) -> None:
+        """Everything that was handed over is acknowledged. Raises RunError."""
+        if self._sending is not None:
+            await self._sending
+
+    async def _send(self, batches: dict[int, list[BatchBuilder]], until: str) -> None:
         while batches:
-            await self._acknowledged({partition: its.pop(0) for partition, its in batches.items()})
+            await self._send_one_each({partition: its.pop(0) for partition, its in batches.items()})
             batches = {partition: its for partition, its in batches.items() if its}
-        self.position = until
+        self.acknowledged = until
 
     async def _batched(self, events: Sequence[StoredEvent]) -> dict[int, list[BatchBuilder]]:
         now = int(time.time() * 1000)
+        moment, made = "", 0
         batches: dict[int, list[BatchBuilder]] = {}
         for start in range(0, len(events), _SLICE):
             if start:
@@ -87,8 +103,10 @@ class Run:
                     partition = self._partition(event)
                 record = record_of(event, self._last.get(partition, self._start))
                 self._last[partition] = event.id
-                # Brokers refuse a time that lies in their future, and the hub's clock may have been ahead.
-                made = min(ids.milliseconds(event.id), now)
+                if event.id[:13] != moment:
+                    moment = event.id[:13]
+                    # Brokers refuse a time that lies in their future, and the hub's clock may have been ahead.
+                    made = min(ids.milliseconds(event.id), now)
                 its = batches.get(partition)
                 if its is None:
                     its = batches[partition] = [self._producer.create_batch()]
@@ -106,7 +124,7 @@ class Run:
     def _too_large(self, batch: BatchBuilder) -> str:
         return (
             f"topic {self._topic.name} takes no record of {batch.size()} bytes: its max.message.bytes is "
-            f"{self._topic.max_message_bytes}. It is one of the next events after {self.position}"
+            f"{self._topic.max_message_bytes}. It is one of the next events after {self.acknowledged}"
         )
 
     def _partition(self, event: StoredEvent) -> int:
@@ -117,8 +135,8 @@ class Run:
         self._partition_of[event.organization] = partition
         return partition
 
-    async def _acknowledged(self, batches: dict[int, BatchBuilder]) -> None:
-        """Send a batch to each of these partitions; RunError where one of them is not acknowledged in time."""
+    async def _send_one_each(self, batches: dict[int, BatchBuilder]) -> None:
+        """A batch for each of these partitions; RunError where one of them is not acknowledged in time."""
         sent: dict[asyncio.Future[Any], int] = {}
         try:
             async with asyncio.timeout(SENT_WITHIN):
@@ -142,6 +160,10 @@ class Run:
         if self._producer is None:
             return
         producer, self._producer = self._producer, None
+        if self._sending is not None:
+            await asyncio.wait({self._sending}, timeout=CLOSED_WITHIN)
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
         stopping = asyncio.ensure_future(producer.stop())
         await asyncio.wait({stopping}, timeout=CLOSED_WITHIN)
         if not stopping.done():
@@ -159,7 +181,7 @@ async def _give_up(producer: Any) -> None:
         if sender is not None and not sender.done():
             sender.cancel()
             await asyncio.wait({sender}, timeout=CLOSED_WITHIN / 2)
-    under_way = batches._pending_batches  # noqa: SLF001 - where their callbacks look for them
-    under_way.update(batch for its in batches._batches.values() for batch in its)  # noqa: SLF001
-    for batch in tuple(under_way):
+    pending = batches._pending_batches  # noqa: SLF001 - where their callbacks look for them
+    pending.update(batch for its in batches._batches.values() for batch in its)  # noqa: SLF001
+    for batch in tuple(pending):
         batch.future.cancel()

@@ -5,13 +5,13 @@ partition. What is wrong with its settings is told in a sentence, with the comma
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 PARTITIONS: Final = 12
 REPLICAS: Final = 3  # where there are as many brokers
@@ -21,7 +21,12 @@ RETENTION: Final = (
 OVERHEAD: Final = 16 * 1024  # bytes that a record and its batch have beside the event: its headers and key
 TIMEOUT: Final = 5.0  # seconds
 
-ERRORS: Final = (KafkaError, OSError)
+
+class AwayError(Exception):
+    """No broker answers; the message says where."""
+
+
+ERRORS: Final = (AwayError, KafkaError, OSError)
 """What the functions here raise: the brokers are away, or refuse."""
 
 
@@ -63,13 +68,23 @@ async def open_topic(bootstrap: Sequence[str], name: str, max_event_bytes: int) 
         return found
 
 
+@contextmanager
+def reaching(bootstrap: Sequence[str]) -> Iterator[None]:
+    """Say in a sentence that no broker answers."""
+    try:
+        yield
+    except (KafkaConnectionError, TimeoutError):
+        raise AwayError(f"no broker answers at {', '.join(bootstrap)}") from None
+
+
 @asynccontextmanager
 async def _admin(bootstrap: Sequence[str]) -> AsyncIterator[Any]:
     admin = AIOKafkaAdminClient(bootstrap_servers=list(bootstrap), request_timeout_ms=int(TIMEOUT * 1000))
     try:
-        async with asyncio.timeout(2 * TIMEOUT):
-            await admin.start()
-            yield admin
+        with reaching(bootstrap):
+            async with asyncio.timeout(2 * TIMEOUT):
+                await admin.start()
+                yield admin
     finally:
         with suppress(TimeoutError, OSError, KafkaError):
             await asyncio.wait_for(admin.close(), 1)
