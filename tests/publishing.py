@@ -195,14 +195,16 @@ async def publishing(
 class Following:
     """A reader as a live stream is one: history up to a joint, then the tail. `ids` is what it was given, in turn."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", tail: Tail, organization: int, position: str) -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", tail: Tail, organization: int, id: str, position: str
+    ) -> None:
         self.ids: list[str] = []
         self.organization = organization
         self.position = position
         self._pages = Reader(pool)
         self._tail = tail
         self._turned = asyncio.Event()
-        joint = tail.subscribe(organization, f"org_{organization}", self)
+        joint = tail.subscribe(organization, id, self)
         self._subscription = Subscription(position, joint, 512 * 1024)
 
     def receive(self, events: Sequence[StoredEvent]) -> None:
@@ -241,10 +243,14 @@ class Following:
 
 @asynccontextmanager
 async def following(
-    pool: "asyncpg.Pool[asyncpg.Record]", tail: Tail, organization: int, position: str = ids.MIN_ID
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    tail: Tail,
+    organization: int,
+    position: str = ids.MIN_ID,
+    id: str | None = None,
 ) -> AsyncIterator[Following]:
-    """A reader that reads while the block lasts."""
-    reader = Following(pool, tail, organization, position)
+    """A reader that reads while the block lasts; of `org_<key>` unless told otherwise."""
+    reader = Following(pool, tail, organization, id or f"org_{organization}", position)
     running = asyncio.create_task(reader.run())
     try:
         yield reader
