@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 1.0  # seconds
 JOINED_WITHIN: Final = 1.0  # before it counts as not to be had
+CALM_LOOKS: Final = 3  # after which the topic is trusted again
 LINGER: Final = 60.0  # seconds that a partition is followed after its last receiver left
 STOPPED_WITHIN: Final = 4.0
 JOIN_PAUSE: Final = 0.1  # seconds between two joins
@@ -115,8 +116,12 @@ class KafkaTail:
         self._read_to = ids.MIN_ID  # history was read up to there for every organization
         self._to_join = asyncio.Event()
         self._warned_at = float("-inf")
-        self.degraded = False
+        self._calm_looks = CALM_LOOKS
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def degraded(self) -> bool:
+        return self._calm_looks < CALM_LOOKS
 
     @property
     def followed(self) -> frozenset[int]:
@@ -333,16 +338,17 @@ class KafkaTail:
             self._place_anew()
         self._unfollow_empty()
         late = hub.published < before.head and self._read_to < hub.head
-        self._tell(late=late, away=not self._flows())
+        self._note(late=late, away=not self._flows())
         await self._read_history(hub.head if self.degraded else before.published, lasts)
 
-    def _tell(self, *, late: bool, away: bool) -> None:
-        if (late or away) and not self.degraded:
+    def _note(self, *, late: bool, away: bool) -> None:
+        before = self._calm_looks
+        self._calm_looks = 0 if late or away else min(before + 1, CALM_LOOKS)
+        if before == CALM_LOOKS and self._calm_looks == 0:
             why = "does not bring what is asked for" if away else "does not have all that was published"
             log.warning("%s %s: live streams go on from history", self._topic.name, why)
-        elif self.degraded and not (late or away):
+        elif before < CALM_LOOKS == self._calm_looks:
             log.info("%s brings everything again", self._topic.name)
-        self.degraded = late or away
 
     def _flows(self) -> bool:
         """Whether the broker answers, and each partition has come to where it ended at the last look."""
