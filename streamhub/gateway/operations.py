@@ -43,7 +43,7 @@ async def ready(request: web.Request) -> web.Response:
         "leader": None if state is None else state.led,
         "lag_seconds": None if outbox is None else round(outbox.age, 3),
         "seconds_since_last_event": None if state is None or state.since_last is None else round(state.since_last, 3),
-        "broker": None if publication is None else publication.fault or "ok",
+        "broker": None if topic is None else "unknown" if publication is None else publication.fault or "ok",
         "broker_lag_seconds": None if publication is None else round(publication.lag, 3),
         "tail": "degraded" if gateway.tail.degraded else "ok",
         "live_streams": len(gateway.live_streams),

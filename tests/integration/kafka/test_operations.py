@@ -65,6 +65,12 @@ async def test_what_the_topic_has_not_got_is_told_with_its_age(
     assert [finding.state for finding in await findings(settings)] == ["ok", "fail", "fail"]
 
 
+async def test_a_broker_that_no_relay_has_reached_is_unknown(
+    settings: dict[str, Any], start_hub: Callable[..., Awaitable[Hub]]
+) -> None:
+    assert await told(await start_hub(**settings)) == ("unknown", None)
+
+
 async def test_without_kafka_nothing_is_told_of_it(start_hub: Callable[..., Awaitable[Hub]]) -> None:
     hub = await start_hub()
     assert await told(hub) == (None, None)
