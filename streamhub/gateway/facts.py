@@ -12,7 +12,8 @@ import asyncpg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from streamhub.database import DATABASE_AWAY, Pool, connect
+from streamhub.core import ids
+from streamhub.database import DATABASE_AWAY, Connection, Pool, connect
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,13 @@ SELECT (SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_COUNTED})
        coalesce(extract(epoch FROM clock_timestamp() - (SELECT created_at FROM streamhub.outbox ORDER BY seq LIMIT 1)),
                 0)::float8 AS age
 """
+_PUBLICATION: Final = """
+SELECT p.published_id::text, p.fault, h.event_ms, h.event_counter,
+       (SELECT a.last_id::text FROM streamhub_hub.appends a
+         WHERE a.last_id > p.published_id ORDER BY a.last_id LIMIT 1) AS oldest,
+       extract(epoch FROM clock_timestamp())::float8 AS clock
+  FROM streamhub_hub.publications p, streamhub_hub.log_head h WHERE p.topic = $1
+"""
 _COUNTERS: Final = "SELECT name, source, value FROM streamhub_hub.counters"
 
 
@@ -53,28 +61,55 @@ class Outbox(NamedTuple):
     age: float
 
 
+class Publication(NamedTuple):
+    """`lag` is the age in seconds of the oldest event that Kafka has not acknowledged, 0 where there is none; `fault`
+    what keeps the publisher from sending."""
+
+    lag: float
+    fault: str | None
+
+
 async def state(pool: Pool, timeout: float = TIMEOUT) -> State | None:
     """None where the hub's database does not answer."""
-    row = await _row(pool, _STATE, timeout)
+    row = await _row(pool, timeout, _STATE)
     return None if row is None else State(max(0.0, row["since_last"]) if row["any"] else None, row["led"], row["epoch"])
+
+
+async def publication(pool: Pool, topic: str | None, timeout: float = TIMEOUT) -> Publication | None:
+    """How far this topic has the events; None where it has none yet, or the hub's database does not answer."""
+    return None if topic is None else _publication(await _row(pool, timeout, _PUBLICATION, topic))
+
+
+async def publication_over(connection: Connection, topic: str) -> Publication | None:
+    """As `publication`; raises what asyncpg raises."""
+    return _publication(await connection.fetchrow(_PUBLICATION, topic, timeout=TIMEOUT))
+
+
+def _publication(row: asyncpg.Record | None) -> Publication | None:
+    if row is None:
+        return None
+    if ids.event_id(row["event_ms"], row["event_counter"]) <= row["published_id"]:
+        return Publication(0.0, row["fault"])
+    since = ids.milliseconds(row["oldest"] or row["published_id"]) / 1000
+    return Publication(max(0.0, row["clock"] - since), row["fault"])
 
 
 async def outbox(pool: Pool, timeout: float = TIMEOUT) -> Outbox | None:
     """That of the hub's own database; None where it cannot be told in time."""
-    row = await _row(pool, _OUTBOX, timeout)
+    row = await _row(pool, timeout, _OUTBOX)
     return None if row is None else Outbox(row["depth"], max(0.0, row["age"]))
 
 
-async def _row(pool: Pool, query: str, timeout: float) -> asyncpg.Record | None:
-    rows = await _rows(pool, query, timeout)
+async def _row(pool: Pool, timeout: float, query: str, *arguments: object) -> asyncpg.Record | None:
+    rows = await _rows(pool, timeout, query, *arguments)
     return rows[0] if rows else None
 
 
-async def _rows(pool: Pool, query: str, timeout: float) -> list[asyncpg.Record] | None:
+async def _rows(pool: Pool, timeout: float, query: str, *arguments: object) -> list[asyncpg.Record] | None:
     """None where they do not come in time. What was under way then is given up within as long again."""
     try:
         async with pool.acquire(timeout=timeout) as connection:
-            return await connection.fetch(query, timeout=timeout)
+            return await connection.fetch(query, *arguments, timeout=timeout)
     except (*DATABASE_AWAY, asyncpg.PostgresError):
         return None
 
@@ -93,18 +128,21 @@ async def _outbox_of(dsn: str) -> Outbox | None:
     return None if row is None else Outbox(row["depth"], max(0.0, row["age"]))
 
 
-async def metrics(pool: Pool, sources: Mapping[str, str]) -> Iterator[Metric]:
-    """The hub's facts as metrics; `sources` are the databases beside the hub's own, by name."""
-    (found, hub, counters), others = await asyncio.gather(
-        asyncio.gather(state(pool), outbox(pool), _rows(pool, _COUNTERS, TIMEOUT)),
+async def metrics(pool: Pool, sources: Mapping[str, str], topic: str | None) -> Iterator[Metric]:
+    """The hub's facts as metrics; `sources` are the databases beside the hub's own, by name, `topic` Kafka's if any."""
+    (found, hub, counters, published), others = await asyncio.gather(
+        asyncio.gather(state(pool), outbox(pool), _rows(pool, TIMEOUT, _COUNTERS), publication(pool, topic)),
         asyncio.gather(*(_outbox_of(dsn) for dsn in sources.values())),
     )
     outboxes = {"hub": hub, **dict(zip(sources, others, strict=True))}
-    return _families(found, outboxes, counters)
+    return _families(found, outboxes, counters, published)
 
 
 def _families(
-    found: State | None, outboxes: Mapping[str, Outbox | None], counters: list[asyncpg.Record] | None
+    found: State | None,
+    outboxes: Mapping[str, Outbox | None],
+    counters: list[asyncpg.Record] | None,
+    published: Publication | None,
 ) -> Iterator[Metric]:
     yield GaugeMetricFamily("streamhub_database_up", "1 where the hub's database answers.", value=found is not None)
     if found is not None:
@@ -124,6 +162,13 @@ def _families(
             age.add_metric([source], box.age)
     yield depth
     yield age
+    if published is not None:
+        yield GaugeMetricFamily(
+            "streamhub_kafka_up", "1 where nothing keeps the publisher from sending.", value=published.fault is None
+        )
+        yield GaugeMetricFamily(
+            "streamhub_kafka_lag_seconds", "Age of the oldest event that Kafka has not got.", value=published.lag
+        )
     if counters is not None:
         changes = CounterMetricFamily(
             "streamhub_changes", "Changes that gave no whole event, by what was the matter.", labels=["kind", "source"]
