@@ -46,8 +46,8 @@ _CONFIGURATION: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://{address}:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://{address}:{port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
@@ -80,19 +80,22 @@ class Broker:
     """`with Broker() as broker:` or `start()` … `close()`; `broker.bootstrap` is host:port.
 
     Stopped or killed, it may be started again: on the same port, with the same data. `settings` are Kafka's own.
+    It listens on `address`, to be started where that is.
     """
 
-    def __init__(self, **settings: str | int) -> None:
+    def __init__(self, address: str = "127.0.0.1", **settings: str | int) -> None:
         self.java = _java()
         self.jars = _jars()
         self.directory = Path(tempfile.mkdtemp(prefix="streamhub-kafka-"))
         self.port, controller = _free_ports()
-        self.bootstrap = f"127.0.0.1:{self.port}"
+        self.address = address
+        self.bootstrap = f"{address}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         (self.directory / "log4j2.xml").write_text(_LOG)
         self._properties = self.directory / "server.properties"
         self._properties.write_text(
             _CONFIGURATION.format(
+                address=address,
                 port=self.port,
                 controller=controller,
                 data=self.directory / "data",
@@ -138,7 +141,7 @@ class Broker:
         while True:
             if self.pid is None:
                 raise NoBrokerError(f"the Kafka broker did not start:\n{self._said_last()}")
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+            with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1) as connection:
                 connection.settimeout(5)
                 connection.sendall(_API_VERSIONS)
                 if connection.recv(4):

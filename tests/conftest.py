@@ -89,7 +89,7 @@ def _broker() -> Iterator[Broker]:
         broker = Broker()
         broker.start()
     except NoBrokerError as error:
-        _no_kafka(error)
+        no_kafka(error)
     yield broker
     broker.close()
 
@@ -133,7 +133,8 @@ def _container() -> Any:
     return KafkaContainer("confluentinc/cp-kafka:8.1.0").with_kraft()
 
 
-def _no_kafka(reason: NoBrokerError) -> NoReturn:
+def no_kafka(reason: NoBrokerError) -> NoReturn:
+    """A failure with REQUIRE_KAFKA=1, else a skip."""
     if os.environ.get("REQUIRE_KAFKA") == "1":
         pytest.fail(str(reason), pytrace=False)
     pytest.skip(str(reason))

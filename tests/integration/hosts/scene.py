@@ -50,12 +50,10 @@ class Scene:
         return int(row[0])
 
     async def ask(self, at: Host, process: Process, path: str) -> Answer:
-        """What a client on that host is answered."""
+        """What a client on that host is answered; no stream."""
         headers = [("Authorization", f"Bearer {self.hub.token()}")]
         client = await Client.open(process.port, path, headers, address=process.address, sock=at.socket())
-        answer = await client.answer() if client.status != 200 else Answer(200, client.headers, b"")
-        client.close()
-        return answer
+        return await client.answer()
 
 
 @asynccontextmanager
