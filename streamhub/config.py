@@ -216,6 +216,11 @@ class Settings(BaseSettings):
         return self.database_url is None
 
     @property
+    def described_roles(self) -> str:
+        """Of these settings, as a line of the log names them."""
+        return " and ".join(sorted(self.roles - {"webhooks"}))
+
+    @property
     def development_key_file(self) -> Path | None:
         """The key that `streamhub token` signs with; None in production. Embedded mode makes its own."""
         if self.signing_key_file is not None:

@@ -1,17 +1,19 @@
 """What a process counts of its own work, for Prometheus. No label names an organization.
 
 Each process counts for itself; where several serve one port, prometheus-client's multiprocess mode
-(PROMETHEUS_MULTIPROC_DIR) sums them in any one's answer.
+(PROMETHEUS_MULTIPROC_DIR) sums them in any one's answer. There each counts in files that bear its name: its process
+id, or the number of its place among workers (`name_worker`), so that whoever takes a dead one's place counts on.
 """
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest, values
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -20,6 +22,16 @@ BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1, 2.5,
 
 # The time of each counter's making, beside the counter: nobody asks for it.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+def name_worker(number: int) -> None:
+    """Count under this number from now on, before any Metrics are made; no other living process of the group has it."""
+    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+
+
+def forget_worker(number: int, directory: Path) -> None:
+    """It ended: what it had counted stays in the sums, what was so at a moment does not."""
+    mark_process_dead(number, str(directory))  # type: ignore[no-untyped-call]
 
 
 class Sent:
@@ -40,7 +52,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
-        ProcessCollector(registry=own)
+        self._process = _ProcessOfMany(own) if MULTIPROCESS in os.environ else None
+        if self._process is None:
+            ProcessCollector(registry=own)
         self._published_events = Counter("streamhub_published_events", "Events appended to history.", registry=own)
         self._published_bytes = Counter("streamhub_published_bytes", "Their frames, in bytes.", registry=own)
         self._commit_to_publish = Histogram(
@@ -96,6 +110,11 @@ class Metrics:
             for state, count in counts.items():
                 gauge.labels(state).set(count)
 
+    def count_process(self) -> None:
+        """Where this is one process of several: the memory, the files and the CPU time that it has now."""
+        if self._process is not None:
+            self._process.count()
+
     def exposition(self, facts: Iterable[Metric]) -> bytes:
         """All of it as Prometheus reads it, with `facts` that this process has not counted itself."""
         registry = self._registry
@@ -105,6 +124,35 @@ class Metrics:
         others = CollectorRegistry()
         others.register(_Facts(list(facts)))
         return generate_latest(registry) + generate_latest(others)
+
+
+class _ProcessOfMany:
+    """prometheus-client tells of one process alone; these sum over all. The start is the youngest one's."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._own = ProcessCollector(registry=None)
+        self._cpu_seconds = 0.0
+        self._cpu = Counter("process_cpu_seconds", "User and system CPU time.", registry=registry)
+        self._gauges = {
+            name: Gauge(name, text, registry=registry, multiprocess_mode="livesum")
+            for name, text in (
+                ("process_resident_memory_bytes", "Resident memory."),
+                ("process_virtual_memory_bytes", "Virtual memory."),
+                ("process_open_fds", "Open file descriptors."),
+                ("process_max_fds", "How many may be open."),
+            )
+        }
+        name, text = "process_start_time_seconds", "When the youngest process started, since the epoch."
+        self._gauges[name] = Gauge(name, text, registry=registry, multiprocess_mode="livemax")
+
+    def count(self) -> None:
+        for metric in self._own.collect():
+            for sample in metric.samples:
+                if sample.name == "process_cpu_seconds_total":
+                    self._cpu.inc(sample.value - self._cpu_seconds)
+                    self._cpu_seconds = sample.value
+                elif sample.name in self._gauges:
+                    self._gauges[sample.name].set(sample.value)
 
 
 class _Facts:

@@ -20,6 +20,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -93,6 +94,18 @@ _FINISHED: Final = "UPDATE streamhub.backfills SET finished_at = clock_timestamp
 _WAITING: Final = f"SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_WAITING + 1}) AS waiting"
 
 
+# Whoever runs one holds its lock.
+_UNFINISHED: Final = f"""
+SELECT c.relation::text AS table, b.rows, clock_timestamp() - b.updated_at AS idle,
+       EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+                WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = {_LOCK} AND l.objid = c.id::oid)
+         AS running
+FROM streamhub.backfills b JOIN streamhub.captures c ON c.id = b.capture
+WHERE b.finished_at IS NULL AND c.removed_at IS NULL AND EXISTS (SELECT FROM pg_class WHERE oid = c.relation_oid)
+ORDER BY 1
+"""
+
+
 class Progress(NamedTuple):
     """`rows` were sent, of about `expected` (0 where PostgreSQL does not know); `waiting`: the outbox is full."""
 
@@ -110,6 +123,20 @@ class BackfillResult(NamedTuple):
     resumed: int
     seconds: float
     rows_per_second: int
+
+
+class UnfinishedBackfill(NamedTuple):
+    """One that has not come to its end: `running`, or stopped so long ago (`idle`)."""
+
+    table: str
+    rows: int
+    idle: timedelta
+    running: bool
+
+
+async def unfinished_backfills(connection: "asyncpg.Connection[Any]") -> list[UnfinishedBackfill]:
+    """Those of the tables that are captured now, by table."""
+    return [UnfinishedBackfill(*row) for row in await connection.fetch(_UNFINISHED)]
 
 
 async def backfill(

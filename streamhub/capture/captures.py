@@ -17,14 +17,13 @@ _TYPE: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _LONGEST_TYPE: Final = 255
 CONTROL_EVENTS: Final = frozenset({"heartbeat", "gap", "stream_error", "replay_started", "stream_complete"})
 
-_TABLE: Final = """
+_TABLE: Final = f"""
 SELECT c.oid, c.oid::regclass::text AS name, c.relkind::text AS kind, c.relpersistence::text AS persistence,
        n.nspname AS schema, c.relispartition AS is_partition,
        CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::text END AS root,
        has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
        has_table_privilege(f.proowner, c.oid, 'SELECT') AS owner_may_select, pg_get_userbyid(f.proowner) AS owner,
-       c.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls
-         OR (pg_has_role(f.proowner, c.relowner, 'USAGE') AND NOT c.relforcerowsecurity)) AS hidden_rows,
+       {triggers.HIDDEN_ROWS.format("c")} AS hidden_rows,
        EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.condeferrable AND k.contype IN ('p', 'u'))
          AS deferrable_key
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,

@@ -35,28 +35,38 @@ WHERE c.oid = $1 AND c.relkind = 'r'
 UNION ALL
 SELECT relid::regclass::text FROM pg_partition_tree($1) WHERE isleaf AND relid <> $1
 """
-_TRIGGERS: Final = """
+# Of the relation {0}, for the role r that owns the function f: whether policies hide rows from it.
+HIDDEN_ROWS: Final = """
+({0}.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls
+  OR (pg_has_role(f.proowner, {0}.relowner, 'USAGE') AND NOT {0}.relforcerowsecurity)))
+"""
+_TRIGGERS: Final = f"""
 SELECT c.id AS capture, c.relation_oid::regclass::text AS captured, leaf.relid::regclass::text AS name,
        leaf.relid = c.relation_oid AS is_root, coalesce(leaf.isleaf, true) AS is_leaf,
        row_trigger.tgenabled::text AS row_enabled,
        c.id::text = split_part(encode(row_trigger.tgargs, 'escape'), '\\000', 1) AS row_current,
        truncate_trigger.tgenabled::text AS truncate_enabled,
        (SELECT min(t.tgname) FROM pg_trigger t WHERE t.tgrelid = leaf.relid AND NOT t.tgisinternal
-        AND t.tgtype & 2 = 0 AND t.tgtype & 1 = 1 AND t.tgname < '!streamhub') AS before_ours
-FROM streamhub.captures c
+        AND t.tgtype & 2 = 0 AND t.tgtype & 1 = 1 AND t.tgname < '!streamhub') AS before_ours,
+       quote_ident(r.rolname) AS owner, quote_ident(n.nspname) AS schema,
+       {HIDDEN_ROWS.format("leaf_class")} AS hidden_rows,
+       has_table_privilege(f.proowner, leaf.relid, 'SELECT')
+         AND has_schema_privilege(f.proowner, n.oid, 'USAGE') AS may_select
+FROM pg_proc f JOIN pg_roles r ON r.oid = f.proowner, streamhub.captures c
 JOIN pg_class k ON k.oid = c.relation_oid
 CROSS JOIN LATERAL (SELECT relid, isleaf FROM pg_partition_tree(c.relation_oid)
                     UNION SELECT c.relation_oid, NULL WHERE k.relkind = 'r') AS leaf
+JOIN pg_class leaf_class ON leaf_class.oid = leaf.relid JOIN pg_namespace n ON n.oid = leaf_class.relnamespace
 LEFT JOIN pg_trigger row_trigger ON row_trigger.tgrelid = leaf.relid AND row_trigger.tgname = '!streamhub'
 LEFT JOIN pg_trigger truncate_trigger ON truncate_trigger.tgrelid = leaf.relid
       AND truncate_trigger.tgname = '!streamhub_truncate'
-WHERE c.removed_at IS NULL
+WHERE c.removed_at IS NULL AND f.oid = 'streamhub.capture_truncate()'::regprocedure
 ORDER BY 2, 3
 """
 
 
 class TriggerFault(NamedTuple):
-    """Something about the triggers of a captured table that keeps changes from being captured as they should be."""
+    """Something about a captured table that keeps changes from being captured as they should be."""
 
     table: str
     fault: str
@@ -115,7 +125,7 @@ async def renew_functions(connection: "asyncpg.Connection[Any]", relations: Sequ
 
 
 async def faults(connection: "asyncpg.Connection[Any]") -> list[TriggerFault]:
-    """What is wrong with the triggers of the tables that are captured now."""
+    """What is wrong with the triggers of the tables that are captured now, and with what their owner may read."""
     found = []
     for row in await connection.fetch(_TRIGGERS):
         table, again = row["name"], f"streamhub capture add {row['captured']} … again, with the same options"
@@ -131,6 +141,19 @@ async def faults(connection: "asyncpg.Connection[Any]") -> list[TriggerFault]:
         elif row["is_leaf"] and row["truncate_enabled"] in ("D", "R"):
             enable = f'ALTER TABLE {table} ENABLE ALWAYS TRIGGER "{TRUNCATE_TRIGGER}"'
             found.append(TriggerFault(table, "has its TRUNCATE trigger disabled", enable))
+        owner = row["owner"]
+        if row["is_leaf"] and not row["may_select"]:
+            grants = f"GRANT USAGE ON SCHEMA {row['schema']} TO {owner}; GRANT SELECT ON {table} TO {owner}"
+            found.append(TriggerFault(table, f"may not be read by {owner}: a TRUNCATE of it fails", grants))
+        if row["is_leaf"] and row["hidden_rows"]:
+            found.append(
+                TriggerFault(
+                    table,
+                    f"has row-level security that {owner} does not bypass: a TRUNCATE gives no event for the rows that "
+                    "it hides",
+                    f"ALTER ROLE {owner} BYPASSRLS",
+                )
+            )
         if row["before_ours"] is not None:
             found.append(
                 TriggerFault(

@@ -21,6 +21,7 @@ from streamhub.errors import UserError
 COMMANDS = {
     "demo": "streamhub.cli.demo",
     "serve": "streamhub.cli.serve",
+    "worker": "streamhub.cli.worker",
     "migrate": "streamhub.cli.migrate",
     "org": "streamhub.cli.org",
     "capture": "streamhub.cli.capture",

@@ -1,30 +1,22 @@
-"""What `streamhub doctor` looks at: facts about a hub, each judged, with the way to mend what is wrong.
-
-A check is an async function over the `Patient`; it yields Findings.
-"""
+"""What `streamhub doctor` looks at: facts about a hub, each judged, with the way to mend what is wrong."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import aiohttp
-import asyncpg
 
-from streamhub.capture import faults, list_captures
-from streamhub.config import PREFIX, Settings, unknown_variables, without_password
+from streamhub.capture import faults, list_captures, unfinished_backfills
+from streamhub.cli.findings import Check, Finding, Patient, State
+from streamhub.cli.serving_checks import gateways, replays, streams
+from streamhub.config import PREFIX, unknown_variables, without_password
 from streamhub.errors import UserError
 from streamhub.history.partitions import Week, existing
 from streamhub.migrate import pending
-
-if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record]
-
-State = Literal["ok", "warn", "fail"]
 
 OLDEST_POSTGRES = 14
 OUTBOX_SLOW, OUTBOX_STUCK = timedelta(seconds=10), timedelta(minutes=5)
@@ -32,23 +24,6 @@ OUTBOX_MANY = 100_000  # rows; counted no further
 CLOCK_OFF, CLOCK_WRONG = 1.0, 60.0  # seconds
 INCIDENTS_OF = timedelta(hours=24)
 JWKS_WITHIN = 5.0  # seconds
-
-
-class Finding(NamedTuple):
-    """`mend` says what to do; empty where there is nothing to."""
-
-    check: str
-    state: State
-    detail: str
-    mend: str = ""
-
-
-class Patient(NamedTuple):
-    """`sources` has every database that could be reached and may hold an outbox, the hub's own under `hub`."""
-
-    settings: Settings
-    hub: Connection
-    sources: dict[str, Connection]
 
 
 async def database(patient: Patient) -> AsyncIterator[Finding]:
@@ -92,6 +67,22 @@ async def captures(patient: Patient) -> AsyncIterator[Finding]:
             yield Finding("capture", "warn", f"{name}: no table is captured", mend)
 
 
+async def backfills(patient: Patient) -> AsyncIterator[Finding]:
+    for name, connection in patient.sources.items():
+        for each in await unfinished_backfills(connection):
+            text = f"{name}: {each.table}, {each.rows} rows sent"
+            if each.running:
+                yield Finding("backfill", "ok", f"{text}, runs")
+            else:
+                source = "" if name == "hub" else f" --source {name}"
+                yield Finding(
+                    "backfill",
+                    "warn",
+                    f"{text}, stopped {each.idle.total_seconds():.0f} s ago before its end",
+                    f"streamhub capture backfill {each.table}{source} goes on from there",
+                )
+
+
 async def organizations(patient: Patient) -> AsyncIterator[Finding]:
     row = await patient.hub.fetchrow(
         "SELECT count(*) AS all, count(*) FILTER (WHERE enterprise) AS enterprise FROM streamhub_hub.organizations"
@@ -116,16 +107,6 @@ async def relay(patient: Patient) -> AsyncIterator[Finding]:
     else:
         since = "none ever led" if row["never"] else f"the last one, {row['holder']}, is gone for {row['gone']:.0f} s"
         yield Finding("relay", "fail", f"no relay leads ({since}), so no change is published", "streamhub serve")
-
-
-async def gateways(patient: Patient) -> AsyncIterator[Finding]:
-    rows = await patient.hub.fetch(
-        "SELECT host, pid FROM streamhub_hub.nodes WHERE expires_at > clock_timestamp() ORDER BY host, pid"
-    )
-    if rows:
-        yield Finding("gateways", "ok", ", ".join(f"{row['host']} (process {row['pid']})" for row in rows))
-    else:
-        yield Finding("gateways", "warn", "none runs, so nobody can connect", "streamhub serve")
 
 
 async def outbox(patient: Patient) -> AsyncIterator[Finding]:
@@ -254,17 +235,18 @@ async def counters(patient: Patient) -> AsyncIterator[Finding]:
         )
 
 
-Check = Callable[[Patient], AsyncIterator[Finding]]
-
 CHECKS: tuple[Check, ...] = (
     variables,
     database,
     migrations,
     keys,
     captures,
+    backfills,
     organizations,
     relay,
     gateways,
+    streams,
+    replays,
     outbox,
     history,
     clocks,

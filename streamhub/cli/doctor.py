@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import orjson
 
-from streamhub.cli.checks import CHECKS, Finding, Patient
+from streamhub.cli.checks import CHECKS
 from streamhub.cli.database import data_dir_option, explain, hub_connection, source_connection
+from streamhub.cli.findings import Finding, Patient
 from streamhub.config import Settings, load
 from streamhub.database import DATABASE_ERRORS
 from streamhub.errors import UserError
@@ -23,7 +24,7 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.option("--json", "as_json", is_flag=True, help="One JSON array: check, state (ok, warn, fail), detail, mend.")
 @data_dir_option
 def command(as_json: bool, data_dir: Path | None) -> None:
-    """Check the databases, the triggers, the relay, history, clocks and keys, and say how to mend what is wrong.
+    """Check databases, triggers, relay, streams, replays, history, clocks and keys, and say how to mend what is wrong.
 
     Exits 1 if anything fails.
 

@@ -9,9 +9,10 @@ from typing import Literal
 import orjson
 
 
-def configure(log_format: Literal["text", "json"], level: int = logging.INFO) -> None:
+def configure(log_format: Literal["text", "json"], level: int = logging.INFO, worker: int | None = None) -> None:
+    """`worker`: the number that each line bears, where several processes write to the same place."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
+    handler.setFormatter(JsonLines(worker) if log_format == "json" else TextLines(worker))
     install(handler, level)
 
 
@@ -22,25 +23,32 @@ def install(handler: logging.Handler, level: int) -> None:
 
 
 class TextLines(logging.Formatter):
-    """`2026-11-22T10:00:00.123Z INFO  streamhub.relay: message`."""
+    """`2026-11-22T10:00:00.123Z INFO  streamhub.relay: message`; of a worker `… INFO  [2] streamhub.relay: …`."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    def __init__(self, worker: int | None) -> None:
+        which = "" if worker is None else f"[{worker}] "
+        super().__init__(f"%(asctime)s %(levelname)-7s {which}%(name)s: %(message)s")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002
         return _time(record)
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: time, level, logger, message, and the traceback where there is one."""
+    """One object a line: time, level, logger, message, and, where there is one, the worker and the traceback."""
+
+    def __init__(self, worker: int | None) -> None:
+        super().__init__()
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, str] = {
+        line: dict[str, str | int] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._worker is not None:
+            line["worker"] = self._worker
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line).decode()

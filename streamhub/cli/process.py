@@ -9,14 +9,14 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
 import asyncpg
 
 from streamhub.cli.database import connect, explain
-from streamhub.config import Settings, without_password
+from streamhub.config import PREFIX, Settings, without_password
 from streamhub.database import DATABASE_ERRORS, Pool
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
@@ -29,7 +29,8 @@ from streamhub.tokens import ISSUER, DevelopmentKey
 
 log = logging.getLogger(__name__)
 
-HUB_CONNECTIONS = 20
+HUB_CONNECTIONS = 20  # a process, and up to 5 more of its tail and its relay
+OTHER_CONNECTIONS = 175  # of an embedded server: the leading relay's, commands, and an application
 DATABASE_COMES_WITHIN = 30.0  # seconds; machines that start together do not start in order
 LOOK_EVERY = 0.5  # seconds
 STOPS_WITHIN = 5.0  # seconds
@@ -53,14 +54,18 @@ class Hub(NamedTuple):
 
 
 @asynccontextmanager
-async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
-    """Migrate, then run the roles of these settings until the block ends. Raises UserError."""
+async def running_hub(
+    settings: Settings, hub_url: str, sources: Sequence[Source], *, reuse_port: bool = False
+) -> AsyncIterator[Hub]:
+    """Run the roles of these settings until the block ends, on what `prepare` gave. Raises UserError.
+
+    `reuse_port`: others of this machine listen on the same port, and share its connections.
+    """
     settings.require_verifiable_tokens()
     development_key = None
     if settings.development_key_file is not None:
         key = await asyncio.to_thread(DevelopmentKey.load_or_create, settings.development_key_file)
         development_key = (ISSUER, key.public_pem)
-    sources = await prepare(settings, hub_url)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(connections(hub_url, "streamhub gateway", HUB_CONNECTIONS))
         tail = PostgresTail(hub_url, pool)
@@ -87,6 +92,7 @@ async def running_hub(settings: Settings, hub_url: str) -> AsyncIterator[Hub]:
                 pool,
                 tail,
                 authenticator_of(settings, development_key),
+                reuse_port=reuse_port,
                 metrics=metrics,
                 sources={source.name: source.dsn for source in sources if not source.in_hub},
             )
@@ -166,23 +172,24 @@ async def _connect_patiently(url: str) -> asyncpg.Connection[asyncpg.Record]:
 
 
 @asynccontextmanager
-async def hub_database(settings: Settings) -> AsyncIterator[str]:
-    """The URL of the hub's database; without one in the settings an embedded server runs for it."""
+async def hub_database(settings: Settings, workers: int = 1) -> AsyncIterator[str]:
+    """The URL of the hub's database; without one in the settings an embedded server runs for it and its `workers`."""
     if settings.database_url is not None:
         log.info("the hub's database is %s", without_password(settings.database_url))
         yield settings.database_url
         return
-    async with embedded_server(settings) as server:
+    async with embedded_server(settings, workers) as server:
         log.info("embedded PostgreSQL runs in %s", server.base)
         yield server.url
 
 
 @asynccontextmanager
 async def embedded_server(
-    settings: Settings, report: Callable[[str], None] = log.info
+    settings: Settings, workers: int = 1, report: Callable[[str], None] = log.info
 ) -> AsyncIterator[EmbeddedPostgres]:
     """The embedded PostgreSQL for as long as the block lasts; should it die, it is started again on the same port."""
-    async with EmbeddedPostgres(settings.data_dir, report=report) as server:
+    connections = {"max_connections": OTHER_CONNECTIONS + workers * (HUB_CONNECTIONS + 5)}
+    async with EmbeddedPostgres(settings.data_dir, connections, report=report) as server:
         keeping = asyncio.create_task(_keep_running(server))
         try:
             yield server
@@ -203,13 +210,15 @@ async def _keep_running(server: EmbeddedPostgres) -> None:
                 await asyncio.sleep(random.uniform(2, 4))
 
 
-def stop_on_signals() -> asyncio.Event:
-    """Set by the first SIGINT or SIGTERM; the second one ends the process where it is."""
+def stop_on_signals(*, second_ends: bool = True) -> asyncio.Event:
+    """Set by the first SIGINT or SIGTERM; the second one ends the process where it is, or does nothing."""
     stop = asyncio.Event()
 
     def asked(number: signal.Signals) -> None:
         if stop.is_set():
-            os._exit(128 + number)
+            if second_ends:
+                os._exit(128 + number)
+            return
         log.info("%s: stopping", number.name)
         stop.set()
 
@@ -218,18 +227,23 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def check_port(settings: Settings, command: str) -> None:
+def check_ports(settings: Settings, command: str) -> None:
     """Before anything is started for nothing. Raises UserError where this process could not listen."""
+    another = settings.port + 1 if 1024 <= settings.port < 65535 else 8080
+    _check_port(settings.host, settings.port, f"streamhub {command} --port {another}")
+    if settings.operations_port not in (None, settings.port):
+        another = settings.operations_port + 1 if settings.operations_port < 65535 else 9090
+        _check_port(settings.host, settings.operations_port, f"{PREFIX}OPERATIONS_PORT={another}")
+
+
+def _check_port(host: str, port: int, other: str) -> None:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
-            0
-        ]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        another = settings.port + 1 if 1024 <= settings.port < 65535 else 8080
         raise UserError(
-            f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): stop what listens there, "
-            f"or choose another port: streamhub {command} --port {another}"
+            f"cannot listen on {host} port {port} ({error.strerror}): stop what listens there, "
+            f"or choose another port: {other}"
         ) from None

@@ -1,8 +1,10 @@
-"""`streamhub serve`: the server."""
+"""`streamhub serve`: the server, in one process or in several."""
 
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -10,18 +12,35 @@ import uvloop
 
 from streamhub.cli import logs
 from streamhub.cli.database import data_dir_option
-from streamhub.cli.process import check_port, hub_database, running_hub, stop_on_signals
+from streamhub.cli.process import check_ports, hub_database, prepare, running_hub, stop_on_signals
+from streamhub.cli.workers import MOST_WORKERS, HandOver, Workers, counting_directory
 from streamhub.config import Settings, load, unknown_variables
 
 log = logging.getLogger(__name__)
+
+
+class WorkersType(click.ParamType[int]):
+    """How many processes."""
+
+    name = "workers"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        number = int(text) if text.isascii() and text.isdigit() else 0
+        if not 1 <= number <= MOST_WORKERS:
+            self.fail(f"{text!r} is no number from 1 to {MOST_WORKERS}, for example 4", param, ctx)
+        return number
 
 
 @click.command("serve")
 @click.option("--roles", metavar="ROLE,…", help="relay, gateway (STREAMHUB_ROLES); all unless given.")
 @click.option("--host", help="The address to listen on (STREAMHUB_HOST); 127.0.0.1 unless given.")
 @click.option("--port", metavar="PORT", help="The port to listen on (STREAMHUB_PORT); 8080 unless given.")
+@click.option(
+    "--workers", type=WorkersType(), default=1, metavar="N", help="So many processes share the port; 1 unless given."
+)
 @data_dir_option
-def command(roles: str | None, host: str | None, port: str | None, data_dir: Path | None) -> None:
+def command(roles: str | None, host: str | None, port: str | None, workers: int, data_dir: Path | None) -> None:
     """Run the server, until SIGTERM or Ctrl-C, which drain its streams first.
 
     Brings the schema of the hub's database, and of each source, up to date. Without STREAMHUB_DATABASE_URL it runs a
@@ -29,21 +48,38 @@ def command(roles: str | None, host: str | None, port: str | None, data_dir: Pat
 
     \b
       streamhub serve
-      streamhub serve --host 0.0.0.0 --port 9000
+      streamhub serve --host 0.0.0.0 --port 9000 --workers 4
       STREAMHUB_DATABASE_URL=postgresql://hub:secret@db/hub streamhub serve --roles gateway
     """
-    settings = load(roles=roles, host=host, port=port, data_dir=data_dir)
+    given = {"roles": roles, "host": host, "port": port, "data_dir": data_dir}
+    settings = load(**given)
     settings.require_verifiable_tokens()
-    check_port(settings, "serve")
+    check_ports(settings, "serve")
     logs.configure(settings.log_format)
     for sentence in unknown_variables():
         log.warning("%s", sentence)
-    uvloop.run(_serve(settings))
+    if workers == 1:
+        uvloop.run(_serve(settings))
+    else:
+        told = {name: str(value) for name, value in given.items() if value is not None}
+        uvloop.run(_serve_with_workers(settings, told, workers))
 
 
 async def _serve(settings: Settings) -> None:
     stop = stop_on_signals()
-    async with hub_database(settings) as url, running_hub(settings, url) as hub:
-        log.info("%s on %s", " and ".join(sorted(settings.roles - {"webhooks"})), hub.server.url)
-        await hub.serve_until(stop)
+    async with hub_database(settings) as url:
+        sources = await prepare(settings, url)
+        async with running_hub(settings, url, sources) as hub:
+            log.info("%s on %s", settings.described_roles, hub.server.url)
+            await hub.serve_until(stop)
+    log.info("stopped")
+
+
+async def _serve_with_workers(settings: Settings, given: Mapping[str, str], count: int) -> None:
+    stop = stop_on_signals()
+    async with hub_database(settings, count) as url:
+        sources = await prepare(settings, url)
+        hand_over = HandOver(os.getpid(), given, url, sources)
+        with counting_directory() as metrics_dir:
+            await Workers(count, hand_over, settings, metrics_dir).serve_until(stop)
     log.info("stopped")

@@ -5,12 +5,11 @@ things, known only when it is appended: its id, and the organization's name in t
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from streamhub.core import scan
+from streamhub.core import ids, scan
 from streamhub.core.shapes import NULL, VIRTUAL, Respelling, ShapeBook, UnknownFieldError, respelling
 
 CREATE: Final = "create"
@@ -33,17 +32,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Change(NamedTuple):
-    """One row of the outbox; see sql/source for what each column is."""
+    """One row of the outbox; see sql/source for what each column is. `created_at` in microseconds of the Unix epoch."""
 
     seq: int
     xid: int
-    created_at: datetime
+    created_at: int
     capture: int
     relation: int
     filenode: int
     natts: int | None
-    old_ctid: tuple[int, int] | None
-    new_ctid: tuple[int, int] | None
     chained: bool | None
     too_large: bool
     who: str | None
@@ -214,7 +211,7 @@ class Renderer:
         self._max_bytes = max_event_bytes - ENVELOPE_BYTES
         self._plans: dict[tuple[int, int, int, int | None, bool, tuple[str, ...]], _Plan] = {}
         self._who: tuple[str | None, bytes] = (None, b"null")
-        self._second: tuple[datetime | None, bytes] = (None, b"")
+        self._second: tuple[int, bytes] = (-1, b"")
 
     def forget_plans(self) -> None:
         """After captures or shapes have changed."""
@@ -364,12 +361,12 @@ class Renderer:
             plan = self._plans[at] = _Plan(capture, self.book, change, names)
         return plan
 
-    def _timestamp(self, when: datetime) -> bytes:
+    def _timestamp(self, when: int) -> bytes:
         """ISO 8601 with six digits and ``Z``; most events are of the same second as the one before."""
-        second = when.replace(microsecond=0)
+        second, microsecond = divmod(when, 1_000_000)
         if second != self._second[0]:
-            self._second = (second, second.isoformat()[:19].encode())
-        return b"%b.%06dZ" % (self._second[1], when.microsecond)
+            self._second = (second, ids.datetime_of(second * 1_000).isoformat()[:19].encode())
+        return b"%b.%06dZ" % (self._second[1], microsecond)
 
     def _who_of(self, text: str | None) -> bytes:
         if text != self._who[0]:

@@ -121,13 +121,14 @@ class Gateway:
             self.peers.leave(stream)
             streams.discard(stream)
 
-    def count_streams(self) -> None:
-        """Tell the metrics how many streams there are."""
+    def refresh_metrics(self) -> None:
+        """Tell the metrics what is so at this moment."""
         live = Counter(stream.state for stream in self.live_streams)
         replays = Counter(replay.state for replay in self.replays)
         self.metrics.count_streams(
             {state: live[state] for state in LIVE_STATES}, {state: replays[state] for state in REPLAY_STATES}
         )
+        self.metrics.count_process()
 
     # -- what Endings looks after
 
@@ -150,7 +151,7 @@ class Gateway:
     # -- what the node looks after
 
     def _moved_cursors(self) -> Mapping[Lease, str]:
-        self.count_streams()  # each second, for whichever worker is asked for the metrics of all
+        self.refresh_metrics()  # each second, for whichever worker is asked for the metrics of all
         moved = ((stream.lease, stream.moved_cursor()) for stream in self.live_streams)
         return {lease: cursor for lease, cursor in moved if cursor is not None}
 

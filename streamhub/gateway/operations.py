@@ -49,6 +49,6 @@ async def ready(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """What this process has counted, and what the databases tell of the hub, as Prometheus reads it."""
     gateway = request.app[GATEWAY]
-    gateway.count_streams()
+    gateway.refresh_metrics()
     found = await facts.metrics(gateway.hub, gateway.sources)
     return web.Response(body=gateway.metrics.exposition(found), headers={"Content-Type": CONTENT_TYPE})

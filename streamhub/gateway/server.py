@@ -96,13 +96,13 @@ async def serve(
     """Serve until the block ends, then drain. The tail is the caller's to start and stop, as is the pool.
 
     `host` and `port` win over the settings'; port 0 takes a free one. `metrics` are the process's, `sources` the
-    databases beside the hub's own, by name. Raises UserError where it cannot listen, and what asyncpg raises while the
-    database is away.
+    databases beside the hub's own, by name. With `reuse_port` other processes may listen on the same ports. Raises
+    UserError where it cannot listen, and what asyncpg raises while the database is away.
     """
     host = settings.host if host is None else host
     port = settings.port if port is None else port
     gateway = Gateway(settings, hub, tail, authenticator, metrics, sources)
-    own_port = settings.operations_port
+    own_port = None if settings.operations_port == port else settings.operations_port
     runner = Runner(
         create_app(gateway, with_operations=own_port is None),
         access_log_class=AccessLog,

@@ -17,8 +17,8 @@ MOST_BYTES: Final = 32 * 1024 * 1024  # of row texts in one read, unless a singl
 MOST_RANGES: Final = 64  # of numbers in hand while the next rows are read
 
 _COLUMNS: Final = (
-    "seq, xid, created_at, capture::integer, relation, filenode, natts, old_ctid, new_ctid, chained, too_large, who, "
-    "old_row, new_row, backfill IS TRUE"
+    "seq, xid, created_at, capture::integer, relation, filenode, natts, chained, too_large, who, old_row, new_row, "
+    "backfill IS TRUE"
 )
 
 # octet_length of a stored text reads its length alone, so what is cut off by the byte limit is never fetched.
@@ -53,12 +53,27 @@ ORDER BY after.seq LIMIT $3
 """
 _LATE_PREDECESSORS: Final = _PREDECESSORS.format(condition="before.seq > after.seq")
 _FURTHER_PREDECESSORS: Final = _PREDECESSORS.format(condition="after.seq = ANY($4::bigint[])")
+_VERSIONS: Final = "SELECT seq, old_ctid, new_ctid FROM streamhub.outbox WHERE seq = ANY($1::bigint[])"
 MOST_LATE: Final = 100_000
 _EVER: Final = 2**63
 _DELETE: Final = """
 DELETE FROM streamhub.outbox USING unnest($1::bigint[], $2::bigint[]) AS hand (low, high)
 WHERE seq BETWEEN hand.low AND hand.high
 """
+
+
+_MICROSECONDS_TO_2000: Final = 946_684_800_000_000  # from 1970: PostgreSQL counts from 2000
+
+
+async def read_times_as_integers(connection: "asyncpg.Connection[Any]") -> None:
+    """From now on a timestamptz comes as microseconds of the Unix epoch, which is cheaper than a datetime."""
+    await connection.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        encoder=lambda microseconds: (microseconds - _MICROSECONDS_TO_2000,),
+        decoder=lambda fields: fields[0] + _MICROSECONDS_TO_2000,
+        format="tuple",
+    )
 
 
 class LostRowsError(Exception):
@@ -130,23 +145,35 @@ class Outbox:
 
     async def _in_order_of_versions(self, changes: list[Change], cut: bool) -> list[Change]:
         nested = {change.xid for change in changes if change.chained}
+        versions = await self._versions([change for change in changes if change.xid in nested])
         if cut:
             # Only a transaction that replaced a version made outside of this read can have its maker further on.
-            versions = {_version(change): change for change in changes if change.xid in nested}
-            made = {(version.place, version.new) for version in versions}
+            made = {(version.place, version.new) for version in versions.values()}
             open_ended = {
                 change.xid
-                for version, change in versions.items()
-                if change.chained and (version.place, version.old) not in made
+                for change in changes
+                if change.chained and (versions[change.seq].place, versions[change.seq].old) not in made
             }
-            changes = await self._with_late_predecessors(changes, open_ended)
+            late = await self._late_predecessors(changes, open_ended)
+            versions |= await self._versions(late)
+            changes = [*changes, *late]
         inside = [i for i, change in enumerate(changes) if change.xid in nested]
-        for i, change in zip(inside, by_version_chain([changes[i] for i in inside], _version), strict=True):
+        chained = by_version_chain([changes[i] for i in inside], lambda change: versions[change.seq])
+        for i, change in zip(inside, chained, strict=True):
             changes[i] = change
         return changes
 
-    async def _with_late_predecessors(self, changes: list[Change], nested: set[int]) -> list[Change]:
-        """Add the changes further on that made a row version which one of these replaced."""
+    async def _versions(self, changes: Sequence[Change]) -> dict[int, Version]:
+        """By sequence number. Few transactions need them, so they are not read with the rest."""
+        rows = await self._connection.fetch(_VERSIONS, [change.seq for change in changes])
+        ctids = {row["seq"]: (row["old_ctid"], row["new_ctid"]) for row in rows}
+        return {
+            change.seq: Version((change.relation, change.filenode, change.xid), *ctids[change.seq])
+            for change in changes
+        }
+
+    async def _late_predecessors(self, changes: list[Change], nested: set[int]) -> list[Change]:
+        """The changes further on that made a row version which one of these replaced."""
         last = changes[-1].seq
         present = {change.seq for change in changes}
         unseen = [xid for xid in nested if xid not in self._late or self._late[xid].until < last]
@@ -164,11 +191,11 @@ class Outbox:
             if xid not in nested and len(self._late) > 100:
                 del self._late[xid]
         if not wanted:
-            return changes
+            return []
         rows = await self._connection.fetch(
             f"SELECT {_COLUMNS} FROM streamhub.outbox WHERE seq = ANY($1::bigint[]) ORDER BY seq", list(wanted)
         )
-        return [*changes, *(Change._make(row) for row in rows)]
+        return [Change._make(row) for row in rows]
 
     async def _read_late(self, xids: Sequence[int], after: int) -> None:
         """Look at the rest of transactions: once, unless more of one is out of order than is kept in memory."""
@@ -209,10 +236,6 @@ async def delete(connection: "asyncpg.Connection[Any]", ranges: Ranges, count: i
     deleted = int(tag.rpartition(" ")[2])
     if deleted != count:
         raise LostRowsError(f"{count} rows were read from the outbox and {deleted} of them were there to delete")
-
-
-def _version(change: Change) -> Version:
-    return Version((change.relation, change.filenode, change.xid), change.old_ctid, change.new_ctid)
 
 
 def _characters(changes: Sequence[Change]) -> int:

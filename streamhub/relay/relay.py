@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -21,6 +21,7 @@ from streamhub.history.append import Appended, FencedError
 from streamhub.history.partitions import Partitions
 from streamhub.relay.batches import Preparer, Registry
 from streamhub.relay.leader import CANDIDATE_EVERY, RENEW_EVERY, Leadership, application_name
+from streamhub.relay.outbox import read_times_as_integers
 from streamhub.relay.source import SourceRelay
 from streamhub.relay.upkeep import Upkeep, keep_lean
 from streamhub.tail import Append
@@ -163,6 +164,7 @@ class Relay:
                 async with AsyncExitStack() as stack:
                     reader = await _connect(source.dsn, name)
                     stack.push_async_callback(_close, reader)
+                    await read_times_as_integers(reader)
                     consumer = reader
                     if not source.in_hub:
                         consumer = await _connect(source.dsn, name)
@@ -198,11 +200,11 @@ class Relay:
             pause = RETRY_FIRST if time.monotonic() - started > 10 else min(pause * 2, RETRY_LONGEST)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    def _note(self, done: Appended, written_at: datetime, upkeep: Upkeep) -> None:
+    def _note(self, done: Appended, written_at: float, upkeep: Upkeep) -> None:
         if done.append is not None:
             size = sum(len(event.frame) for event in done.append.events)
             published_at = ids.milliseconds(done.append.first_id) / 1_000
-            self._observe(len(done.append.events), size, published_at - written_at.timestamp())
+            self._observe(len(done.append.events), size, published_at - written_at)
         # CLOCK_BOOTTIME goes on through a suspended machine and is set by nobody.
         offset = done.clock_ms - time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
         if self._clock_offset is not None and abs(offset - self._clock_offset) > CLOCK_JUMP:

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
@@ -39,7 +38,6 @@ OBSERVE_EVERY: Final = 0.05  # seconds between two looks at the sequence, while 
 CROWDED: Final = ((200, 0.040), (25, 0.015))
 APPEND_TIMEOUT: Final = 60.0
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAKE_DURABLE: Final = "UPDATE streamhub.relay_mark SET marked_at = clock_timestamp()"
 _NOTE: Final = """
 INSERT INTO streamhub_hub.consumed (source, first_seq, last_seq, rows, identities) VALUES ($1, $2, $3, $4, $5)
@@ -50,7 +48,7 @@ _NOTED: Final = "SELECT identities FROM streamhub_hub.consumed WHERE source = $1
 class SourceRelay:
     """The relay of one source while this process leads with `epoch`.
 
-    `appended` is called after each append, with the time at which its first change was written.
+    `appended` is called after each append, with the time (of the Unix epoch) at which its first change was written.
 
     `reader` and `consumer` are connections to the source, `hub` the one that appends; where `in_hub`, the outbox is
     consumed by the append itself and `consumer` is not used.
@@ -68,7 +66,7 @@ class SourceRelay:
         preparer: Preparer,
         partition_for: Callable[[int], Awaitable[None]],
         announce: Callable[[Append], None],
-        appended: Callable[[Appended, datetime], None],
+        appended: Callable[[Appended, float], None],
     ) -> None:
         self._name = name
         self._in_hub = in_hub
@@ -171,7 +169,7 @@ class SourceRelay:
         self.consumed += len(batch.changes)
         if done.append is not None:
             self._announce(done.append)
-        self._appended(done, batch.changes[0].created_at)
+        self._appended(done, batch.changes[0].created_at / 1_000_000)
 
     async def _settle(self, durable: bool = False) -> None:
         """Delete in the source what was appended last. `durable`: flush the source's log in any case.
@@ -202,5 +200,4 @@ def _pause(since_last_change: float) -> float:
 
 
 def _identity(change: Change) -> Identity:
-    since = change.created_at - _EPOCH
-    return Identity(change.seq, change.xid, (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
+    return Identity(change.seq, change.xid, change.created_at)

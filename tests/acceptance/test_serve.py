@@ -14,6 +14,7 @@ import pytest
 
 from streamhub.embedded import installed_binaries, url_of_running
 from tests.acceptance.conftest import ROOT, Running, none_left
+from tests.integration.faults.hub import alive
 
 Start = Callable[..., Running]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -92,6 +93,16 @@ def test_a_second_start_serves_what_the_first_one_stored(
     )
     heard = bash(f"for _ in $(seq 30); do n=$({query} | grep -c ^id); [ $n = 50 ] && break; sleep 0.5; done; echo $n")
     assert heard == "50\n"
+
+
+def test_several_workers_and_their_database_end_with_the_parent_that_is_killed(start: Start, data_dir: Path) -> None:
+    serving = start("serve", "--workers", "2")
+    serving.wait_for(r"gateway and relay in 2 workers on http://\S+$")
+    workers = [int(pid) for pid in re.findall(r"worker \d \(process (\d+)\) serves$", serving.output, re.MULTILINE)]
+    serving.process.kill()
+    assert len(workers) == 2
+    assert none_left(data_dir)
+    assert not any(alive(pid) for pid in workers)
 
 
 def test_logs_are_json_where_they_are_asked_for(start: Start, environment: dict[str, str], data_dir: Path) -> None:

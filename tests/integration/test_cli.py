@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -89,6 +90,24 @@ def test_a_wrong_setting_is_one_sentence_on_stderr(run: Run) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("streamhub: STREAMHUB_PORT is 'abc'")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "65", "x", "2.0", ""])
+def test_workers_are_a_number_from_1_to_64(run: Run, number: str) -> None:
+    result = run("serve", f"--workers={number}")
+    assert result.exit_code == 2
+    assert f"{number!r} is no number from 1 to 64, for example 4" in result.stderr
+
+
+def test_a_port_that_is_taken_is_one_sentence_before_any_worker_starts(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("serve", "--workers", "2", PORT=str(port))
+        operations = run("serve", "--workers", "2", PORT=str(port - 1), OPERATIONS_PORT=str(port))
+    for each in (result, operations):
+        assert each.exit_code == 1
+        assert each.stderr.startswith(f"streamhub: cannot listen on 127.0.0.1 port {port} ")
+        assert each.stderr.count("\n") == 1
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(run: Run) -> None:

@@ -29,7 +29,7 @@ from streamhub.cli.demo.catalog import ACME, MONITOR, NORTHWIND, TENANTS
 from streamhub.cli.demo.monitor import Monitor
 from streamhub.cli.demo.shop import TABLES, Shop
 from streamhub.cli.demo.view import Watch, show_lines, show_live
-from streamhub.cli.process import check_port, connections, embedded_server, running_hub, stop_on_signals
+from streamhub.cli.process import check_ports, connections, embedded_server, prepare, running_hub, stop_on_signals
 from streamhub.config import Settings, load
 from streamhub.core import ids
 from streamhub.database import Pool
@@ -69,7 +69,7 @@ def command(port: str | None, rate: float, no_traffic: bool, seconds: float | No
     console = Console()
     if seconds is None and not console.is_terminal:
         seconds = UNWATCHED_FOR
-    check_port(settings, "demo")
+    check_ports(settings, "demo")
     if not uvloop.run(Demo(settings, console, 0.0 if no_traffic else rate).run(seconds)):
         sys.exit(1)
 
@@ -89,11 +89,12 @@ class Demo:
         self._configure_logs()
         self._say(f"Starting PostgreSQL and the hub in {self._settings.data_dir} …")
         async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(embedded_server(self._settings, self._say))
+            server = await stack.enter_async_context(embedded_server(self._settings, report=self._say))
             pool = await stack.enter_async_context(connections(server.url, "streamhub demo", 12))
             # The hub ends before its readers do: a stream that was drained is free again at once, for the next start.
             keep = await stack.enter_async_context(background())
-            hub = await stack.enter_async_context(running_hub(self._settings, server.url))
+            sources = await prepare(self._settings, server.url)
+            hub = await stack.enter_async_context(running_hub(self._settings, server.url, sources))
             registered = await _register(pool)
             key = DevelopmentKey.load_or_create(self._settings.data_dir / "signing_key.pem")
             monitor = Monitor(

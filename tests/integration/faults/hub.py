@@ -53,12 +53,29 @@ def free_port() -> int:
         return port
 
 
-class Process:
-    """One `streamhub serve`. What it logs is in `log`, over all its lives."""
+def alive(pid: int) -> bool:
+    """Whether it still runs; one that ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
-    def __init__(self, url: str, key: Path, log: Path, settings: dict[str, str]) -> None:
+
+def resident(pid: int) -> int:
+    """Bytes of memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+class Process:
+    """One `streamhub serve` with these options. What it logs is in `log`, over all its lives."""
+
+    def __init__(self, url: str, key: Path, log: Path, settings: dict[str, str], options: Sequence[str] = ()) -> None:
         self.port = free_port()
         self.log = log
+        self._options = options
         clean = {name: value for name, value in os.environ.items() if not name.startswith("STREAMHUB_")}
         self._environment = {
             **clean,
@@ -75,7 +92,7 @@ class Process:
         self._read_from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes milliseconds
-                [sys.executable, "-m", "streamhub", "serve"],
+                [sys.executable, "-m", "streamhub", "serve", *self._options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment,
             )  # fmt: skip
         await until(self._listens, f"{self.port} listens: {self.logged()}")
@@ -96,6 +113,10 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
+    def exit_code(self, within: float = PATIENCE) -> int:
+        assert self._process is not None
+        return self._process.wait(within)
+
     def kill(self) -> None:
         """kill -9."""
         if self._process is not None:
@@ -106,11 +127,7 @@ class Process:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def rss(self) -> int:
-        """Bytes of memory that are resident."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
-        assert found is not None
-        return int(found[1]) * 1024
+        return resident(self.pid)
 
 
 class Hub:
@@ -123,12 +140,13 @@ class Hub:
         self._key = DevelopmentKey.load_or_create(directory / "key.pem")
         self.processes: list[Process] = []
 
-    async def start(self, **settings: str) -> Process:
+    async def start(self, *options: str, **settings: str) -> Process:
         process = Process(
             self.url,
             self._directory / "key.pem",
             self._directory / f"{len(self.processes)}.log",
             {**self._settings, **settings},
+            options,
         )
         self.processes.append(process)
         await process.start()
