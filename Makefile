@@ -17,7 +17,7 @@ help:
 	@echo 'make test    lint, types and all tests, on real servers; ARGS="-k replay" passes options on'
 	@echo 'make lint    ruff, mypy, import-linter'
 	@echo 'make bench   the benchmarks, one table'
-	@echo 'make crash   a hub under load, killed and stopped at seeded moments, then audited; KILLS=100 SEED=7'
+	@echo 'make crash   a hub under load, killed and stopped at seeded moments, then audited; SEED=7 KILLS=100'
 	@echo 'make clean   removes .venv and what tools left behind; data directories stay'
 
 demo: $(VENV)/.demo

@@ -4,6 +4,7 @@ It dies with us: PR_SET_PDEATHSIG is SIGKILL, which a stopped process obeys too.
 """
 
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from crash.faults import END, KILL, STOP
+
+log = logging.getLogger(__name__)
 
 ENDS_WITHIN: Final = 25.0  # seconds after SIGTERM
 RESTARTED_AFTER: Final = 0.5
@@ -45,17 +48,18 @@ class Role:
         self._born_at = 0  # where in the log this life begins
         self._in_hand = asyncio.Lock()
         self.lives = 0
+        self.given_up = 0
 
     def spawn(self) -> None:
         self._born_at = self._log.stat().st_size if self._log.exists() else 0
         self.lives += 1
-        with self._log.open("ab") as log:
+        with self._log.open("ab") as file:
             self._process = subprocess.Popen(
                 [
                     sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()),
                     sys.executable, "-m", "streamhub", "serve", "--roles", self._roles,
                 ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment,
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=self._environment,
             )  # fmt: skip
 
     async def listening(self) -> None:
@@ -65,10 +69,16 @@ class Role:
                 await asyncio.sleep(LOOK_EVERY)
 
     def _listens(self) -> bool:
-        return re.search(rf" on http://\S+:{self.port}$", self.logged()[self._born_at :], re.MULTILINE) is not None
+        return re.search(rf" on http://\S+:{self.port}$", self._said(), re.MULTILINE) is not None
+
+    def _said(self) -> str:
+        """In this life."""
+        with self._log.open("rb") as file:
+            file.seek(self._born_at)
+            return file.read().decode("utf-8", "replace")
 
     def logged(self) -> str:
-        return self._log.read_bytes().decode("latin-1") if self._log.exists() else ""
+        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
 
     @property
     def epoch(self) -> int:
@@ -110,12 +120,17 @@ class Role:
             self.spawn()
 
     async def keep(self) -> None:
-        """Start again what ended by itself, and report that it did."""
+        """Start again what ended by itself. That is a finding, but where it did not start for want of its database and
+        said so in a sentence."""
         while True:
             await asyncio.sleep(0.25)
             if self._in_hand.locked() or self._process is None or self._process.poll() is None:
                 continue
-            self._report(f"{self.name} ended by itself with {self._process.returncode}: {self.last_words()}")
+            if not self._listens() and self.last_words().startswith("streamhub: "):
+                self.given_up += 1
+                log.info("%s did not start: %s", self.name, self.last_words())
+            else:
+                self._report(f"{self.name} ended by itself with {self._process.returncode}: {self.last_words()}")
             await asyncio.sleep(RESTARTED_AFTER)
             self.spawn()
 
@@ -126,7 +141,7 @@ class Role:
             self._process.wait()
 
     def last_words(self) -> str:
-        return self.logged()[self._born_at :].strip().rpartition("\n")[2] or "it said nothing"
+        return self._said().strip().rpartition("\n")[2] or "it said nothing"
 
     def tracebacks(self) -> int:
         return self.logged().count("Traceback (most recent call last)")

@@ -52,7 +52,9 @@ def lines(outcome: Outcome) -> Iterable[str]:
         f"replays: {len(outcome.replays)} of {sum(len(replay.log) for replay in outcome.replays):,} events in "
         f"{sum(replay.responses for replay in outcome.replays)} responses"
     )
-    yield "starts: " + ", ".join(f"{role.name} {role.lives}" for role in outcome.roles)
+    given_up = sum(role.given_up for role in outcome.roles)
+    starts = ", ".join(f"{role.name} {role.lives}" for role in outcome.roles)
+    yield f"starts: {starts}; {given_up} of them given up by the process, since the database was away"
     yield f"findings: {len(outcome.findings) or 'none'}"
     for finding in outcome.findings[:SHOWN]:
         yield f"  {finding}"
