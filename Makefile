@@ -10,6 +10,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell \
 	command -v $(name) >/dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(name))))
 
+# Processes that run tests. Most tests wait more than they work; each process has servers of its own.
+TESTERS ?= 2
+
 .PHONY: help demo test lint bench crash clean
 
 help:
@@ -24,7 +27,7 @@ demo: $(VENV)/.demo
 	@exec $(BIN)/streamhub demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ value and a right example. It is made of the field: the description completes "â
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -133,10 +134,12 @@ def _readable_file(value: Path) -> Path:
 
 
 def default_data_dir() -> Path:
-    """Where root is one, PostgreSQL runs as somebody else, who may not enter root's home."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/streamhub")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "streamhub"
+    """Where root is one, PostgreSQL runs as somebody else, who may not enter root's home; a container's user may be a
+    number without a name, and have none."""
+    with contextlib.suppress(RuntimeError):
+        if os.geteuid() != 0:
+            return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "streamhub"
+    return Path("/var/lib/streamhub")
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -165,6 +166,14 @@ def test_in_production_there_is_no_development_key(environment: Set) -> None:
 
 def test_embedded_mode_has_a_development_key_in_its_directory() -> None:
     assert load(data_dir=Path("/data")).development_key_file == Path("/data/signing_key.pem")
+
+
+def test_a_user_without_a_home_has_a_data_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 10001)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # of no name, which is whose home Path.home looks for
+    assert load().data_dir == Path("/var/lib/streamhub")
 
 
 def test_issuers_without_keys_refuse_to_serve(environment: Set) -> None:

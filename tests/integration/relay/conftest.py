@@ -18,6 +18,7 @@ import pytest
 import streamhub
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.migrate import migrate_hub, migrate_source
+from tests.integration.faults.hub import free_port
 from tests.integration.stage import Stage
 
 _numbers = itertools.count(1)
@@ -65,6 +66,8 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to be killed and copied."""
     directory = Path(tempfile.mkdtemp(prefix="streamhub-test-"))
     directory.chmod(0o755)
+    # The first free port of the range would be another test's as soon as this server is stopped.
+    (directory / "port").write_text(f"{free_port()}\n")
     postgres = EmbeddedPostgres(directory, {"fsync": "off", "shared_buffers": "16MB", "max_prepared_transactions": 5})
     postgres.start()
     yield postgres
