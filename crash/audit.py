@@ -158,8 +158,9 @@ def overlapping_reader_against(
         first = place[ids[0]]
         if first > next_:
             findings.append(f"{who} missed {first - next_} before {ids[0]}, the first after it connected again")
-        if [place[id_] for id_ in ids] != list(range(first, first + len(ids))):
-            findings.append(f"{who} was given no unbroken run of history from {ids[0]} on")
+        for before, after in itertools.pairwise(ids):
+            if place[after] != place[before] + 1:
+                findings.append(f"{who} was given {after} right after {before}, which it does not follow in history")
         next_ = max(next_, place[ids[-1]] + 1)
     if next_ < len(wanted):
         findings.append(f"{who} missed the last {len(wanted) - next_}, from {wanted[next_].id} on")

@@ -103,7 +103,7 @@ def test_an_overlap_is_no_finding_for_a_reader_without_last_event_id() -> None:
     ("log", "starts", "said"),
     [
         (delivered(0, 2, 3), [0, 1], "missed 1 before id-2, the first after it connected again"),
-        (delivered(0, 1, 3), [0], "was given no unbroken run of history from id-0 on"),
+        (delivered(0, 1, 3), [0], "was given id-3 right after id-1, which it does not follow in history"),
         (delivered(0, 1, 0, 1), [0, 2], "missed the last 2, from id-2 on"),
         (delivered(0, 4), [0], "was given 1 that are not its own: id-4"),
     ],
