@@ -9,7 +9,19 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import backfill, backlog, demo, idle, latency, replay, writers
+from benchmarks import (
+    backfill,
+    backlog,
+    beside,
+    demo,
+    idle,
+    idle_streams,
+    killed_gateway,
+    latency,
+    replay,
+    stopped_reader,
+    writers,
+)
 from benchmarks.stage import Result, Stage, stage
 
 ALL = {
@@ -18,6 +30,10 @@ ALL = {
     "backfill": backfill.measure,
     "latency": latency.measure,
     "replay": replay.measure,
+    "beside": beside.measure,
+    "idle_streams": idle_streams.measure,
+    "killed_gateway": killed_gateway.measure,
+    "stopped_reader": stopped_reader.measure,
     "idle": idle.measure,
     "demo": demo.measure,
 }

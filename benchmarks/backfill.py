@@ -1,19 +1,29 @@
-"""Backfilling a million rows while the hub relays them, and what that costs the application's own writes meanwhile."""
+"""Backfilling a million rows while the hub relays them, and what that costs the application's own writes meanwhile.
+
+Phases with and without a backfill take turns. The updates come at a steady rate, as an application's do: writers that
+sent the next one as soon as the last was done would keep both processors busy by themselves. The server is as one that
+has run for a while: its log has segments to use again (docs/operations.md, on the rate of a backfill, has why).
+"""
 
 import asyncio
-import random
+import json
+import os
+import subprocess
+import sys
 import time
 
 import asyncpg
 
-from benchmarks.stage import Result, Stage
+from benchmarks.stage import Result, Stage, spread
+from benchmarks.writers import pgbench
 from streamhub import capture
-from streamhub.capture import BackfillResult, CaptureSpec
+from streamhub.capture import CaptureSpec
 
-ROWS = 1_000_000
-RATE = 200  # the application's single-row updates a second, on rows of the same table
+ROWS = 200_000
+ROUNDS = 5
+RATE = 1_000  # single-row updates a second, on rows of the same table
 WRITERS = 4
-SECONDS = 15  # of writing without a backfill
+SECONDS = 8  # of updates in a phase; a backfill takes longer
 TABLE = """
 CREATE TABLE items (
   id bigint PRIMARY KEY, organization_id text, code text, name text, price numeric(12,2), weight float8, quantity int,
@@ -26,6 +36,11 @@ SELECT i, 'org_' || i % 2, 'TSHIRT-' || i, 'T-shirt red extra large of fine cott
        now(), now(), '{"fabric": "cotton", "sizes": [36, 38, 40, 42]}'
 FROM generate_series(1, $1::integer) AS i
 """
+FILL_LOG = "SELECT pg_logical_emit_message(false, '', repeat(' ', 16000000)) FROM generate_series(1, 80)"
+UPDATE = f"""\\set id random(1, {ROWS})
+UPDATE items SET quantity = quantity + 1 WHERE id = :id;
+"""
+BEGUN = "SELECT EXISTS (SELECT FROM streamhub.backfills WHERE rows > 0 AND finished_at IS NULL)"
 
 
 async def measure(stage: Stage) -> list[Result]:
@@ -35,57 +50,72 @@ async def measure(stage: Stage) -> list[Result]:
     await connection.execute(FILL, ROWS)
     await connection.execute("VACUUM ANALYZE items")
     await capture.add(connection, CaptureSpec("items", resource_type="items", organization_column="organization_id"))
-    await connection.execute("CHECKPOINT")
+    await connection.execute(FILL_LOG)
+    rates, published, without, beside = [], [], [], []
     async with stage.hub(url, roles="relay"):
         await asyncio.sleep(1)
-        without = await _written(url, asyncio.create_task(asyncio.sleep(SECONDS)))
-        began = time.perf_counter()
-        running = asyncio.create_task(_backfill(url))
-        beside = await _written(url, running)
-        while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
-            await asyncio.sleep(0.05)
-        published = ROWS / (time.perf_counter() - began)
+        for _ in range(ROUNDS):
+            await connection.execute("CHECKPOINT")
+            without.append(await _updates(stage, url))
+            sending = asyncio.create_task(_backfill(url))
+            while not await connection.fetchval(BEGUN):
+                await asyncio.sleep(0.01)
+            began = time.perf_counter()
+            beside.append(await _updates(stage, url))
+            if sending.done():
+                raise SystemExit(f"the backfill was over before {SECONDS} s of updates were")
+            rates.append(await sending)
+            while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
+                await asyncio.sleep(0.01)
+            published.append(ROWS / (time.perf_counter() - began))
     events = await connection.fetchval("SELECT count(*) FROM streamhub_hub.history")
     await connection.close()
-    assert events == ROWS + len(without) + len(beside), events
+    updates = sum(len(phase) for phase in without + beside)
+    assert events == ROUNDS * ROWS + updates, (events, updates)
     return [
-        Result(f"backfill of {ROWS:,} rows beside {RATE} updates/s, rows/s", f"{running.result():,}", "20,000"),
-        Result("  to the last event in history, rows/s", f"{published:,.0f}", ""),
-        Result("  the updates without a backfill, ms", _percentiles(without), ""),
-        Result("  the updates beside it, ms", _percentiles(beside), "p99 at most doubled"),
+        Result(
+            f"backfill of {ROUNDS * ROWS:,} rows beside {RATE:,} updates/s, at the default rate, rows/s",
+            spread(rates),
+            "20,000",
+        ),
+        Result("  to the last event in history, rows/s", spread(published), ""),
+        Result(f"  the updates without a backfill, {ROUNDS} phases of {SECONDS} s: p50, ms", _middle(without, 0.5), ""),
+        Result("  … p99, ms", _middle(without, 0.99), ""),
+        Result("  the updates beside it: p50, ms", _middle(beside, 0.5), ""),
+        Result("  … p99, ms", _middle(beside, 0.99), "at most doubled"),
     ]
 
 
 async def _backfill(url: str) -> int:
-    connection = await asyncpg.connect(url)
-    result: BackfillResult = await capture.backfill(connection, "items", report=lambda _: None)
-    assert result.rows == ROWS, result
-    await connection.close()
-    return result.rows_per_second
+    """Rows a second."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streamhub", "capture", "backfill", "items", "--restart", "--json",
+        env=os.environ | {"STREAMHUB_DATABASE_URL": url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    said, complained = await process.communicate()
+    if process.returncode:
+        raise SystemExit(complained.decode())
+    (result,) = json.loads(said)
+    assert result["rows"] == ROWS, result
+    return int(result["rows_per_second"])
 
 
-async def _written(url: str, until: "asyncio.Task[object]") -> list[float]:
-    """How long each update took, in milliseconds."""
-    took: list[float] = []
-
-    async def write(number: int) -> None:
-        connection = await asyncpg.connect(url)
-        began, n = time.perf_counter(), 0
-        while not until.done():
-            due = began + (n + number / WRITERS) * WRITERS / RATE
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            at = time.perf_counter()
-            await connection.execute("UPDATE items SET quantity = quantity + 1 WHERE id = $1", random.randint(1, ROWS))
-            took.append((time.perf_counter() - at) * 1000)
-            n += 1
-        await connection.close()
-
-    await asyncio.gather(*(write(number) for number in range(WRITERS)))
-    await until
+async def _updates(stage: Stage, url: str) -> list[float]:
+    """How long each of SECONDS seconds of updates took, in milliseconds, from the moment at which it was sent."""
+    script, logs = stage.directory / "update.sql", stage.directory / "update_log"
+    script.write_text(UPDATE, encoding="ascii")
+    await pgbench(
+        url, "-n", "-M", "prepared", "-c", str(WRITERS), "-j", "1", "-R", str(RATE), "-T", str(SECONDS),
+        "-f", str(script), "-l", f"--log-prefix={logs}",
+    )  # fmt: skip
+    took = []
+    for log in stage.directory.glob(f"{logs.name}.*"):
+        for line in log.read_text(encoding="ascii").splitlines():
+            fields = line.split()
+            took.append((int(fields[2]) - int(fields[6])) / 1000)  # microseconds, and those after it was due
+        log.unlink()
     return took
 
 
-def _percentiles(took: list[float]) -> str:
-    ordered = sorted(took)
-    p50, p99 = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
-    return f"p50 {p50:.2f}, p99 {p99:.2f}, worst {ordered[-1]:.1f}"
+def _middle(phases: list[list[float]], share: float) -> str:
+    return spread([sorted(phase)[int(len(phase) * share)] for phase in phases], 2)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -122,6 +122,11 @@ class HubProcess(NamedTuple):
                 return
         raise SystemExit("the hub is not there after 30 s")
 
+    def rss(self) -> int:
+        """Resident bytes."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -151,3 +156,10 @@ def spread(values: list[float], digits: int = 0) -> str:
     ordered = sorted(values)
     shown = [f"{value:,.{digits}f}" for value in (ordered[len(ordered) // 2], ordered[0], ordered[-1])]
     return f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def percentiles(values: Sequence[float]) -> str:
+    """The middle one, the one that 99 % are below, and the highest."""
+    ordered = sorted(values)
+    p50, p99 = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
+    return f"p50 {p50:.2f}, p99 {p99:.2f}, worst {ordered[-1]:.1f}"

@@ -24,7 +24,7 @@ async def measure(stage: Stage) -> list[Result]:
     url = await stage.database(sample=False)
     script = stage.directory / "update.sql"
     script.write_text(UPDATE, encoding="ascii")
-    await _pgbench(url, "-i", "-q", "-s", "1", "-F", "80")
+    await pgbench(url, "-i", "-q", "-s", "1", "-F", "80")
     connection = await asyncpg.connect(url)
     results = []
     for mode in ("simple", "prepared"):
@@ -62,7 +62,8 @@ async def measure(stage: Stage) -> list[Result]:
     return results
 
 
-async def _pgbench(url: str, *arguments: str) -> str:
+async def pgbench(url: str, *arguments: str) -> str:
+    """What it says on stdout."""
     process = await asyncio.create_subprocess_exec(
         str(installed_binaries() / "pgbench"), *arguments, url, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -73,6 +74,6 @@ async def _pgbench(url: str, *arguments: str) -> str:
 
 
 async def _tps(url: str, *arguments: str) -> float:
-    match = re.search(r"tps = ([\d.]+)", await _pgbench(url, *arguments))
+    match = re.search(r"tps = ([\d.]+)", await pgbench(url, *arguments))
     assert match is not None
     return float(match[1])

@@ -13,8 +13,9 @@ import socket
 import struct
 import termios
 import time
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
@@ -38,7 +39,7 @@ NO_PROGRESS: Final = 120.0  # seconds in which a reader takes nothing at all
 # meets an old acknowledgement, and has its round trip yet to make.
 SILENT_FOR: Final = 20.0
 UNDER_WAY_FOR: Final = 5.0
-LOOK_EVERY: Final = 2.5  # how often `look_after_peer` is to be called
+LOOK_EVERY: Final = 2.5  # seconds: how often `look` is to be called
 ENDED_WITHIN: Final = 30.0  # seconds for the last bytes to leave
 ENDED_IN_HASTE_WITHIN: Final = 5.0
 MOST_MARKS: Final = 512
@@ -60,6 +61,7 @@ class Channel:
     __slots__ = (
         "_beat_due",
         "_chunked",
+        "_expires_at",
         "_expiry",
         "_format",
         "_handed",
@@ -84,10 +86,11 @@ class Channel:
         self._chunked = request.version >= HttpVersion11
         self._on_end = on_end
         self._handed = 0
-        self._marks: deque[tuple[int, str]] = deque()
+        self._marks: list[tuple[int, str]] = []
         self._beat_due = False
         self._under_way_since: float | None = None
         self._writer: AbstractStreamWriter | None = None
+        self._expires_at = math.inf
         self._expiry: asyncio.TimerHandle | None = None
         self.acknowledged: str | None = None
         self.closed = self._transport is None or self._transport.is_closing()
@@ -111,6 +114,7 @@ class Channel:
         """Send the headers and the first bytes. `expires_at` is the token's end, in seconds of the Unix epoch."""
         if isinstance(self._protocol, Connection):
             self._protocol.listener = self
+        self._protocol.keep_alive(True)  # drops the timer for an idle connection; the next request sets one again
         if self._transport is not None:
             self._transport.set_write_buffer_limits(BUFFER_HIGH, BUFFER_LOW)
             sock = self._transport.get_extra_info("socket")
@@ -119,7 +123,8 @@ class Channel:
         self._writer = await self._response.prepare(request)
         await self._response.write(first)
         self._handed += len(first)
-        self._watch_expiry(expires_at)
+        self._expires_at = expires_at
+        self._watch_expiry()
 
     def write(self, frames: bytes, last_id: str | None = None) -> None:
         """Hand frames to the transport; `last_id` is the id of the last event in them, if any."""
@@ -178,10 +183,17 @@ class Channel:
             arrived = self._handed - self._outstanding()
         except OSError:
             return  # what was known stays
-        while self._marks and self._marks[0][0] <= arrived:
-            self.acknowledged = self._marks.popleft()[1]
+        passed = bisect_right(self._marks, arrived, key=itemgetter(0))
+        if passed:
+            self.acknowledged = self._marks[passed - 1][1]
+            del self._marks[:passed]
 
-    def look_after_peer(self) -> None:
+    def look(self) -> None:
+        """What is looked at now and then: has the token's end come near, is the peer still there?"""
+        self._watch_expiry()
+        self._look_after_peer()
+
+    def _look_after_peer(self) -> None:
         """End the connection where the peer's machine is gone: no FIN and no RST will ever come."""
         sock = None if self.closed or self._transport is None else self._transport.get_extra_info("socket")
         if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -238,14 +250,15 @@ class Channel:
             self._expiry.cancel()
             self._expiry = None
 
-    def _watch_expiry(self, expires_at: float) -> None:
-        """Judged by the wall clock, which the loop's clock does not follow: so look again at least once a minute."""
-        left = expires_at - time.time()
-        if math.isinf(left):
+    def _watch_expiry(self) -> None:
+        """Judged by the wall clock, which the loop's clock does not follow. The timer is there in the last seconds
+        alone: thousands of streams would hold as many."""
+        left = self._expires_at - time.time()
+        if self.closed or self.expired or left > 2 * LOOK_EVERY:
             return
+        self.forget_expiry()
         if left <= 0:
             self.expired = True
             self._on_end()
-            return
-        loop = asyncio.get_running_loop()
-        self._expiry = loop.call_later(min(left, 60.0), self._watch_expiry, expires_at)
+        else:
+            self._expiry = asyncio.get_running_loop().call_later(left, self._watch_expiry)

@@ -112,7 +112,7 @@ class Gateway:
     def entered(self, stream: S, streams: set[S]) -> Iterator[None]:
         """While the block runs the stream is one of those that are drained, told of a lost lease, and looked after."""
         streams.add(stream)
-        self.peers.join(stream, stream.channel.look_after_peer)
+        self.peers.join(stream, stream.channel.look)
         if self.draining:
             stream.finish(Cause.DRAINING)  # admitted before the drain began
         try:

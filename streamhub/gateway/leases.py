@@ -88,9 +88,8 @@ class Taken(NamedTuple):
 
 
 class Release(NamedTuple):
-    """A lease that ended, and what is still to be written of it. `seen_at` on CLOCK_BOOTTIME."""
+    """What is still to be written of a lease that ended. `seen_at` on CLOCK_BOOTTIME."""
 
-    lease: Lease
     cursor: str | None
     read: bool
     free_at_once: bool
@@ -108,7 +107,8 @@ class Node:
         self._trust = Trust(ttl)
         self._cursors: Callable[[], Mapping[Lease, str]] = dict
         self._on_lost: Callable[[set[Lease]], None] = lambda _kept: None
-        self._unwritten: list[Release] = []
+        self._unwritten: dict[Lease, Release] = {}
+        self._writing = asyncio.Lock()  # of rows of streams: several in one transaction, in no certain order
         self._trusted_again = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -176,21 +176,27 @@ class Node:
 
         While the database is away it is tried again each second. Raises nothing.
         """
-        self._unwritten.append(Release(lease, cursor, read, free_at_once, seen_at))
+        self._unwritten[lease] = Release(cursor, read, free_at_once, seen_at)
         try:
-            await self._write_releases()
+            async with asyncio.timeout(TIMEOUT):
+                await self._write_releases(lease)
         except DATABASE_AWAY as error:
             log.warning("the end of a stream cannot be written just now: %r", error)
 
-    async def _write_releases(self) -> None:
-        for release in list(self._unwritten):
-            ago = timedelta(seconds=boottime() - release.seen_at)
-            await self._pool.execute(
-                _RELEASE, *release.lease, self.id, ago, release.free_at_once, release.cursor, release.read,
-                timeout=TIMEOUT,
-            )  # fmt: skip
-            if release in self._unwritten:
-                self._unwritten.remove(release)
+    async def _write_releases(self, wanted: Lease | None = None) -> None:
+        """Write all ends at once, unless the `wanted` one was written by another caller meanwhile: of the streams that
+        end together the first one writes its own, the second one all the others."""
+        async with self._writing:
+            if not self._unwritten or (wanted is not None and wanted not in self._unwritten):
+                return
+            now = boottime()
+            ended = [
+                (*lease, self.id, timedelta(seconds=now - end.seen_at), end.free_at_once, end.cursor, end.read)
+                for lease, end in self._unwritten.items()
+            ]
+            await self._pool.executemany(_RELEASE, ended, timeout=TIMEOUT)
+            for organization_id, epoch, *_ in ended:
+                del self._unwritten[Lease(organization_id, epoch)]
 
     # -- renewing
 
@@ -239,7 +245,10 @@ class Node:
                 if moved and self.trusted:
                     names = [lease.organization_id for lease in moved]
                     epochs = [lease.epoch for lease in moved]
-                    await self._pool.execute(_CURSORS, self.id, names, epochs, list(moved.values()), timeout=TIMEOUT)
+                    async with self._writing:
+                        await self._pool.execute(
+                            _CURSORS, self.id, names, epochs, list(moved.values()), timeout=TIMEOUT
+                        )
                     moved.clear()
             except Exception as error:  # noqa: BLE001 - the next ones have to be tried
                 log.warning("cursors cannot be written just now: %r", error)

@@ -27,7 +27,7 @@ from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.leases import Lease, boottime
 from streamhub.gateway.status import note_gap
 from streamhub.gateway.stream import Cause, Stream, stream_error
-from streamhub.history.reader import Page, Selection
+from streamhub.history.reader import Selection
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ async def live(request: web.Request) -> web.StreamResponse:
             # Nothing has been streamed, so nobody has to be waited for.
             await gateway.node.release(taken.lease, None, boottime(), read=False, free_at_once=True)
             raise
+        del claims, place, taken, start, position, gap, faults  # this frame lasts as long as the stream
         await stream.run()
     return stream.channel.response
 
@@ -118,7 +119,7 @@ class LiveStream(Stream):
         self._noted: str | None = None
         self._position = ""
         self._subscription: Subscription | None = None
-        self._turned = asyncio.Event()
+        self._turned: asyncio.Future[None] | None = None
 
     async def open(self, request: web.Request, position: str, gap: dict[str, Any] | None, expires_at: float) -> None:
         """Send the 200 and what comes before the events after `position`."""
@@ -176,12 +177,12 @@ class LiveStream(Stream):
         if subscription.announce(events, self.channel.unsent):
             asyncio.get_running_loop().call_soon(self._flush)
         elif subscription.state is State.CATCHING_UP:
-            self._turned.set()
+            self._turn()
 
     def fell_behind(self, to: str) -> None:
         if self._subscription is not None:
             self._subscription.fell_behind(to)
-            self._turned.set()
+            self._turn()
 
     def _flush(self) -> None:
         subscription = self._subscription
@@ -189,7 +190,7 @@ class LiveStream(Stream):
             return
         if not self._gateway.node.trusted:
             subscription.fell_behind(subscription.position)
-            self._turned.set()
+            self._turn()
             return
         run = subscription.take()
         if run is not None:
@@ -208,21 +209,26 @@ class LiveStream(Stream):
             while subscription.state is State.CATCHING_UP:
                 await self.channel.drained()
                 await gateway.node.wait_trusted()
-                page = await self._page(subscription, self._key)
-                if page is not None and gateway.node.trusted:
-                    self.send(page.frames, page.last_id, page.events)
-                    subscription.page(page.read_to)
+                await self._feed_page(subscription, self._key)
             self._flush()
-            self._turned.clear()
             if subscription.state is State.LIVE:
-                await self._turned.wait()
+                self._turned = asyncio.get_running_loop().create_future()
+                await self._turned
 
-    async def _page(self, subscription: Subscription, key: int) -> Page | None:
+    def _turn(self) -> None:
+        """The subscription is catching up: go on in `feed`."""
+        if self._turned is not None and not self._turned.done():
+            self._turned.set_result(None)
+
+    async def _feed_page(self, subscription: Subscription, key: int) -> None:
+        """A method of its own, so that no page is kept while the stream is live."""
+        gateway = self._gateway
         try:
-            return await self._gateway.live_reader.page(
-                Selection(key), subscription.position, subscription.joint, PAGE_BYTES
-            )
+            page = await gateway.live_reader.page(Selection(key), subscription.position, subscription.joint, PAGE_BYTES)
         except DATABASE_AWAY as error:
             log.warning("a stream waits for the database: %r", error)
             await asyncio.sleep(random.uniform(0.5, 1.0))
-            return None
+            return
+        if gateway.node.trusted:
+            self.send(page.frames, page.last_id, page.events)
+            subscription.page(page.read_to)

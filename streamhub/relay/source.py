@@ -12,7 +12,7 @@ another database    read; make what was read durable there, since its writers ma
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -37,6 +37,11 @@ OBSERVE_EVERY: Final = 0.05  # seconds between two looks at the sequence, while 
 # (changes in a read, pause after them): the more come, the less a few milliseconds matter and the more it matters how
 # little each one costs, since their writers want the processors too.
 CROWDED: Final = ((200, 0.040), (25, 0.015))
+# What a backfill sends, a thousand rows with each commit, nobody waits for: it is appended in pieces with pauses, so
+# that those who write meanwhile find a processor free. Where a backlog grows it goes at full speed again.
+PIECE: Final = 250  # changes
+PIECE_PAUSE: Final = 0.002
+PIECES_PAUSE: Final = 0.005  # after the last one
 APPEND_TIMEOUT: Final = 60.0
 
 _MAKE_DURABLE: Final = "UPDATE streamhub.relay_mark SET marked_at = clock_timestamp()"
@@ -99,6 +104,12 @@ class SourceRelay:
                     await self._outbox.observe()
                     observed_at = now
                 changes, more = await self._read(in_hand[1] if in_hand else None)
+                if in_hand is None and not more and any(change.backfill for change in changes):
+                    await self._append_in_pieces(changes)
+                    last_change = time.monotonic()
+                    highest = max(highest, *(change.seq for change in changes))
+                    self._outbox.drained()
+                    continue
                 batch = await self._preparer.prepare(changes) if changes else None
                 if in_hand is not None:
                     await in_hand[0]
@@ -170,6 +181,13 @@ class SourceRelay:
         if done.append is not None:
             self._announce(done.append)
         self._appended(done, batch.changes[0].created_at / 1_000_000)
+
+    async def _append_in_pieces(self, changes: Sequence[Change]) -> None:
+        for start in range(0, len(changes), PIECE):
+            if start:
+                await asyncio.sleep(PIECE_PAUSE)
+            await self._append(await self._preparer.prepare(changes[start : start + PIECE]))
+        await asyncio.sleep(PIECES_PAUSE)
 
     async def _settle(self, durable: bool = False) -> None:
         """Delete in the source what was appended last. `durable`: flush the source's log in any case.

@@ -10,6 +10,7 @@ import pytest
 
 from streamhub.capture import BackfillResult, Progress, backfill, backfills, reading
 from streamhub.errors import UserError
+from streamhub.relay.source import PIECE
 from tests.integration.stage import SHOP, Event, Stage, kinds, one, until
 
 FILL = "INSERT INTO skus SELECT i, 'org_1', 1.50, 'note ' || i FROM generate_series(1, {}) AS i"
@@ -265,6 +266,23 @@ async def test_the_rate_is_kept(stage: Stage, monkeypatch: pytest.MonkeyPatch) -
     assert 0.8 < result.seconds < 3
 
 
+async def test_at_a_low_rate_a_batch_holds_its_rows_no_longer(stage: Stage) -> None:
+    await filled(stage, 1_000)
+    task = asyncio.create_task(send(stage, rate=250))  # four seconds' worth
+    while not task.done():
+        await asyncio.wait_for(stage.sql("UPDATE skus SET note = note || '.' WHERE id = 1"), 2)
+        await asyncio.sleep(0.02)
+    assert (await task).rows == 1_000
+
+
+async def test_what_was_sent_is_appended_in_pieces(stage: Stage) -> None:
+    await filled(stage, 1_000)
+    await send(stage)
+    await stage.relayed()
+    appends = "SELECT count(DISTINCT left(id::text, 13)) FROM streamhub_hub.history"  # one millisecond each
+    assert await stage.value(appends) == 1_000 / PIECE
+
+
 async def test_a_locked_row_holds_up_no_other_and_is_sent_as_it_is_then(stage: Stage) -> None:
     await filled(stage, 100)
     writer = await asyncpg.connect(stage.url)
@@ -445,7 +463,7 @@ async def test_a_batch_reads_no_more_than_its_rows(stage: Stage) -> None:
     assert leaf is not None
     async with stage.connection.transaction():
         await stage.connection.execute(backfills._BEGIN)
-        for statement, arguments in ((leaf.end, (["100"],)), (leaf.send, (["100"], ["200"]))):
+        for statement, arguments in ((leaf.ends, (["100"],)), (leaf.send, (["100"], ["200"]))):
             plan = "\n".join([row[0] for row in await stage.rows(f"EXPLAIN {statement}", *arguments)])
             assert "Seq Scan on skus" not in plan, plan
             assert "Index Cond" in plan, plan
