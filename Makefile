@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+ENGINE ?= postgres
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell \
 	command -v $(name) >/dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(name))))
 
@@ -19,7 +20,7 @@ help:
 	@echo 'make demo    a sample shop, the hub and a live view; ARGS="--port 9000" passes options on'
 	@echo 'make test    lint, types and all tests, on real servers; ARGS="-k replay" passes options on'
 	@echo 'make lint    ruff, mypy, import-linter'
-	@echo 'make bench   the benchmarks, one table'
+	@echo 'make bench   the benchmarks, one table; ENGINE=kafka those of Kafka'
 	@echo 'make crash   a hub under load, killed and stopped at seeded moments, then audited; SEED=7 KILLS=100'
 	@echo 'make clean   removes .venv and what tools left behind; data directories stay'
 
@@ -27,6 +28,9 @@ demo: $(VENV)/.demo
 	@exec $(BIN)/streamhub demo $(ARGS)
 
 test: lint
+	@if [ -z "$${KAFKA_BOOTSTRAP_SERVERS:-}" ]; then for program in java mvn; do \
+	  command -v $$program >/dev/null || echo "No $$program: tests that need Kafka are skipped." \
+	    'Debian, Ubuntu: sudo apt-get install openjdk-17-jre-headless maven' >&2; done; fi
 	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev
@@ -36,7 +40,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks --engine $(ENGINE) $(ARGS)
 
 crash: $(VENV)/.dev
 	@$(BIN)/python -m crash $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(ARGS)

@@ -14,10 +14,12 @@ from benchmarks import (
     backlog,
     beside,
     demo,
+    following,
     idle,
     idle_streams,
     killed_gateway,
     latency,
+    publishing,
     replay,
     stopped_reader,
     writers,
@@ -37,13 +39,19 @@ ALL = {
     "idle": idle.measure,
     "demo": demo.measure,
 }
+# With Kafka between history and the gateways.
+KAFKA = {
+    "publishing": publishing.measure,
+    "kafka-latency": latency.measure_kafka,
+    "following": following.measure,
+}
 
 
 async def measure(names: list[str], on: Stage) -> list[Result]:
     results = []
     for name in names:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
-        results += await ALL[name](on)
+        results += await (ALL | KAFKA)[name](on)
     return results
 
 
@@ -57,7 +65,7 @@ def machine() -> str:
         platform.machine(),
     )
     versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("asyncpg", "aiohttp", "msgspec", "uvloop")
+        f"{name} {importlib.metadata.version(name)}" for name in ("asyncpg", "aiohttp", "aiokafka", "msgspec", "uvloop")
     )
     return (
         f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}, {versions}"
@@ -66,10 +74,11 @@ def machine() -> str:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    arguments.add_argument("names", nargs="*", choices=[[], *ALL], help="which ones; all unless given")
+    arguments.add_argument("names", nargs="*", choices=[[], *ALL, *KAFKA], help="the engine's all unless given")
+    arguments.add_argument("--engine", choices=["postgres", "kafka"], default="postgres")
     given = arguments.parse_args()
     with stage() as on:
-        results = uvloop.run(measure(given.names or list(ALL), on))
+        results = uvloop.run(measure(given.names or list(KAFKA if given.engine == "kafka" else ALL), on))
     print(machine())
     widths = [
         max(len(column) for column in columns) for columns in zip(*results, ("what", "seen", "wanted"), strict=True)

@@ -61,14 +61,20 @@ async def commit_to_frame(stage: Stage, url: str, hub: HubProcess, seconds: floa
 async def measure(stage: Stage) -> list[Result]:
     url = await stage.database()
     async with stage.hub(url) as hub:
-        latencies = await commit_to_frame(stage, url, hub, SECONDS)
-    return [
-        Result(
-            f"COMMIT sent to frame at the client, {len(latencies) / SECONDS:.0f} commits/s, ms",
-            percentiles(latencies),
-            "p50 3, p99 15",
-        )
-    ]
+        return [_result("", await commit_to_frame(stage, url, hub, SECONDS), "p50 3, p99 15")]
+
+
+async def measure_kafka(stage: Stage) -> list[Result]:
+    """Relay and gateway in a process each, the topic between them."""
+    url = await stage.database()
+    kafka = {"kafka_bootstrap_servers": stage.broker.bootstrap, "kafka_topic": "bench.latency"}
+    async with stage.hub(url, "relay", **kafka), stage.hub(url, "gateway", **kafka) as hub:
+        return [_result(" through Kafka", await commit_to_frame(stage, url, hub, SECONDS), "p50 8, p99 40")]
+
+
+def _result(way: str, latencies: list[float], wanted: str) -> Result:
+    what = f"COMMIT sent to frame at the client{way}, {len(latencies) / SECONDS:.0f} commits/s, ms"
+    return Result(what, percentiles(latencies), wanted)
 
 
 async def _write(url: str, number: int, seconds: float, sent: dict[int, float]) -> None:

@@ -22,6 +22,7 @@ from streamhub.capture import CaptureSpec
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.migrate import migrate_hub, migrate_source
 from streamhub.tokens import DevelopmentKey
+from tests.broker import Broker
 
 SAMPLE = """
 CREATE TABLE skus (
@@ -51,6 +52,19 @@ class Stage:
         self.directory = directory
         self.key = DevelopmentKey.load_or_create(directory / "key.pem")
         self._databases = 0
+        self._broker: Broker | None = None
+
+    @property
+    def broker(self) -> Broker:
+        """A Kafka broker of this stage, started when it is first asked for."""
+        if self._broker is None:
+            self._broker = Broker()
+            self._broker.start()
+        return self._broker
+
+    def close(self) -> None:
+        if self._broker is not None:
+            self._broker.close()
 
     async def database(self, sample: bool = True) -> str:
         """The URL of a new database with both schemas, and with `skus`, captured."""
@@ -82,14 +96,16 @@ class Stage:
         )  # fmt: skip
 
     @asynccontextmanager
-    async def hub(self, url: str, roles: str = "relay,gateway") -> AsyncIterator["HubProcess"]:
-        """`streamhub serve` in a process of its own, ready when the block begins."""
+    async def hub(self, url: str, roles: str = "relay,gateway", **settings: str) -> AsyncIterator["HubProcess"]:
+        """`streamhub serve` in a process of its own, ready when the block begins. `settings` are its own, in lower
+        case."""
         port = free_port()
         environment = os.environ | {
             "STREAMHUB_DATABASE_URL": url,
             "STREAMHUB_SIGNING_KEY_FILE": str(self.directory / "key.pem"),
             "STREAMHUB_PORT": str(port),
             "STREAMHUB_DRAIN_TIME": "0s",
+            **{f"STREAMHUB_{name.upper()}": value for name, value in settings.items()},
         }
         with (self.directory / "hub.log").open("ab") as said:
             process = subprocess.Popen(
@@ -143,10 +159,12 @@ def stage() -> Iterator[Stage]:
     directory = Path(tempfile.mkdtemp(prefix="streamhub-bench-"))
     directory.chmod(0o755)
     postgres = EmbeddedPostgres(directory)
+    on = Stage(postgres, directory)
     try:
         postgres.start()
-        yield Stage(postgres, directory)
+        yield on
     finally:
+        on.close()
         postgres.stop("immediate")
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -224,6 +224,11 @@ class Settings(BaseSettings):
         return " and ".join(sorted(self.roles - {"webhooks"}))
 
     @property
+    def publication_topic(self) -> str | None:
+        """The topic that events go to; None where Kafka is not used."""
+        return self.kafka_topic if self.kafka_bootstrap_servers else None
+
+    @property
     def development_key_file(self) -> Path | None:
         """The key that `streamhub token` signs with; None in production. Embedded mode makes its own."""
         if self.signing_key_file is not None:

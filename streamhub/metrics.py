@@ -64,6 +64,10 @@ class Metrics:
             buckets=BUCKETS,
             registry=own,
         )
+        self._kafka_events = Counter("streamhub_kafka_events", "Events sent to Kafka, repeats counted.", registry=own)
+        self._kafka_failures = Counter(
+            "streamhub_kafka_failures", "Runs of the publisher that an error ended.", registry=own
+        )
         self._publish_to_client = Histogram(
             "streamhub_publish_to_client_seconds",
             "From the time of an event's id to its writing to the client's socket, once a write of a live stream that "
@@ -87,6 +91,12 @@ class Metrics:
         self._replays_ended = Counter("streamhub_replays_ended", "Replays that ended.", ["state"], registry=own)
         for state in ("completed", "cancelled", "failed"):
             self._replays_ended.labels(state)
+
+    def sent_to_kafka(self, events: int) -> None:
+        self._kafka_events.inc(events)
+
+    def kafka_failed(self) -> None:
+        self._kafka_failures.inc()
 
     def published(self, events: int, size: int, waited: float) -> None:
         """An append; `waited` for its first change."""

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the whole run, and a fresh, migrated database for each test that asks for one."""
+"""A real PostgreSQL and a real Kafka for the whole run, and a fresh, migrated database for each test that wants one."""
 
 import itertools
 import os
@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -13,6 +14,7 @@ import pytest
 
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.migrate import migrate_hub, migrate_source
+from tests.broker import Broker, NoBrokerError
 
 TEMPLATE = f"streamhub_template_{os.getpid()}"
 _numbers = itertools.count(1)
@@ -79,3 +81,59 @@ async def connection(database_url: str) -> "AsyncIterator[asyncpg.Connection[asy
     connection = await asyncpg.connect(database_url)
     yield connection
     connection.terminate()
+
+
+@pytest.fixture(scope="session")
+def _broker() -> Iterator[Broker]:
+    try:
+        broker = Broker()
+        broker.start()
+    except NoBrokerError as error:
+        _no_kafka(error)
+    yield broker
+    broker.close()
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Bootstrap servers of a Kafka that topics may be made on: KAFKA_BOOTSTRAP_SERVERS where given, else one in a
+    container where Docker runs, else one from Maven Central. Without any: a failure with REQUIRE_KAFKA=1, else a skip.
+    """
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if given:
+        yield given
+        return
+    container = _container()
+    if container is not None:
+        with container:
+            yield container.get_bootstrap_server()
+        return
+    yield request.getfixturevalue("_broker").bootstrap
+
+
+@pytest.fixture
+def broker(_broker: Broker) -> Iterator[Broker]:
+    """A broker on this machine that a test may stop, kill and suspend; it runs again after the test."""
+    _broker.start()
+    yield _broker
+    if _broker.pid is not None:
+        _broker.resume()
+    _broker.start()
+
+
+def _container() -> Any:
+    """A Kafka in a container, not yet started; None where no Docker engine answers or testcontainers is missing."""
+    try:
+        import docker
+
+        docker.from_env().ping()
+        from testcontainers.kafka import KafkaContainer
+    except Exception:  # noqa: BLE001 - whatever keeps Docker from being used, there is another way
+        return None
+    return KafkaContainer("confluentinc/cp-kafka:8.1.0").with_kraft()
+
+
+def _no_kafka(reason: NoBrokerError) -> NoReturn:
+    if os.environ.get("REQUIRE_KAFKA") == "1":
+        pytest.fail(str(reason), pytrace=False)
+    pytest.skip(str(reason))

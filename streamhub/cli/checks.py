@@ -15,6 +15,7 @@ from streamhub.cli.findings import Check, Finding, Patient, State
 from streamhub.cli.serving_checks import gateways, replays, streams
 from streamhub.config import PREFIX, unknown_variables, without_password
 from streamhub.errors import UserError
+from streamhub.gateway import facts
 from streamhub.history.partitions import Week, existing
 from streamhub.migrate import pending
 
@@ -107,6 +108,49 @@ async def relay(patient: Patient) -> AsyncIterator[Finding]:
     else:
         since = "none ever led" if row["never"] else f"the last one, {row['holder']}, is gone for {row['gone']:.0f} s"
         yield Finding("relay", "fail", f"no relay leads ({since}), so no change is published", "streamhub serve")
+
+
+async def kafka(patient: Patient) -> AsyncIterator[Finding]:
+    settings = patient.settings
+    topic = settings.publication_topic
+    if topic is None:
+        for row in await patient.hub.fetch("SELECT topic FROM streamhub_hub.publications ORDER BY topic"):
+            left = await facts.publication(patient.hub, row["topic"])
+            if left is not None and left.lag > 0:
+                text = f"topic {row['topic']} was published to and is {left.lag:.0f} s behind, and no broker is named"
+                yield Finding("kafka", "warn", text, f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS=kafka-1:9092, if it is wanted")
+        return
+    brokers = ", ".join(settings.kafka_bootstrap_servers)
+    try:
+        from streamhub.relay.topic import ERRORS, find_topic  # noqa: PLC0415 - an extra
+    except ImportError:
+        yield Finding("kafka", "fail", "the client for Kafka is not installed", "pip install 'streamhub[kafka]'")
+        return
+    try:
+        found = await find_topic(settings.kafka_bootstrap_servers, topic, settings.max_event_bytes)
+    except ERRORS as error:
+        mend = f"see that a broker runs there, and that {PREFIX}KAFKA_BOOTSTRAP_SERVERS is right"
+        yield Finding("kafka", "fail", str(error) or type(error).__name__, mend)
+    else:
+        if found is None:
+            yield Finding("kafka", "warn", f"{brokers}: topic {topic} is not there yet", "the relay makes it: serve")
+        else:
+            for fault in found.faults:
+                yield Finding("kafka", "fail", fault.what, fault.mend)
+            if not found.faults:
+                yield Finding("kafka", "ok", f"{brokers}: topic {topic}, {found.partitions} partitions")
+    published = await facts.publication(patient.hub, topic)
+    if published is not None and published.fault is not None:
+        mend = "see the broker (above); the relay goes on by itself"
+        yield Finding("kafka", "fail", f"the relay cannot publish: {published.fault}", mend)
+    if published is not None:
+        state: State = "fail" if published.lag > 60 else "warn" if published.lag > 10 else "ok"
+        text = (
+            f"topic {topic} has all events" if not published.lag else f"topic {topic} is {published.lag:.1f} s behind"
+        )
+        yield Finding(
+            "kafka", state, text, "" if state == "ok" else "see that a relay runs (relay, above) and its logs"
+        )
 
 
 async def outbox(patient: Patient) -> AsyncIterator[Finding]:
@@ -244,6 +288,7 @@ CHECKS: tuple[Check, ...] = (
     backfills,
     organizations,
     relay,
+    kafka,
     gateways,
     streams,
     replays,

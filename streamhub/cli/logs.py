@@ -20,6 +20,8 @@ def install(handler: logging.Handler, level: int) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # A traceback for every connection that it cannot restore; whoever needs one says so in a line.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
+    # A line for each try to connect; who needs Kafka says once that it is away.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 class TextLines(logging.Formatter):

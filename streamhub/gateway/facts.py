@@ -12,6 +12,7 @@ import asyncpg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from streamhub.core import ids
 from streamhub.database import DATABASE_AWAY, Pool
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ SELECT (SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_COUNTED})
        coalesce(extract(epoch FROM clock_timestamp() - (SELECT created_at FROM streamhub.outbox ORDER BY seq LIMIT 1)),
                 0)::float8 AS age
 """
+_PUBLICATION: Final = """
+SELECT p.published_id::text, p.fault, h.event_ms, h.event_counter,
+       (SELECT a.last_id::text FROM streamhub_hub.appends a
+         WHERE a.last_id > p.published_id ORDER BY a.last_id LIMIT 1) AS oldest,
+       extract(epoch FROM clock_timestamp())::float8 AS clock
+  FROM streamhub_hub.publications p, streamhub_hub.log_head h WHERE p.topic = $1
+"""
 _COUNTERS: Final = "SELECT name, source, value FROM streamhub_hub.counters"
 
 
@@ -58,6 +66,14 @@ class Outbox(NamedTuple):
     age: float
 
 
+class Publication(NamedTuple):
+    """`lag` is the age in seconds of the oldest event that Kafka has not acknowledged, 0 where there is none; `fault`
+    what keeps the publisher from sending."""
+
+    lag: float
+    fault: str | None
+
+
 async def state(pool: Pool) -> State | None:
     """None where the hub's database does not answer."""
     try:
@@ -65,6 +81,22 @@ async def state(pool: Pool) -> State | None:
     except (*DATABASE_AWAY, asyncpg.PostgresError):
         return None
     return None if row is None else State(max(0.0, row["since_last"]) if row["any"] else None, row["led"], row["epoch"])
+
+
+async def publication(connection: "Pool | Connection", topic: str | None) -> Publication | None:
+    """How far this topic has the events; None where it has none yet, or the hub's database does not answer."""
+    if topic is None:
+        return None
+    try:
+        row = await connection.fetchrow(_PUBLICATION, topic, timeout=TIMEOUT)
+    except (*DATABASE_AWAY, asyncpg.PostgresError):
+        return None
+    if row is None:
+        return None
+    if ids.event_id(row["event_ms"], row["event_counter"]) <= row["published_id"]:
+        return Publication(0.0, row["fault"])
+    since = ids.milliseconds(row["oldest"] or row["published_id"]) / 1000
+    return Publication(max(0.0, row["clock"] - since), row["fault"])
 
 
 async def outbox(pool: Pool, timeout: float = TIMEOUT) -> Outbox | None:
@@ -90,14 +122,14 @@ async def _outbox_of(dsn: str) -> Outbox | None:
     return None if row is None else Outbox(row["depth"], max(0.0, row["age"]))
 
 
-async def metrics(pool: Pool, sources: Mapping[str, str]) -> Iterator[Metric]:
-    """The hub's facts as metrics; `sources` are the databases beside the hub's own, by name."""
-    (found, hub, counters), others = await asyncio.gather(
-        asyncio.gather(state(pool), outbox(pool), _counters(pool)),
+async def metrics(pool: Pool, sources: Mapping[str, str], topic: str | None) -> Iterator[Metric]:
+    """The hub's facts as metrics; `sources` are the databases beside the hub's own, by name, `topic` Kafka's if any."""
+    (found, hub, counters, published), others = await asyncio.gather(
+        asyncio.gather(state(pool), outbox(pool), _counters(pool), publication(pool, topic)),
         asyncio.gather(*(_outbox_of(dsn) for dsn in sources.values())),
     )
     outboxes = {"hub": hub, **dict(zip(sources, others, strict=True))}
-    return _families(found, outboxes, counters)
+    return _families(found, outboxes, counters, published)
 
 
 async def _counters(pool: Pool) -> list[asyncpg.Record] | None:
@@ -108,7 +140,10 @@ async def _counters(pool: Pool) -> list[asyncpg.Record] | None:
 
 
 def _families(
-    found: State | None, outboxes: Mapping[str, Outbox | None], counters: list[asyncpg.Record] | None
+    found: State | None,
+    outboxes: Mapping[str, Outbox | None],
+    counters: list[asyncpg.Record] | None,
+    published: Publication | None,
 ) -> Iterator[Metric]:
     yield GaugeMetricFamily("streamhub_database_up", "1 where the hub's database answers.", value=found is not None)
     if found is not None:
@@ -128,6 +163,13 @@ def _families(
             age.add_metric([source], box.age)
     yield depth
     yield age
+    if published is not None:
+        yield GaugeMetricFamily(
+            "streamhub_kafka_up", "1 where nothing keeps the publisher from sending.", value=published.fault is None
+        )
+        yield GaugeMetricFamily(
+            "streamhub_kafka_lag_seconds", "Age of the oldest event that Kafka has not got.", value=published.lag
+        )
     if counters is not None:
         changes = CounterMetricFamily(
             "streamhub_changes", "Changes that gave no whole event, by what was the matter.", labels=["kind", "source"]

@@ -31,7 +31,10 @@ async def healthy(request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """200 where the database answers and this process can serve; what else there is to know stands in the body."""
     gateway = request.app[GATEWAY]
-    state, outbox = await asyncio.gather(facts.state(gateway.hub), facts.outbox(gateway.hub, LAG_WITHIN))
+    topic = gateway.settings.publication_topic
+    state, outbox, publication = await asyncio.gather(
+        facts.state(gateway.hub), facts.outbox(gateway.hub, LAG_WITHIN), facts.publication(gateway.hub, topic)
+    )
     serves = not gateway.draining and (gateway.node.trusted or "gateway" not in gateway.settings.roles)
     body = {
         "status": "ready" if state is not None and serves else "not ready",
@@ -40,6 +43,9 @@ async def ready(request: web.Request) -> web.Response:
         "leader": None if state is None else state.led,
         "lag_seconds": None if outbox is None else round(outbox.age, 3),
         "seconds_since_last_event": None if state is None or state.since_last is None else round(state.since_last, 3),
+        "broker": None if topic is None else "unknown" if publication is None else publication.fault or "ok",
+        "broker_lag_seconds": None if publication is None else round(publication.lag, 3),
+        "tail": "degraded" if gateway.tail.degraded else "ok",
         "live_streams": len(gateway.live_streams),
         "replays": len(gateway.replays),
     }
@@ -50,5 +56,5 @@ async def metrics(request: web.Request) -> web.Response:
     """What this process has counted, and what the databases tell of the hub, as Prometheus reads it."""
     gateway = request.app[GATEWAY]
     gateway.refresh_metrics()
-    found = await facts.metrics(gateway.hub, gateway.sources)
+    found = await facts.metrics(gateway.hub, gateway.sources, gateway.settings.publication_topic)
     return web.Response(body=gateway.metrics.exposition(found), headers={"Content-Type": CONTENT_TYPE})

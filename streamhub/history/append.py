@@ -27,15 +27,27 @@ _INSERT: Final = f"INSERT INTO streamhub_hub.history ({', '.join(_COLUMNS)}) VAL
 
 _RESERVE: Final = """
 WITH head AS MATERIALIZED (
-  SELECT last_ms, last_counter, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS clock
-  FROM streamhub_hub.log_head WHERE epoch = $1 FOR UPDATE
+  SELECT *, CASE WHEN $2 = 0 THEN last_ms ELSE greatest(last_ms, clock) END AS new_ms,
+            CASE WHEN $2 > 0 AND clock > last_ms THEN $2 - 1 ELSE last_counter + $2 END AS new_counter
+  FROM (SELECT *, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS clock
+        FROM streamhub_hub.log_head WHERE epoch = $1 FOR UPDATE) AS locked
 )
 UPDATE streamhub_hub.log_head AS log_head
-SET last_ms = CASE WHEN $2 = 0 THEN head.last_ms ELSE greatest(head.last_ms, head.clock) END,
-    last_counter = CASE WHEN $2 > 0 AND head.clock > head.last_ms THEN $2 - 1 ELSE head.last_counter + $2 END
+SET last_ms = new_ms, last_counter = new_counter,
+    event_ms = CASE WHEN $2 = 0 THEN head.event_ms ELSE new_ms END,
+    event_counter = CASE WHEN $2 = 0 THEN head.event_counter ELSE new_counter END
 FROM head
 RETURNING head.last_ms AS previous_ms, head.last_counter AS previous_counter, head.clock,
+          head.event_ms AS previous_event_ms, head.event_counter AS previous_event_counter,
           log_head.last_ms, log_head.last_counter
+"""
+_NOTIFY: Final = "SELECT pg_notify($1, $2)"
+# In the same round trip: what a publisher reads history by.
+_JOURNAL_AND_NOTIFY: Final = """
+WITH noted AS (
+  INSERT INTO streamhub_hub.appends (last_id, previous_id, organizations, events) VALUES ($3, $4, $5, $6)
+)
+SELECT pg_notify($1, $2)
 """
 _COUNT: Final = """
 INSERT INTO streamhub_hub.counters AS c (name, source, value)
@@ -61,10 +73,13 @@ class Pending(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """`append` is None where the batch held no event. `clock_ms` is the hub's clock at the append."""
+    """`append` is None where the batch held no event. `clock_ms` is the hub's clock at the append, `bytes` the size of
+    all frames, `previous_event` the id of the event before the first, which the closing of a window does not move."""
 
     append: Append | None
     clock_ms: int
+    bytes: int = 0
+    previous_event: str = ids.MIN_ID
 
 
 async def append(
@@ -76,29 +91,40 @@ async def append(
     counted: Mapping[str, int],
     within: Callable[["asyncpg.Connection[Any]"], Awaitable[None]],
     partition_for: Callable[[int], Awaitable[None]],
+    journal: bool = False,
 ) -> Appended:
     """Append a batch, and do `within` in the same transaction (consume the outbox, or note what was consumed).
 
-    `partition_for(ms)` is awaited before anything is written, so that the partition is there. Raises FencedError, and
-    whatever `within` raises; then nothing has happened. The row of `log_head` is held from the first statement on.
+    `partition_for(ms)` is awaited before anything is written, so that the partition is there; `journal` notes the
+    append for a publisher. Raises FencedError, and whatever `within` raises; then nothing has happened. The row of
+    `log_head` is held from the first statement on.
     """
     async with connection.transaction():
         head = await connection.fetchrow(_RESERVE, epoch, len(pending))
         if head is None:
             raise FencedError(f"epoch {epoch} of the log has ended")
-        done: Append | None = None
+        done = Appended(None, head["clock"])
         if pending:
             await partition_for(head["last_ms"])
             first_counter = head["last_counter"] - len(pending) + 1
             events = _stored(pending, head["last_ms"], first_counter)
             await _write(connection, events)
             previous = ids.event_id(head["previous_ms"], head["previous_counter"])
-            done = Append(previous, events[0].id, events[-1].id, events)
-            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, _payload(done))
+            previous_event = ids.event_id(head["previous_event_ms"], head["previous_event_counter"])
+            made = Append(previous, events[0].id, events[-1].id, events)
+            done = Appended(made, head["clock"], sum(len(event.frame) for event in events), previous_event)
+            organizations = sorted({event.organization for event in events})
+            payload = _payload(made, organizations)
+            if journal:
+                await connection.execute(
+                    _JOURNAL_AND_NOTIFY, CHANNEL, payload, made.last_id, previous_event, organizations, len(events)
+                )
+            else:
+                await connection.execute(_NOTIFY, CHANNEL, payload)
         if counted:
             await connection.execute(_COUNT, source, list(counted), list(counted.values()))
         await within(connection)
-    return Appended(done, head["clock"])
+    return done
 
 
 def _stored(pending: Sequence[Pending], ms: int, first_counter: int) -> list[StoredEvent]:
@@ -159,8 +185,8 @@ def _field(text: str) -> bytes:
     return _length(len(data)) + data
 
 
-def _payload(append: Append) -> str:
-    organizations = ",".join(map(str, sorted({event.organization for event in append.events})))
-    if len(organizations) > LONGEST_PAYLOAD - 3 * 37:
-        organizations = "*"
-    return f"{append.previous_head} {append.first_id} {append.last_id} {organizations}"
+def _payload(append: Append, organizations: Sequence[int]) -> str:
+    names = ",".join(map(str, organizations))
+    if len(names) > LONGEST_PAYLOAD - 3 * 37:
+        names = "*"
+    return f"{append.previous_head} {append.first_id} {append.last_id} {names}"

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import asyncpg
 
@@ -46,6 +46,16 @@ class Source(NamedTuple):
     in_hub: bool
 
 
+class Publisher(Protocol):
+    """Who sends events elsewhere while this process leads."""
+
+    def announce(self, appended: Appended) -> None:
+        """An append that this process has just committed. Returns at once."""
+
+    async def run(self, hub: "asyncpg.Pool[Any]", report: Callable[[str, str | None, str], None]) -> None:
+        """Until cancelled; deals with its errors itself. `report` takes incidents: kind, source, detail."""
+
+
 class Relay:
     """`announce` is called with every append of this process, on its event loop; `observe` with the number of its
     events, their bytes, and the seconds from the writing of its first change to its publication."""
@@ -59,6 +69,7 @@ class Relay:
         max_event_bytes: int = 16 * 1024 * 1024,
         retention: timedelta | None = None,
         observe: Callable[[int, int, float], None] = lambda _events, _bytes, _waited: None,
+        publisher: Publisher | None = None,
     ) -> None:
         self._hub_dsn = hub_dsn
         self._sources = sources
@@ -66,6 +77,7 @@ class Relay:
         self._max_event_bytes = max_event_bytes
         self._retention = retention
         self._observe = observe
+        self._publisher = publisher
         self._clock_offset: float | None = None
         self._hub: asyncpg.Pool[Any] | None = None
         self.lost: dict[str, str] = {}
@@ -142,6 +154,8 @@ class Relay:
                     for source in self._sources
                 ),
             ]
+            if self._publisher is not None:
+                tasks.append(asyncio.create_task(self._publisher.run(hub, upkeep.report)))
             try:
                 # None of them ends but by an error; the first one ends the leadership.
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -185,6 +199,7 @@ class Relay:
                         partition_for=partition_for,
                         announce=self._announce,
                         appended=lambda done, written_at: self._note(done, written_at, upkeep),
+                        journal=self._publisher is not None,
                     )
                     self.lost.pop(source.name, None)
                     vacuum = await _connect(source.dsn, name)
@@ -207,9 +222,10 @@ class Relay:
 
     def _note(self, done: Appended, written_at: float, upkeep: Upkeep) -> None:
         if done.append is not None:
-            size = sum(len(event.frame) for event in done.append.events)
             published_at = ids.milliseconds(done.append.first_id) / 1_000
-            self._observe(len(done.append.events), size, published_at - written_at)
+            self._observe(len(done.append.events), done.bytes, published_at - written_at)
+            if self._publisher is not None:
+                self._publisher.announce(done)
         # CLOCK_BOOTTIME goes on through a suspended machine and is set by nobody.
         offset = done.clock_ms - time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
         if self._clock_offset is not None and abs(offset - self._clock_offset) > CLOCK_JUMP:

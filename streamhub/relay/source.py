@@ -57,7 +57,7 @@ class SourceRelay:
     `appended` is called after each append, with the time (of the Unix epoch) at which its first change was written.
 
     `reader` and `consumer` are connections to the source, `hub` the one that appends; where `in_hub`, the outbox is
-    consumed by the append itself and `consumer` is not used.
+    consumed by the append itself and `consumer` is not used. `journal`: appends are noted for a publisher.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class SourceRelay:
         partition_for: Callable[[int], Awaitable[None]],
         announce: Callable[[Append], None],
         appended: Callable[[Appended, float], None],
+        journal: bool = False,
     ) -> None:
         self._name = name
         self._in_hub = in_hub
@@ -84,6 +85,7 @@ class SourceRelay:
         self._partition_for = partition_for
         self._announce = announce
         self._appended = appended
+        self._journal = journal
         self._outbox = Outbox(reader, BATCH)
         self._noted: set[Identity] = set()
         self._undeleted: Batch | None = None
@@ -174,6 +176,7 @@ class SourceRelay:
                 counted=batch.counted,
                 within=within,
                 partition_for=self._partition_for,
+                journal=self._journal,
             )
         if not self._in_hub:
             self._undeleted = batch

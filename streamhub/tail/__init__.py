@@ -33,6 +33,10 @@ class Receiver(Protocol):
 
 
 class Tail(Protocol):
+    @property
+    def degraded(self) -> bool:
+        """Whether readers are fed from history for now, at a slower pace, since the engine fails."""
+
     def subscribe(self, organization: int, organization_id: str, receiver: Receiver) -> str:
         """From now on `receiver` hears of every event of the organization (the registry's key, and its id) that is
         beyond the position returned; up to that position history has them all. A tail that cannot promise that yet

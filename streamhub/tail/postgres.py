@@ -23,6 +23,7 @@ from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.database import Pool
 from streamhub.tail import Append, Receiver
+from streamhub.tail.pieces import TIMEOUT, read_piece
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -33,26 +34,16 @@ log = logging.getLogger(__name__)
 
 CHANNEL: Final = "streamhub_append"
 POLL_EVERY: Final = 2.0  # seconds
-PIECE_ROWS: Final = 2_000
-PIECE_BYTES: Final = 4_000_000
-TIMEOUT: Final = 10.0  # seconds
 # A relay in this process announces within this time of the NOTIFY, so that history need not be read for it.
 ANNOUNCED_WITHIN: Final = 0.02  # seconds
 
 _HEAD: Final = "SELECT last_ms, last_counter FROM streamhub_hub.log_head"
-_PIECE: Final = f"""
-SELECT scanned, organization, id::text, test, resource_key, type, resource_type, resource_id, frame
-  FROM (SELECT *, count(*) OVER () AS scanned,
-               sum(octet_length(frame)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS bytes_so_far
-          FROM (SELECT * FROM streamhub_hub.history
-                 WHERE organization = ANY ($1::int[]) AND id > $2 AND id <= $3 ORDER BY id LIMIT {PIECE_ROWS + 1}
-               ) AS first) AS measured
- WHERE bytes_so_far <= {PIECE_BYTES} OR bytes_so_far = octet_length(frame)
-"""
 
 
 class PostgresTail:
     """See `Tail`. `dsn` is for a connection of its own that listens; `pool` for reads."""
+
+    degraded = False  # it has nothing but history
 
     def __init__(self, dsn: str, pool: Pool, poll_every: float = POLL_EVERY) -> None:
         self._dsn = dsn
@@ -136,7 +127,7 @@ class PostgresTail:
             keys = [key for key in self._receivers if wanted_keys is None or key in wanted_keys]
             self._reading_to = to
             try:
-                events = await self._piece(keys, self._seen, to) if keys else []
+                events = await read_piece(self._pool, dict.fromkeys(keys, self._seen), to)
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, the tail has to go on
                 log.warning("the tail cannot read history: %r", error)
@@ -155,14 +146,6 @@ class PostgresTail:
             for key in keys:
                 for receiver in list(self._receivers.get(key, ())):
                     receiver.fell_behind(to)
-
-    async def _piece(self, keys: Sequence[int], after: str, to: str) -> list[StoredEvent] | None:
-        """What these organizations have in (after, to]; None where it is more than a piece."""
-        async with self._pool.acquire(timeout=TIMEOUT) as connection:
-            rows = await connection.fetch(_PIECE, keys, after, to, timeout=TIMEOUT)
-        if rows and (rows[0]["scanned"] > PIECE_ROWS or rows[0]["scanned"] > len(rows)):
-            return None
-        return [StoredEvent(*tuple(row)[1:]) for row in rows]
 
     # -- hearing of it
 

@@ -7,12 +7,14 @@ from contextlib import AsyncExitStack
 import asyncpg
 import pytest
 
-from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.tail import Append, Tail
-from streamhub.tail.postgres import PIECE_ROWS, PostgresTail
+from streamhub.tail.kafka import KafkaTail
+from streamhub.tail.pieces import PIECE_ROWS
+from streamhub.tail.postgres import PostgresTail
+from tests.publishing import Publisher, append_by_hand, publishing
 
-ENGINES = ["postgres"]
+ENGINES = ["postgres", "kafka"]
 
 
 class Collector:
@@ -47,47 +49,42 @@ class Collector:
 class Engine:
     """Tails of one engine over one hub, and a relay that appends for them."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", url: str, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", url: str, stack: AsyncExitStack, publisher: Publisher | None
+    ) -> None:
         self.pool = pool
         self.url = url
         self.stack = stack
+        self.publisher = publisher
 
     async def tail(self) -> Tail:
-        tail = PostgresTail(self.url, self.pool, poll_every=0.2)
+        tail: PostgresTail | KafkaTail
+        if self.publisher is None:
+            tail = PostgresTail(self.url, self.pool, poll_every=0.2)
+        else:
+            tail = KafkaTail(self.pool, [self.publisher.bootstrap], self.publisher.topic, look_every=0.2)
         await tail.start()
         self.stack.push_async_callback(tail.stop)
         return tail
 
     async def append(self, organizations: Sequence[int], *, size: int = 10, notify: bool = True) -> Append:
-        """One append with an event for each of these organizations, in this order."""
-        async with self.pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(
-                "UPDATE streamhub_hub.log_head SET last_ms = greatest(last_ms, 1), last_counter = last_counter + $1 "
-                "RETURNING last_ms, last_counter",
-                len(organizations),
-            )
-            assert row is not None
-            ms, counter = row
-            new = ids.event_ids(ms, counter - len(organizations) + 1, len(organizations))
-            events = [
-                StoredEvent(key, id_, False, 0, "a.update", "a", "1", b"event: update\nid: %s\ndata: %s\n\n" % (
-                    id_.encode(), b"x" * size))
-                for key, id_ in zip(organizations, new, strict=True)
-            ]  # fmt: skip
-            await connection.copy_records_to_table("history", schema_name="streamhub_hub", records=events)
-            previous = ids.event_id(ms, counter - len(organizations))
-            if notify:
-                keys = ",".join(map(str, sorted(set(organizations))))
-                await connection.execute(
-                    "SELECT pg_notify('streamhub_append', $1)", f"{previous} {new[0]} {new[-1]} {keys}"
-                )
-        return Append(previous, new[0], new[-1], events)
+        """One append with an event for each of these organizations, in this order; unless told otherwise, other
+        processes are to hear of it."""
+        append = await append_by_hand(self.pool, organizations, size=size, notify=notify)
+        if notify and self.publisher is not None:
+            await self.publisher.send(append.events)
+        return append
 
 
 @pytest.fixture(params=ENGINES)
-async def engine(pool: "asyncpg.Pool[asyncpg.Record]", database_url: str) -> AsyncIterator[Engine]:
+async def engine(
+    request: pytest.FixtureRequest, pool: "asyncpg.Pool[asyncpg.Record]", database_url: str
+) -> AsyncIterator[Engine]:
     async with AsyncExitStack() as stack:
-        yield Engine(pool, database_url, stack)
+        publisher = None
+        if request.param == "kafka":
+            publisher = await stack.enter_async_context(publishing(request.getfixturevalue("kafka"), pool))
+        yield Engine(pool, database_url, stack, publisher)
 
 
 @pytest.fixture(params=["announced", "not announced"])
@@ -208,7 +205,7 @@ async def test_two_tails_hear_of_the_same(engine: Engine) -> None:
 async def test_more_than_a_piece_at_once_is_said_to_be_left_to_history(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
     tail.subscribe(1, "org_1", receiver)
-    append = await engine.append([1] * (PIECE_ROWS + 1))
+    append = await engine.append([1] * (PIECE_ROWS + 1), notify=False)
     await receiver.until(lambda self: self.fell_behind_to is not None)
     assert receiver.fell_behind_to == append.last_id
 
@@ -216,7 +213,7 @@ async def test_more_than_a_piece_at_once_is_said_to_be_left_to_history(engine: E
 async def test_events_of_great_size_are_said_to_be_left_to_history(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
     tail.subscribe(1, "org_1", receiver)
-    append = await engine.append([1, 1], size=3_000_000)
+    append = await engine.append([1, 1], size=3_000_000, notify=False)
     await receiver.until(lambda self: self.fell_behind_to is not None)
     assert receiver.fell_behind_to == append.last_id
 
@@ -224,7 +221,7 @@ async def test_events_of_great_size_are_said_to_be_left_to_history(engine: Engin
 async def test_after_falling_behind_the_next_append_is_heard(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
     tail.subscribe(1, "org_1", receiver)
-    await engine.append([1] * (PIECE_ROWS + 1))
+    await engine.append([1] * (PIECE_ROWS + 1), notify=False)
     await receiver.until(lambda self: self.fell_behind_to is not None)
     append = await engine.append([1])
     await receiver.has(append.first_id)

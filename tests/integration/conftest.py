@@ -22,9 +22,11 @@ from streamhub.core.events import StoredEvent, resource_key
 from streamhub.gateway.auth import Authenticator, Issuer, PemKeys
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.server import serve
-from streamhub.tail import Append
+from streamhub.tail import Append, Tail
+from streamhub.tail.kafka import KafkaTail
 from streamhub.tail.postgres import PostgresTail
 from tests.integration.error_schema import checked_errors
+from tests.publishing import Publisher, publishing
 
 ISSUER = "https://issuer.example"
 
@@ -168,19 +170,24 @@ class Client:
 
 
 class History:
-    """Writes events as the relay does: history, head and NOTIFY in one transaction."""
+    """Writes events as the relay does: history, head and NOTIFY in one transaction; then Kafka, where it is used."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self.pool = pool
+        self.publisher: Publisher | None = None
+        self._organizations: dict[int, dict[str, str]] = {}
+        self._publishing = asyncio.Lock()
 
     async def register(self, id: str = "org_1", slug: str = "my-org", *, made: bool = False) -> int:
-        return int(
+        key = int(
             await self.pool.fetchval(
                 "INSERT INTO streamhub_hub.organizations (id, slug, slug_is_made, enterprise) "
                 "VALUES ($1, $2, $3, true) RETURNING key",
                 id, slug, made,
             )
         )  # fmt: skip
+        self._organizations[key] = {"id": id, "slug": slug}
+        return key
 
     async def now_ms(self) -> int:
         return int(await self.pool.fetchval("SELECT ceil(extract(epoch FROM clock_timestamp()) * 1000)::bigint"))
@@ -190,13 +197,25 @@ class History:
         resource_type: str = "skus", resource_id: str | None = None,
     ) -> StoredEvent:  # fmt: skip
         resource_id = resource_id or f"sku_{number}"
-        data = {"id": id, "type": f"{resource_type}.update", "n": number, "test": test, "filler": "x" * size}
+        data = {
+            "id": id, "type": f"{resource_type}.update", "event": "update", "resource_type": resource_type,
+            "resource_id": resource_id, "organization": self._organizations.get(organization), "test": test,
+            "n": number, "filler": "x" * size,
+        }  # fmt: skip
         frame = f"event: update\nid: {id}\ndata: {json.dumps(data)}\n\n".encode()
         key = resource_key(organization, resource_type, resource_id)
         return StoredEvent(organization, id, test, key, f"{resource_type}.update", resource_type, resource_id, frame)
 
     async def append(self, organization: int, count: int = 1, *, first: int = 0, **more: Any) -> Append:
         """`count` events, numbered from `first`, published now."""
+        if self.publisher is None:
+            return await self._append(organization, count, first, **more)
+        async with self._publishing:
+            append = await self._append(organization, count, first, **more)
+            await self.publisher.send(append.events)
+            return append
+
+    async def _append(self, organization: int, count: int, first: int, **more: Any) -> Append:
         async with self.pool.acquire() as connection, connection.transaction():
             head = await connection.fetchrow("SELECT last_ms, last_counter FROM streamhub_hub.log_head FOR UPDATE")
             now = int(await connection.fetchval("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"))
@@ -237,7 +256,7 @@ class Hub(NamedTuple):
     """A running gateway, and how to be somebody in front of it."""
 
     gateway: Gateway
-    tail: PostgresTail
+    tail: Tail
     port: int
     history: History
     token: Callable[..., str]
@@ -326,9 +345,27 @@ def history(pool: "asyncpg.Pool[asyncpg.Record]") -> History:
     return History(pool)
 
 
+EACH_ENGINE = pytest.mark.parametrize("publisher", ["postgres", "kafka"], indirect=True)
+
+
+@pytest.fixture
+async def publisher(request: pytest.FixtureRequest, history: History) -> AsyncIterator[Publisher | None]:
+    """Nobody: gateways hear of events by PostgreSQL. For a test of EACH_ENGINE, Kafka's too."""
+    if getattr(request, "param", "postgres") == "postgres":
+        yield None
+        return
+    async with publishing(request.getfixturevalue("kafka"), history.pool) as publisher:
+        history.publisher = publisher
+        yield publisher
+
+
 @pytest.fixture
 async def start_hub(
-    database_url: str, history: History, signing_key: rsa.RSAPrivateKey, token: Callable[..., str]
+    database_url: str,
+    history: History,
+    signing_key: rsa.RSAPrivateKey,
+    token: Callable[..., str],
+    publisher: Publisher | None,
 ) -> AsyncIterator[Callable[..., Awaitable[Hub]]]:
     """Start a gateway over this test's database, with settings of one's own; several may run at once."""
     async with AsyncExitStack() as stack:
@@ -337,7 +374,9 @@ async def start_hub(
             settings = {"drain_time": timedelta(0), "database_url": database_url, **settings}
             url = settings["database_url"]
             pool = await stack.enter_async_context(asyncpg.create_pool(url, min_size=1, max_size=10))
-            tail = PostgresTail(url, pool, poll_every=0.5)
+            tail: PostgresTail | KafkaTail = PostgresTail(url, pool, poll_every=0.5)
+            if publisher is not None:
+                tail = KafkaTail(pool, [publisher.bootstrap], publisher.topic)
             await tail.start()
             stack.push_async_callback(tail.stop)
             authenticator = Authenticator([Issuer(frozenset({ISSUER}), PemKeys(public_pem(signing_key), "the test's"))])

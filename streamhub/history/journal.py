@@ -1,0 +1,111 @@
+"""History in id order over all organizations: by the journal that a publishing relay keeps of its appends.
+
+History is keyed by organization. A row of `appends` tells whose events an append held, and from which event to which,
+so that a stretch of successive appends can be read by a handful of keys. Where a row is missing, because a relay that
+does not publish has led, the rows' `previous_id` shows it; `mend` then makes rows from history itself.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from streamhub.core import ids
+from streamhub.core.events import StoredEvent
+from streamhub.database import Pool
+
+PAGE_ROWS: Final = 2_000
+PAGE_BYTES: Final = 2_000_000
+TIMEOUT: Final = 60.0  # seconds
+MOST_APPENDS: Final = 200  # rows of the journal in one look
+MENDED_EVENTS: Final = 1_000  # of history in one row made for a hole
+MEND_TIMEOUT: Final = 6 * 3600.0
+
+# One statement, so that head and rows are of one moment.
+_LOOK: Final = f"""
+SELECT h.last_ms, h.last_counter, h.event_ms, h.event_counter,
+       j.previous_id::text, j.last_id::text, j.organizations, j.events
+  FROM streamhub_hub.log_head AS h
+  LEFT JOIN LATERAL (SELECT * FROM streamhub_hub.appends WHERE last_id > $1 ORDER BY last_id LIMIT {MOST_APPENDS}) AS j
+         ON true
+ ORDER BY j.last_id
+"""
+_PAGE: Final = f"""
+SELECT organization, id::text, test, resource_key, type, resource_type, resource_id, frame, scanned
+  FROM (SELECT *, count(*) OVER () AS scanned,
+               sum(octet_length(frame)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING)
+               - octet_length(frame) AS bytes_before
+          FROM (SELECT * FROM streamhub_hub.history
+                 WHERE organization = ANY ($1::int[]) AND id > $2 AND id <= $3 ORDER BY id LIMIT {PAGE_ROWS}
+               ) AS first) AS measured
+ WHERE bytes_before < {PAGE_BYTES}
+ ORDER BY id
+"""
+# The last row stands for whatever has no events (any more): with it there is no hole.
+_MEND: Final = f"""
+WITH events AS (
+  SELECT organization, id, (row_number() OVER (ORDER BY id) - 1) / {MENDED_EVENTS} AS piece
+    FROM streamhub_hub.history WHERE id > $1 AND id <= $2
+), pieces AS (
+  SELECT max(id::text COLLATE "C")::uuid AS last_id, array_agg(DISTINCT organization) AS organizations,
+         count(*) AS events
+    FROM events GROUP BY piece
+  UNION ALL
+  SELECT $2::uuid, '{{}}', 0 WHERE NOT EXISTS (SELECT FROM events WHERE id = $2)
+)
+INSERT INTO streamhub_hub.appends (last_id, previous_id, organizations, events)
+SELECT last_id, lag(last_id, 1, $1::uuid) OVER (ORDER BY last_id), organizations, events FROM pieces
+ON CONFLICT (last_id) DO NOTHING
+"""
+
+
+class Stretch(NamedTuple):
+    """Successive appends up to `until`, whose events are of these organizations."""
+
+    until: str
+    organizations: Sequence[int]
+
+
+class Hole(NamedTuple):
+    """Events up to `until` that the journal knows nothing of."""
+
+    until: str
+
+
+class End(NamedTuple):
+    """Nothing more: no event is beyond the position, nor will one be at or below `head`."""
+
+    head: str
+
+
+async def look(pool: Pool, after: str) -> Stretch | Hole | End:
+    """What follows the event `after`."""
+    rows = await pool.fetch(_LOOK, after, timeout=TIMEOUT)
+    first = rows[0]
+    if first["last_id"] is None:
+        last_event = ids.event_id(first["event_ms"], first["event_counter"])
+        return Hole(last_event) if last_event > after else End(ids.event_id(first["last_ms"], first["last_counter"]))
+    if first["previous_id"] > after:
+        return Hole(first["previous_id"])
+    organizations: set[int] = set()
+    events, until = 0, after
+    for row in rows:
+        if row["previous_id"] > until or (events and events + row["events"] > PAGE_ROWS):
+            break
+        organizations.update(row["organizations"])
+        events += row["events"]
+        until = row["last_id"]
+    return Stretch(until, sorted(organizations))
+
+
+async def page(pool: Pool, organizations: Sequence[int], after: str, until: str) -> tuple[list[StoredEvent], str]:
+    """The next events with `after` < id <= `until` in id order, and the id up to which nothing is left to read."""
+    if not organizations:
+        return [], until
+    rows = await pool.fetch(_PAGE, organizations, after, until, timeout=TIMEOUT)
+    events = [StoredEvent(*row[:8]) for row in rows]
+    complete = not rows or rows[0]["scanned"] == len(rows) < PAGE_ROWS
+    return events, until if complete else events[-1].id
+
+
+async def mend(pool: Pool, after: str, until: str) -> None:
+    """Make rows for (after, until]. Reads the index of the weeks concerned from end to end."""
+    await pool.execute(_MEND, after, until, timeout=MEND_TIMEOUT)

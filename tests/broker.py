@@ -1,0 +1,268 @@
+"""A real Kafka broker as a child process, from Maven Central: what tests and benchmarks run on where none is given.
+
+The jars are downloaded once, into a directory outside the repository. The broker is a KRaft node of its own, listens
+on free ports of the loopback interface and ends with the thread that started it, however that comes about.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, Self
+from xml.sax.saxutils import escape
+
+VERSION: Final = "4.1.1"
+CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamhub" / f"kafka-{VERSION}"
+DOWNLOADED_WITHIN: Final = 600.0  # seconds
+READY_WITHIN: Final = 60.0
+STOPPED_WITHIN: Final = 30.0
+
+HOW_TO_GET: Final = (
+    "On Debian or Ubuntu: sudo apt-get install openjdk-17-jre-headless maven. "
+    "Or name a running broker: KAFKA_BOOTSTRAP_SERVERS=localhost:9092"
+)
+ARTIFACTS: Final = (
+    ("org.apache.kafka", "kafka_2.13", VERSION),
+    ("org.apache.kafka", "kafka-tools", VERSION),
+    ("org.apache.logging.log4j", "log4j-core", "2.25.5"),
+    ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.5"),
+)
+
+# Becomes the JVM, which the kernel kills when the thread that wanted it ends; SIGSTOP does not keep it alive either.
+_TIED: Final = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+os.getppid() == int(sys.argv[1]) or sys.exit("the process that wanted a broker is gone")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+_CONFIGURATION: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+log.cleaner.dedupe.buffer.size=2097152
+file.delete.delay.ms=1000
+{settings}"""
+_LOG: Final = """\
+<Configuration status="error"><Appenders><Console name="out" target="SYSTEM_OUT">
+<PatternLayout pattern="%d %p %m (%c{1})%n"/></Console></Appenders>
+<Loggers><Root level="WARN"><AppenderRef ref="out"/></Root></Loggers></Configuration>
+"""
+
+
+class NoBrokerError(Exception):
+    """There is no Kafka to be had here; the message says what is missing and how to get it."""
+
+
+class Broker:
+    """`with Broker() as broker:` or `start()` … `close()`; `broker.bootstrap` is host:port.
+
+    Stopped or killed, it may be started again: on the same port, with the same data. `settings` are Kafka's own.
+    """
+
+    def __init__(self, **settings: str | int) -> None:
+        self.java = _java()
+        self.jars = _jars()
+        self.directory = Path(tempfile.mkdtemp(prefix="streamhub-kafka-"))
+        self.port, controller = _free_ports()
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        (self.directory / "log4j2.xml").write_text(_LOG)
+        self._properties = self.directory / "server.properties"
+        self._properties.write_text(
+            _CONFIGURATION.format(
+                port=self.port,
+                controller=controller,
+                data=self.directory / "data",
+                settings="".join(f"{name.replace('_', '.')}={value}\n" for name, value in settings.items()),
+            )
+        )
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running broker."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start, and return once it answers. Raises NoBrokerError with what the broker said."""
+        self.spawn()
+        self.wait_until_ready()
+
+    def spawn(self) -> None:
+        """Start and return at once. The broker ends with the thread that calls this."""
+        if self.pid is not None:
+            return
+        if not (self.directory / "data" / "meta.properties").exists():
+            self._run("kafka.tools.StorageTool", "format", "--standalone", "-t", "c3RyZWFtaHViLXRlc3RzLQ", "-c")
+        with self._said.open("ab") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *self._command("768m", "kafka.Kafka")],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+            )  # fmt: skip
+
+    def wait_until_ready(self) -> None:
+        give_up = time.monotonic() + READY_WITHIN
+        while True:
+            if self.pid is None:
+                raise NoBrokerError(f"the Kafka broker did not start:\n{self._said_last()}")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.settimeout(5)
+                connection.sendall(_API_VERSIONS)
+                if connection.recv(4):
+                    return
+            if time.monotonic() > give_up:
+                raise NoBrokerError(f"the Kafka broker is not there after {READY_WITHIN:.0f} s:\n{self._said_last()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """In order: everything is on disk and clients are told."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As kill -9."""
+        self._end(signal.SIGKILL)
+
+    def suspend(self) -> None:
+        """Connections stay, nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """The end of it and of its data."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _end(self, by: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(by)
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            self._process.wait(STOPPED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    @property
+    def _said(self) -> Path:
+        return self.directory / "broker.log"
+
+    def _said_last(self) -> str:
+        return self._said.read_text("utf-8", "replace")[-2000:] if self._said.exists() else ""
+
+    def _command(self, heap: str, *arguments: str) -> list[str]:
+        return [
+            self.java, f"-Xmx{heap}", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+            f"-Dlog4j2.configurationFile={self.directory / 'log4j2.xml'}",
+            "-cp", f"{self.jars}/*", *arguments, str(self._properties),
+        ]  # fmt: skip
+
+    def _run(self, *arguments: str) -> None:
+        done = subprocess.run(
+            self._command("128m", *arguments), capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode:
+            raise NoBrokerError(f"{' '.join(arguments)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+# A request that any broker answers: ApiVersions 0, with its length before it, no client id.
+_API_VERSIONS: Final = bytes.fromhex("0000000a 0012 0000 00000001 ffff")
+
+
+def _java() -> str:
+    """The program, of version 17 or later. Raises NoBrokerError."""
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which(str(Path(home) / "bin" / "java")) if home else shutil.which("java")
+    if java is None:
+        raise NoBrokerError(f"Kafka needs Java 17 or later, and there is no java. {HOW_TO_GET}")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    found = re.search(r'version "(\d+)', said)
+    if found is None or int(found[1]) < 17:
+        raise NoBrokerError(f"Kafka needs Java 17 or later, and {java} is {said.partition(chr(10))[0]!r}. {HOW_TO_GET}")
+    return java
+
+
+def _jars() -> Path:
+    """The directory with the broker's jars, filled at the first call on a machine. Raises NoBrokerError."""
+    if CACHE.is_dir():
+        return CACHE
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise NoBrokerError(f"the Kafka broker is downloaded by Maven, and there is no mvn. {HOW_TO_GET}")
+    CACHE.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE.parent, prefix="kafka-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        (directory / "pom.xml").write_text(_project())
+        try:
+            done = subprocess.run(
+                [maven, "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"],
+                cwd=directory, capture_output=True, text=True, timeout=DOWNLOADED_WITHIN, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise NoBrokerError(f"Maven did not download the broker within {DOWNLOADED_WITHIN:.0f} s") from None
+        if done.returncode:
+            raise NoBrokerError(f"Maven could not download the broker:\n{(done.stdout + done.stderr)[-2000:]}")
+        try:
+            (directory / "lib").rename(CACHE)
+        except OSError:
+            if not CACHE.is_dir():  # else another process was quicker
+                raise
+    return CACHE
+
+
+def _project() -> str:
+    dependencies = "".join(
+        f"<dependency><groupId>{escape(group)}</groupId><artifactId>{escape(artifact)}</artifactId>"
+        f"<version>{escape(version)}</version></dependency>"
+        for group, artifact, version in ARTIFACTS
+    )
+    return (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>streamhub</groupId><artifactId>broker</artifactId><version>1</version>"
+        f"<dependencies>{dependencies}</dependencies></project>"
+    )
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]

@@ -1,0 +1,17 @@
+"""A publishing relay in a process of its own, to be killed: `python runner.py HUB_URL BOOTSTRAP TOPIC`."""
+
+import asyncio
+import sys
+
+from streamhub.relay import Relay, Source
+from streamhub.relay.publisher import KafkaPublisher
+
+
+async def main() -> None:
+    hub, bootstrap, topic = sys.argv[1:]
+    publisher = KafkaPublisher([bootstrap], topic)
+    relay = Relay(hub, [Source("shop", hub, in_hub=True)], announce=lambda _: None, publisher=publisher)
+    await relay.run(asyncio.Event())
+
+
+asyncio.run(main())
