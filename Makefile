@@ -21,7 +21,7 @@ help:
 	@echo 'make test    lint, types and all tests, on real servers; ARGS="-k replay" passes options on'
 	@echo 'make lint    ruff, mypy, import-linter'
 	@echo 'make bench   the benchmarks, one table; ENGINE=kafka those of Kafka'
-	@echo 'make crash   a hub under load, killed and stopped at seeded moments, then audited; SEED=7 KILLS=100'
+	@echo 'make crash   a hub under load, killed and stopped at seeded moments, then audited; SEED=7 KILLS=100 ENGINE=kafka'
 	@echo 'make clean   removes .venv and what tools left behind; data directories stay'
 
 demo: $(VENV)/.demo
@@ -43,7 +43,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks --engine $(ENGINE) $(ARGS)
 
 crash: $(VENV)/.dev
-	@$(BIN)/python -m crash $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) $(ARGS)
+	@$(BIN)/python -m crash $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) --engine $(ENGINE) $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,7 +6,7 @@ changed; a finding is a sentence with the row, the versions and the ids that it 
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 SHOWN = 8  # of each kind within one finding
@@ -59,6 +59,15 @@ class Delivered(NamedTuple):
     """An event as a reader was given it: the id and the digest of the frame."""
 
     id: str
+    frame: bytes
+
+
+class Record(NamedTuple):
+    """A record of the topic: its offset, the event's id, the key, and the digest of the frame that its value makes."""
+
+    offset: int
+    id: str
+    key: str
     frame: bytes
 
 
@@ -165,6 +174,34 @@ def overlapping_reader_against(
     if next_ < len(wanted):
         findings.append(f"{who} missed the last {len(wanted) - next_}, from {wanted[next_].id} on")
     return findings
+
+
+def topic_against(partitions: Mapping[int, Sequence[Record]], events: Sequence[Event]) -> list[str]:
+    """Findings where a reader of the topic that drops what is not above the greatest id of the partition would lose or
+    misplace an event. Repeats are none: a publisher that was killed sends again.
+    """
+    findings: list[str] = []
+    wanted = {event.id: event for event in events}
+    came: set[str] = set()
+    for partition, records in partitions.items():
+        greatest = ""
+        seen: set[str] = set()
+        for record in records:
+            where = f"{record.id} (partition {partition}, offset {record.offset})"
+            event = wanted.get(record.id)
+            if event is None:
+                findings.append(f"the topic has {where}, which history does not have")
+            elif (record.key, record.frame) != (event.row.organization, event.frame):
+                findings.append(f"the topic has another key or other bytes for {where}")
+            if record.id < greatest and record.id not in seen:
+                findings.append(f"the topic has {where} for the first time after {greatest}")
+            if record.id in came and record.id not in seen:
+                findings.append(f"the topic has {where} in another partition too")
+            greatest = max(greatest, record.id)
+            seen.add(record.id)
+        came |= seen
+    missing = [id_ for id_ in wanted if id_ not in came]
+    return findings + ([f"the topic lacks {len(missing)}: {_some(missing)}"] if missing else [])
 
 
 def _against_bytes(who: str, log: Sequence[Delivered], wanted: Sequence[Delivered]) -> list[str]:

@@ -8,7 +8,7 @@ import orjson
 
 from crash.audit import Committed, Delivered, Event, Mark, Row
 from crash.consumers import digest
-from crash.scene import HUB, PREFIXES, Scene
+from crash.scene import HUB, PREFIXES, TOPIC, Scene
 from crash.workload import UNHEARD, Connection
 from crash.workload import digest as digest_of_note
 
@@ -26,6 +26,23 @@ async def waiting(scene: Scene) -> int | None:
             finally:
                 connection.terminate()
         return found
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return None
+
+
+async def unsent(scene: Scene) -> int | None:
+    """How many events the topic may not have yet; None where the database does not answer or nothing was ever sent."""
+    try:
+        connection = await asyncpg.connect(scene.url(HUB), timeout=5)
+        try:
+            found: int | None = await connection.fetchval(
+                "SELECT (SELECT count(*) FROM streamhub_hub.history WHERE id > published_id) "
+                "FROM streamhub_hub.publications WHERE topic = $1",
+                TOPIC, timeout=10,
+            )  # fmt: skip
+            return found
+        finally:
+            connection.terminate()
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return None
 

@@ -14,7 +14,8 @@ SHOWN = 20
 
 
 class Outcome(NamedTuple):
-    """`changes`: committed in organizations that are heard; `rescued`: transactions of unknown outcome that were."""
+    """`changes`: committed in organizations that are heard; `rescued`: transactions of unknown outcome that were;
+    `records`: in the topic, repeats too."""
 
     faults: Sequence[Fault]
     seconds: float
@@ -24,6 +25,7 @@ class Outcome(NamedTuple):
     events: int
     consumers: Sequence[Consumer]
     replays: Sequence[Replay]
+    records: int
     roles: Sequence[Role]
     findings: Sequence[str]
 
@@ -42,6 +44,8 @@ def lines(outcome: Outcome) -> Iterable[str]:
         f"({outcome.rescued} of them committed)"
     )
     yield f"changes committed: {outcome.changes:,}; events in history: {outcome.events:,}"
+    if outcome.records:
+        yield f"records in the topic: {outcome.records:,}, repeats included"
     for consumer in outcome.consumers:
         yield (
             f"{consumer.name}: {len(consumer.log):,} events, {len(consumer.starts)} connections, longest time without "

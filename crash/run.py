@@ -16,7 +16,8 @@ from crash.consumers import Consumer
 from crash.faults import CONSUMER, DONE, Fault
 from crash.replays import Replay
 from crash.report import Outcome
-from crash.scene import HUB, PREFIXES, SHOP, Scene, scene
+from crash.scene import HUB, PREFIXES, SHOP, TOPIC, Scene, scene
+from crash.topic import records
 from crash.wire import session
 from crash.workload import FORGETFUL, RESUMING
 from crash.writers import Writer
@@ -34,16 +35,17 @@ REPLAYED_EACH: Final = 3.0
 class Run:
     """What happens in a directory; `findings` grows as it goes on."""
 
-    def __init__(self, directory: Path, seed: int, faults: list[Fault]) -> None:
+    def __init__(self, directory: Path, seed: int, faults: list[Fault], *, kafka: bool) -> None:
         self.findings: list[str] = []
         self._directory = directory
         self._seed = seed
         self._faults = faults
+        self._kafka = kafka
         self._chance = random.Random(f"run {seed}")
         self._replays: list[Replay] = []
 
     async def run(self) -> Outcome:
-        async with scene(self._directory, self.report) as on, session() as http:
+        async with scene(self._directory, self.report, kafka=self._kafka) as on, session() as http:
             began_ms = time.time_ns() // 1_000_000
             consumers = [self._consumer(on, name) for name in (*RESUMING, FORGETFUL)]
             writers = [
@@ -128,11 +130,15 @@ class Run:
     async def _settle(self, on: Scene, consumers: list[Consumer]) -> None:
         """Until all that was committed is published and has come to its consumer; a finding where it does not."""
         give_up = time.monotonic() + SETTLES_WITHIN
-        while (left := await evidence.waiting(on)) != 0:
-            if time.monotonic() > give_up:
-                self.report(f"{left} changes were not published {SETTLES_WITHIN:.0f} s after the last fault")
-                return
-            await asyncio.sleep(0.1)
+        lefts = [(evidence.waiting, "changes were not published")]
+        if self._kafka:
+            lefts.append((evidence.unsent, "events were not sent to the topic"))
+        for waiting, what in lefts:
+            while (left := await waiting(on)) != 0:
+                if time.monotonic() > give_up:
+                    self.report(f"{left} {what} {SETTLES_WITHIN:.0f} s after the last fault")
+                    return
+                await asyncio.sleep(0.2)
         last = {name: given[-1].id for name, given in evidence.by_organization(await evidence.history(on)).items()}
         for consumer in consumers:
             while consumer.organization in last and not consumer.has(last[consumer.organization]):
@@ -159,11 +165,15 @@ class Run:
             if replay.complete:
                 wanted = evidence.within(events, replay.organization, replay.test, replay.from_ms, replay.to_ms)
                 self.findings += audit.reader_against(replay.name, replay.log, wanted)
+        sent = await records(on.broker.bootstrap, TOPIC) if on.broker is not None else {}
+        if on.broker is not None:
+            self.findings += audit.topic_against(sent, events)
         known = {change.transaction for change in committed}
         rescued = sum(name in known for writer in writers for name in writer.unknown)
         return Outcome(
             self._faults, seconds, writers, rescued, len(heard), len(events), consumers,
-            [replay for replay in self._replays if replay.complete], on.roles, self.findings,
+            [replay for replay in self._replays if replay.complete], sum(map(len, sent.values())), on.roles,
+            self.findings,
         )  # fmt: skip
 
     async def _until(self, condition: Callable[[], bool], what: str) -> None:

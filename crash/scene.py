@@ -1,4 +1,4 @@
-"""The scene of a run: PostgreSQL, two databases with an application in each, two relays and two gateways."""
+"""The scene of a run: PostgreSQL, two databases with an application in each, two relays, two gateways, and a broker."""
 
 import asyncio
 import os
@@ -10,7 +10,8 @@ from typing import Final
 
 import asyncpg
 
-from crash.faults import GATEWAYS, LEADER, POSTGRES, STANDBY, Victim
+from crash.broker import KafkaBroker
+from crash.faults import BROKER, GATEWAYS, LEADER, POSTGRES, STANDBY, Victim
 from crash.postgres import Postgres, free_ports
 from crash.process import Role
 from crash.workload import SCHEMA, TABLES, UNHEARD, Connection
@@ -25,14 +26,16 @@ HUB, SHOP = "hub", "shop"
 PREFIXES: Final = {HUB: "", SHOP: "shop_"}  # of the resource types of either database
 # Shorter than the defaults, so that more happens in a run.
 SETTINGS: Final = {"HEARTBEAT_INTERVAL": "1s", "STALE_AFTER": "1s", "DRAIN_TIME": "1s"}
+TOPIC: Final = "streamhub.events"
 LED_WITHIN: Final = 20.0  # seconds
 
 
 class Scene:
-    """`report` is told of whatever ends by itself, or does not end when asked."""
+    """`report` is told of whatever ends by itself, or does not end when asked. `kafka`: events go by way of a topic."""
 
-    def __init__(self, directory: Path, report: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, report: Callable[[str], None], *, kafka: bool) -> None:
         ports = free_ports()
+        self.broker = KafkaBroker() if kafka else None
         self.postgres = Postgres(directory, next(ports), report)
         self.relays: list[Role] = []
         self.gateways: list[Role] = []
@@ -55,6 +58,8 @@ class Scene:
     async def prepare(self) -> None:
         """PostgreSQL runs, both databases have their schemas, tables and captures, every role listens, one leads."""
         await self.postgres.start()
+        if self.broker is not None:
+            await self.broker.start()
         server = await asyncpg.connect(self.url("postgres"))
         for database in PREFIXES:
             await server.execute(f"CREATE DATABASE {database}")
@@ -71,6 +76,9 @@ class Scene:
             "STREAMHUB_SIGNING_KEY_FILE": str(self._directory / "key.pem"),
             **{f"STREAMHUB_{name}": value for name, value in SETTINGS.items()},
         }
+        if self.broker is not None:
+            environment["STREAMHUB_KAFKA_BOOTSTRAP_SERVERS"] = self.broker.bootstrap
+            environment["STREAMHUB_KAFKA_TOPIC"] = TOPIC
         for kind, roles in (("relay", self.relays), ("gateway", self.gateways)):
             for n in (1, 2):
                 log = self._directory / f"{kind}-{n}.log"
@@ -79,13 +87,25 @@ class Scene:
         for role in self.roles:
             await role.listening()
         async with asyncio.timeout(LED_WITHIN):
-            while not any(relay.epoch for relay in self.relays):  # noqa: ASYNC110 - it is in a file
+            while not (any(relay.epoch for relay in self.relays) and await self._published()):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+
+    async def _published(self) -> bool:
+        """Whatever is written from now on goes to the topic too."""
+        if self.broker is None:
+            return True
+        connection = await asyncpg.connect(self.url(HUB))
+        try:
+            return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub_hub.publications)"))
+        finally:
+            await connection.close()
 
     def victim(self, target: str) -> Victim:
         """Whoever that is at this moment."""
         if target == POSTGRES:
             return self.postgres
+        if target == BROKER and self.broker is not None:
+            return self.broker
         if target in GATEWAYS:
             return self.gateways[GATEWAYS.index(target)]
         standby, leader = sorted(self.relays, key=lambda relay: relay.epoch)
@@ -98,13 +118,15 @@ class Scene:
     def close(self) -> None:
         for role in self.roles:
             role.close()
+        if self.broker is not None:
+            self.broker.close()
         self.postgres.close()
 
 
 @asynccontextmanager
-async def scene(directory: Path, report: Callable[[str], None]) -> AsyncIterator[Scene]:
+async def scene(directory: Path, report: Callable[[str], None], *, kafka: bool) -> AsyncIterator[Scene]:
     """Prepared, and under its supervisor; nothing of it runs after."""
-    on = Scene(directory, report)
+    on = Scene(directory, report, kafka=kafka)
     keeping: list[asyncio.Task[None]] = []
     try:
         await on.prepare()

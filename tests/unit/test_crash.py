@@ -3,7 +3,7 @@
 import pytest
 
 from crash import audit
-from crash.audit import Committed, Delivered, Event, Mark, Row
+from crash.audit import Committed, Delivered, Event, Mark, Record, Row
 from crash.faults import BROKER, BROKERS_DECK, DECK, plan
 
 ROW = Row("acme", False, "items", "7")
@@ -123,6 +123,39 @@ def test_a_transaction_that_postgresql_acknowledged_and_lost_is_found() -> None:
 
 def test_a_transaction_that_was_rolled_back_and_is_there_is_found() -> None:
     assert audit.ledger_against([], ["hub-1-0"], committed()) == ["PostgreSQL has hub-1-0, which was rolled back"]
+
+
+def records(*ids: int, key: str = "acme", frame: bytes = b"bytes") -> list[Record]:
+    return [Record(offset, f"id-{n}", key, frame) for offset, n in enumerate(ids)]
+
+
+def test_a_topic_with_every_event_and_repeats_after_a_crash_is_no_finding() -> None:
+    assert audit.topic_against({0: records(0, 1, 0, 1, 2, 3)}, published()) == []
+
+
+@pytest.mark.parametrize(
+    ("partitions", "said"),
+    [
+        ({0: records(0, 1, 3)}, "the topic lacks 1: id-2"),
+        ({0: records(0, 2, 1, 3)}, "the topic has id-1 (partition 0, offset 2) for the first time after id-2"),
+        ({0: records(0, 1, 2, 3, 4)}, "the topic has id-4 (partition 0, offset 4), which history does not have"),
+        (
+            {0: records(0, 1, 2, 3), 1: records(3)},
+            "the topic has id-3 (partition 1, offset 0) in another partition too",
+        ),
+        (
+            {0: [*records(0, 1, 2), Record(3, "id-3", "acme", b"other")]},
+            "the topic has another key or other bytes for id-3 (partition 0, offset 3)",
+        ),
+        (
+            {0: [*records(0, 1, 2), Record(3, "id-3", "birch", b"bytes")]},
+            "the topic has another key or other bytes for id-3 (partition 0, offset 3)",
+        ),
+    ],
+    ids=["gap", "order", "foreign", "two partitions", "bytes", "key"],
+)
+def test_what_stands_wrongly_in_the_topic_is_found(partitions: dict[int, list[Record]], said: str) -> None:
+    assert audit.topic_against(partitions, published()) == [said]
 
 
 def test_a_seed_gives_the_same_plan_again() -> None:
