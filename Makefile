@@ -47,7 +47,7 @@ crash: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find streamhub tests benchmarks crash -name __pycache__ -type d -prune -exec rm -rf {} +
+	find streamhub tests benchmarks crash servers -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
 	@if [ -z "$(PYTHON)" ]; then \

@@ -13,8 +13,8 @@ import uvloop
 from crash import report
 from crash.faults import plan
 from crash.run import Run
+from servers.kafka import NoBrokerError
 from streamhub.errors import UserError
-from tests.broker import NoBrokerError
 
 
 def main() -> int:

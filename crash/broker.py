@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from crash.faults import BROKER, END, KILL, STOP
-from tests.broker import Broker
+from servers.kafka import Broker
 
 
 class KafkaBroker:

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 
+from servers.kafka import Broker
 from tests.acceptance.conftest import ROOT
-from tests.broker import Broker
 
 KILLS = "8"
 EVERY = "1.5"  # seconds
