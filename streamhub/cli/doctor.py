@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import orjson
 
+from streamhub.cli import logs
 from streamhub.cli.checks import CHECKS
 from streamhub.cli.database import data_dir_option, explain, hub_connection, source_connection
 from streamhub.cli.findings import Finding, Patient
@@ -32,6 +33,7 @@ def command(as_json: bool, data_dir: Path | None) -> None:
       streamhub doctor
       streamhub doctor --json | jq '.[] | select(.state != "ok")'
     """
+    logs.quiet_libraries()
     findings = asyncio.run(examine(load(data_dir=data_dir)))
     if as_json:
         click.echo(orjson.dumps([finding._asdict() for finding in findings], option=orjson.OPT_INDENT_2))

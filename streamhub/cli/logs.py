@@ -18,9 +18,14 @@ def configure(log_format: Literal["text", "json"], level: int = logging.INFO, wo
 
 def install(handler: logging.Handler, level: int) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # A traceback for every connection that it cannot restore; whoever needs one says so in a line.
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """What libraries say of a server that is away, whoever needs it says in a sentence."""
+    # A traceback for every connection that it cannot restore.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
-    # A line for each try to connect; who needs Kafka says once that it is away.
+    # A line for each try to connect.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
