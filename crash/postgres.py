@@ -105,10 +105,12 @@ class Postgres:
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGSTOP)
                     stopped.append(child)
-            await asyncio.sleep(seconds)
-            for pid in reversed(stopped):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                for pid in reversed(stopped):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGCONT)
 
     async def keep(self) -> None:
         """Start it again where it ended by itself, and report that it did."""
