@@ -15,7 +15,7 @@ from crash.audit import Delivered
 from crash.consumers import digest
 from crash.wire import DROPPED, Response, get, parsed, query
 
-# INTERNAL: the database was away for longer than a replay waits for it. QUEUE_FAILED: while the job was written.
+# REPLAY_QUEUE_FAILED: the database went while the job was written.
 REFUSALS: Final = frozenset({"TOO_MANY_REPLAYS", "UNAVAILABLE", "DRAINING", "REPLAY_QUEUE_FAILED"})
 ENDS: Final = frozenset({"DRAINING", "REPLAY_CANCELLED"})
 COMPLETE_WITHIN: Final = 120.0  # seconds
@@ -95,6 +95,8 @@ class Replay:
                     return None
                 elif frame.event == "stream_error":
                     self._ended(parsed(frame)["code"], frame.data)
+                elif frame.event not in ("heartbeat", "replay_started"):
+                    self._report(f"{self.name} got a frame that does not belong there: {frame.raw!r}")
         return None
 
     def _completed(self, told: dict[str, object], log: list[Delivered], sha256: str) -> None:

@@ -12,12 +12,13 @@ import orjson
 PATIENCE: Final = 15.0  # seconds of silence; heartbeats come each second, and no stop is as long
 ANSWERS_WITHIN: Final = 20.0
 
-# What may happen to a connection when any process may be killed or stopped. ValueError: a chunk cut in the middle.
-DROPPED: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+# What may happen to a connection when any process may be killed or stopped.
+DROPPED: Final = (aiohttp.ClientError, OSError, TimeoutError)
+MALFORMED: Final = "malformed"
 
 
 class Frame(NamedTuple):
-    """`raw`: all bytes, with the empty line. `data` is not parsed."""
+    """`raw`: all bytes, with the empty line. `data` is not parsed. `event` is MALFORMED for what is no frame."""
 
     event: str
     id: str | None
@@ -43,9 +44,12 @@ class Response:
         """None where the stream is ours."""
         if self._response.status == 200:
             return None
-        document = orjson.loads(await self._response.read())
-        retry_after = float(self._response.headers.get("Retry-After", 1))
-        return Refused(self._response.status, document["errors"][0]["code"], retry_after)
+        body = await self._response.read()
+        try:
+            code = str(orjson.loads(body)["errors"][0]["code"])
+        except (ValueError, KeyError, IndexError, TypeError):
+            code = f"{MALFORMED}: {body[:200]!r}"
+        return Refused(self._response.status, code, float(self._response.headers.get("Retry-After", 1)))
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """Until the response ends; raises what `DROPPED` has where it is cut."""
@@ -85,9 +89,12 @@ async def get(session: aiohttp.ClientSession, port: int, path: str, token: str, 
 
 
 def _frame(raw: bytes) -> Frame:
-    fields = dict(line.split(b": ", 1) for line in raw.rstrip(b"\n").split(b"\n"))
-    id_ = fields.get(b"id")
-    return Frame(fields[b"event"].decode(), None if id_ is None else id_.decode(), fields[b"data"], raw)
+    try:
+        fields = dict(line.split(b": ", 1) for line in raw.rstrip(b"\n").split(b"\n"))
+        id_ = fields.get(b"id")
+        return Frame(fields[b"event"].decode(), None if id_ is None else id_.decode(), fields[b"data"], raw)
+    except (ValueError, KeyError):
+        return Frame(MALFORMED, None, raw, raw)
 
 
 def parsed(frame: Frame) -> Any:
