@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from servers.kafka import Broker
 from streamhub import capture
 from streamhub.capture import CaptureSpec
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.migrate import migrate_hub, migrate_source
 from streamhub.tokens import DevelopmentKey
-from tests.broker import Broker
 
 SAMPLE = """
 CREATE TABLE skus (

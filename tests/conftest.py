@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from servers.kafka import Broker, NoBrokerError
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.migrate import migrate_hub, migrate_source
-from tests.broker import Broker, NoBrokerError
 
 TEMPLATE = f"streamhub_template_{os.getpid()}"
 _numbers = itertools.count(1)

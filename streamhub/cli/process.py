@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 HUB_CONNECTIONS = 20  # a process, and up to 5 more of its tail and its relay
 OTHER_CONNECTIONS = 175  # of an embedded server: the leading relay's, commands, and an application
 DATABASE_COMES_WITHIN = 30.0  # seconds; machines that start together do not start in order
+# Of what a connection that cannot be had may be told. A wrong password is not among it.
+PASSING = (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 LOOK_EVERY = 0.5  # seconds
 STOPS_WITHIN = 5.0  # seconds
 
@@ -198,7 +200,7 @@ async def _connect_patiently(url: str) -> asyncpg.Connection[asyncpg.Record]:
         try:
             return await connect(url)
         except UserError as error:
-            passing = isinstance(error.__cause__, OSError | asyncpg.CannotConnectNowError)
+            passing = isinstance(error.__cause__, PASSING)
             if not passing or loop.time() > give_up:
                 raise
             log.warning("%s; trying again", error)

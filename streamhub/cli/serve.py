@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import random
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
 import uvloop
 
 from streamhub.cli import logs
-from streamhub.cli.database import data_dir_option
-from streamhub.cli.process import check_ports, hub_database, prepare, running_hub, stop_on_signals
+from streamhub.cli.database import data_dir_option, explain
+from streamhub.cli.process import (
+    DATABASE_COMES_WITHIN,
+    Hub,
+    check_ports,
+    hub_database,
+    prepare,
+    running_hub,
+    stop_on_signals,
+)
 from streamhub.cli.workers import MOST_WORKERS, HandOver, Workers, counting_directory
 from streamhub.config import Settings, load, unknown_variables
+from streamhub.database import DATABASE_AWAY
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +79,26 @@ def command(roles: str | None, host: str | None, port: str | None, workers: int,
 
 async def _serve(settings: Settings) -> None:
     stop = stop_on_signals()
-    async with hub_database(settings) as url:
-        sources = await prepare(settings, url)
-        async with running_hub(settings, url, sources) as hub:
-            log.info("%s on %s", settings.described_roles, hub.server.url)
-            await hub.serve_until(stop)
+    async with hub_database(settings) as url, AsyncExitStack() as stack:
+        hub = await _started(settings, url, stack)
+        log.info("%s on %s", settings.described_roles, hub.server.url)
+        await hub.serve_until(stop)
     log.info("stopped")
+
+
+async def _started(settings: Settings, url: str, stack: AsyncExitStack) -> Hub:
+    """Schemas up to date and all roles running. Where the database goes meanwhile, once more from the beginning."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + DATABASE_COMES_WITHIN
+    while True:
+        try:
+            sources = await prepare(settings, url)
+            return await stack.enter_async_context(running_hub(settings, url, sources))
+        except DATABASE_AWAY as error:
+            if loop.time() > give_up:
+                raise
+            log.warning("the database went away during the start: %s; trying again", explain(error))
+            await asyncio.sleep(random.uniform(1, 2))
 
 
 async def _serve_with_workers(settings: Settings, given: Mapping[str, str], count: int) -> None:

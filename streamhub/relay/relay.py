@@ -167,6 +167,8 @@ class Relay:
         partition_for: Callable[[int], Awaitable[None]], upkeep: Upkeep,
     ) -> None:  # fmt: skip
         """One source for as long as this process leads; the others go on while it is away."""
+        task = asyncio.current_task()
+        assert task is not None, "it runs in a task of its own"
         pause = RETRY_FIRST
         while True:
             started = time.monotonic()
@@ -204,6 +206,9 @@ class Relay:
             except FencedError:
                 raise
             except Exception as error:
+                if task.cancelling():
+                    # The end of a transaction whose connection is gone puts an error in the cancellation's place.
+                    raise asyncio.CancelledError from error
                 if not isinstance(error, DATABASE_ERRORS):
                     log.exception("relaying %s failed", source.name)
                 self.lost[source.name] = f"{type(error).__name__}: {error}"

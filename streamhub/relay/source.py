@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
@@ -21,7 +22,7 @@ from streamhub.core.identities import Identity, pack, unpack
 from streamhub.core.rendering import Change
 from streamhub.history.append import Appended, append
 from streamhub.relay.batches import Batch, Preparer
-from streamhub.relay.outbox import MOST_RANGES, Outbox, Ranges, delete
+from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, delete
 from streamhub.tail import Append
 
 log = logging.getLogger(__name__)
@@ -147,7 +148,8 @@ class SourceRelay:
             if not known:
                 return changes, more
             log.info("%s: %d changes were appended before; deleting them", self._name, len(known))
-            await delete(self._consumer, Ranges.of(change.seq for change in known), len(known))
+            with suppress(LostRowsError):  # a leader that was stopped may be deleting them too
+                await delete(self._consumer, Ranges.of(change.seq for change in known), len(known))
             if len(known) < len(changes):
                 return [change for change in changes if _identity(change) not in self._noted], more
 
@@ -165,8 +167,8 @@ class SourceRelay:
                     _NOTE, self._name, identities[0].seq, identities[-1].seq, len(identities), pack(identities)
                 )
 
-        done = await asyncio.wait_for(
-            append(
+        async with asyncio.timeout(APPEND_TIMEOUT):  # wait_for loses a cancellation that comes with the result
+            done = await append(
                 self._hub,
                 self._epoch,
                 batch.pending,
@@ -175,9 +177,7 @@ class SourceRelay:
                 within=within,
                 partition_for=self._partition_for,
                 journal=self._journal,
-            ),
-            APPEND_TIMEOUT,
-        )
+            )
         if not self._in_hub:
             self._undeleted = batch
         self.consumed += len(batch.changes)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import asyncpg
 import pytest
 
 from streamhub.embedded import EmbeddedPostgres
@@ -113,3 +114,15 @@ async def test_the_stream_goes_on_or_ends_so_that_it_can_be_resumed(outage: Outa
 
 async def test_events_flow_again_within_ten_seconds_of_its_return(outage: Outage) -> None:
     assert outage.recovered_within < 10
+
+
+async def test_a_server_whose_database_goes_while_it_starts_tries_again(hub: Hub) -> None:
+    holder = await asyncpg.connect(hub.url)
+    await holder.execute("SELECT pg_advisory_lock(7370101)")  # which whoever migrates wants
+    starting = asyncio.create_task(hub.start())
+    waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    await until(lambda: holder.fetchval(f"SELECT EXISTS (SELECT {waiting})"), "it waits to migrate")
+    await holder.fetchval(f"SELECT pg_terminate_backend(pid) {waiting}")
+    await holder.close()
+    process = await starting  # once it listens
+    assert "went away during the start" in process.logged()

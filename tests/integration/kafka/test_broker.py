@@ -3,7 +3,7 @@
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.broker import Broker
+from servers.kafka import Broker
 
 
 async def test_a_killed_broker_comes_back_with_what_it_acknowledged(broker: Broker) -> None:

@@ -17,8 +17,8 @@ import asyncpg
 import pytest
 
 import streamhub
+from servers.kafka import Broker
 from streamhub.relay.publication import Publication
-from tests.broker import Broker
 from tests.integration.kafka.topics import Broadcasting
 from tests.integration.stage import until
 

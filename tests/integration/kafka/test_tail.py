@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 import pytest
 
+from servers.kafka import Broker
 from streamhub.core import ids
 from streamhub.tail import Append
 from streamhub.tail.kafka import KafkaTail
-from tests.broker import Broker
 from tests.publishing import Following, Publisher, append_by_hand, following, publishing
 
 

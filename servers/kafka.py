@@ -1,4 +1,4 @@
-"""A real Kafka broker as a child process, from Maven Central: what tests and benchmarks run on where none is given.
+"""A real Kafka broker as a child process, from Maven Central: what runs where none is given.
 
 The jars are downloaded once, into a directory outside the repository. The broker is a KRaft node of its own, listens
 on free ports of the loopback interface and ends with the thread that started it, however that comes about.

@@ -1,0 +1,160 @@
+"""One role of the hub as a process of its own, under a supervisor: killed, stopped or ended by us, started again.
+
+It dies with us: PR_SET_PDEATHSIG is SIGKILL, which a stopped process obeys too.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from crash.faults import END, KILL, STOP
+
+log = logging.getLogger(__name__)
+
+ENDS_WITHIN: Final = 25.0  # seconds after SIGTERM
+RESTARTED_AFTER: Final = 0.5
+LOOK_EVERY: Final = 0.02
+LISTENS_WITHIN: Final = 60.0
+
+_TIED: Final = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+os.getppid() == int(sys.argv[1]) or sys.exit("the process that wanted it is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Role:
+    """`streamhub serve` with these roles on this port. `report` is told what a supervisor should not have to see."""
+
+    def __init__(
+        self, name: str, roles: str, port: int, environment: Mapping[str, str], log: Path, report: Callable[[str], None]
+    ) -> None:
+        self.name = name
+        self.port = port
+        self._roles = roles
+        self._environment = {**environment, "STREAMHUB_PORT": str(port)}
+        self._log = log
+        self._report = report
+        self._process: subprocess.Popen[bytes] | None = None
+        self._born_at = 0  # where in the log this life begins
+        self._in_hand = asyncio.Lock()
+        self.lives = 0
+        self.given_up = 0
+
+    def spawn(self) -> None:
+        self._born_at = self._log.stat().st_size if self._log.exists() else 0
+        self.lives += 1
+        with self._log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()),
+                    sys.executable, "-m", "streamhub", "serve", "--roles", self._roles,
+                ],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=self._environment,
+            )  # fmt: skip
+
+    async def listening(self) -> None:
+        """Returns once this life listens. Raises TimeoutError."""
+        async with asyncio.timeout(LISTENS_WITHIN):
+            while not self._listens():  # noqa: ASYNC110 - what is awaited is in a file
+                await asyncio.sleep(LOOK_EVERY)
+
+    def _listens(self) -> bool:
+        return re.search(rf" on http://\S+:{self.port}$", self._said(), re.MULTILINE) is not None
+
+    def _said(self) -> str:
+        """In this life."""
+        with self._log.open("rb") as file:
+            file.seek(self._born_at)
+            return file.read().decode("utf-8", "replace")
+
+    def logged(self) -> str:
+        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+
+    @property
+    def epoch(self) -> int:
+        """Of the last leadership that this role had; 0 if it never led."""
+        return max(map(int, re.findall(r"leading with epoch (\d+)", self.logged())), default=0)
+
+    @property
+    def actions(self) -> Mapping[str, Callable[[float], Awaitable[None]]]:
+        return {KILL: self.kill, STOP: self.stop, END: self.end}
+
+    async def kill(self, away: float) -> None:
+        """kill -9, and started again after `away` seconds."""
+        async with self._in_hand:
+            self._send(signal.SIGKILL)
+            await self._ended(5)
+            await asyncio.sleep(away)
+            self.spawn()
+
+    async def stop(self, seconds: float) -> None:
+        """SIGSTOP for so long."""
+        async with self._in_hand:
+            self._send(signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            self._send(signal.SIGCONT)
+
+    async def end(self, away: float) -> None:
+        """SIGTERM, which it has to obey in order, and started again after `away` seconds."""
+        async with self._in_hand:
+            listened = self._listens()
+            self._send(signal.SIGTERM)
+            code = await self._ended(ENDS_WITHIN)
+            if code is None:
+                self._report(f"{self.name} did not end within {ENDS_WITHIN:.0f} s of SIGTERM")
+                self._send(signal.SIGKILL)
+                await self._ended(5)
+            elif code != 0 and (listened or code != -signal.SIGTERM):
+                self._report(f"{self.name} ended with {code} after SIGTERM: {self.last_words()}")
+            await asyncio.sleep(away)
+            self.spawn()
+
+    async def keep(self) -> None:
+        """Start again what ended by itself. That is a finding, but where it did not start for want of its database and
+        said so in a sentence."""
+        while True:
+            await asyncio.sleep(0.25)
+            if self._in_hand.locked() or self._process is None or self._process.poll() is None:
+                continue
+            if not self._listens() and self.last_words().startswith("streamhub: "):
+                self.given_up += 1
+                log.info("%s did not start: %s", self.name, self.last_words())
+            else:
+                self._report(f"{self.name} ended by itself with {self._process.returncode}: {self.last_words()}")
+            await asyncio.sleep(RESTARTED_AFTER)
+            self.spawn()
+
+    def close(self) -> None:
+        """kill -9, for good."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def last_words(self) -> str:
+        return self._said().strip().rpartition("\n")[2] or "it said nothing"
+
+    def tracebacks(self) -> int:
+        return self.logged().count("Traceback (most recent call last)")
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    async def _ended(self, within: float) -> int | None:
+        assert self._process is not None
+        give_up = time.monotonic() + within
+        while self._process.poll() is None:
+            if time.monotonic() > give_up:
+                return None
+            await asyncio.sleep(LOOK_EVERY)
+        return self._process.returncode

@@ -1,0 +1,200 @@
+"""One run: everything under way, the faults as planned, then quiet, and the audit."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from crash import audit, evidence
+from crash.consumers import Consumer
+from crash.faults import CONSUMER, DONE, Fault
+from crash.replays import Replay
+from crash.report import Outcome
+from crash.scene import HUB, PREFIXES, SHOP, TOPIC, Scene, scene
+from crash.topic import records
+from crash.wire import session
+from crash.workload import FORGETFUL, RESUMING
+from crash.writers import Writer
+
+log = logging.getLogger(__name__)
+
+# Connections of writers to either database; the last one of each commits asynchronously.
+WRITERS: Final = {HUB: 4, SHOP: 3}
+PAUSE: Final = 0.08  # seconds between a writer's transactions, on the average
+BEGINS_WITHIN: Final = 30.0
+SETTLES_WITHIN: Final = 90.0
+REPLAYED_EACH: Final = 3.0
+
+
+class Run:
+    """What happens in a directory; `findings` grows as it goes on."""
+
+    def __init__(self, directory: Path, seed: int, faults: list[Fault], *, kafka: bool) -> None:
+        self.findings: list[str] = []
+        self._directory = directory
+        self._seed = seed
+        self._faults = faults
+        self._kafka = kafka
+        self._chance = random.Random(f"run {seed}")
+        self._replays: list[Replay] = []
+
+    async def run(self) -> Outcome:
+        async with scene(self._directory, self.report, kafka=self._kafka) as on, session() as http:
+            began_ms = time.time_ns() // 1_000_000
+            consumers = [self._consumer(on, name) for name in (*RESUMING, FORGETFUL)]
+            writers = [
+                Writer(
+                    f"{database}-{n}", self._seed, on.url(database), prefix, hasty=n == WRITERS[database], pause=PAUSE
+                )
+                for database, prefix in PREFIXES.items()
+                for n in range(1, WRITERS[database] + 1)
+            ]
+            began = time.monotonic()
+            async with _running(*(consumer.run(http, n) for n, consumer in enumerate(consumers))):
+                # What a consumer starts at has to come before what is written.
+                await self._until(lambda: all(consumer.starts for consumer in consumers), "every consumer is connected")
+                await self._under_fire(on, http, writers, consumers, began_ms)
+                seconds = time.monotonic() - began
+                await self._settle(on, consumers)
+            replays = self._last_replays(on, began_ms)
+            await asyncio.gather(*(replay.run(http, on.gateway_ports) for replay in replays))
+            for consumer in consumers:
+                consumer.close()
+            for role in on.roles:
+                if role.tracebacks():
+                    self.report(f"{role.name} logged {role.tracebacks()} tracebacks")
+            return await self._audited(on, writers, consumers, seconds)
+
+    def report(self, finding: str) -> None:
+        log.warning("%s", finding)
+        self.findings.append(finding)
+
+    async def _under_fire(
+        self, on: Scene, http: aiohttp.ClientSession, writers: list[Writer], consumers: list[Consumer], began_ms: int
+    ) -> None:
+        stop = asyncio.Event()
+        writing = [asyncio.create_task(writer.run(stop)) for writer in writers]
+        async with _running(self._keep_replaying(on, http, began_ms)):
+            start = time.monotonic()
+            async with asyncio.TaskGroup() as faults:
+                for fault in self._faults:
+                    await asyncio.sleep(max(0.0, start + fault.at - time.monotonic()))
+                    faults.create_task(self._apply(on, fault, consumers))
+        stop.set()
+        await asyncio.gather(*writing)
+
+    async def _apply(self, on: Scene, fault: Fault, consumers: list[Consumer]) -> None:
+        if fault.target == CONSUMER:
+            consumer = self._chance.choice(consumers)
+            log.info("%s: %s", consumer.name, DONE[fault.action])
+            consumer.reset()
+            return
+        victim = on.victim(fault.target)
+        log.info("%s (%s): %s, %.1f s", fault.target, victim.name, DONE[fault.action], fault.seconds)
+        await victim.actions[fault.action](fault.seconds)
+        log.info("%s (%s): %s is undone", fault.target, victim.name, DONE[fault.action])
+
+    async def _keep_replaying(self, on: Scene, http: aiohttp.ClientSession, began_ms: int) -> None:
+        while True:
+            await asyncio.sleep(self._chance.uniform(0.5, 1.5) * REPLAYED_EACH)
+            replay = self._replay(on, self._chance.choice(RESUMING), self._chance.random() < 0.3, began_ms)
+            await replay.run(http, on.gateway_ports)
+
+    def _last_replays(self, on: Scene, began_ms: int) -> list[Replay]:
+        """Everything, of everybody, in both environments, each cut twice by us."""
+        return [
+            self._replay(on, organization, test, began_ms, cuts=2)
+            for organization in (*RESUMING, FORGETFUL)
+            for test in (False, True)
+        ]
+
+    def _replay(self, on: Scene, organization: str, test: bool, began_ms: int, cuts: int = 0) -> Replay:
+        window = (began_ms, time.time_ns() // 1_000_000)
+        token = on.token(organization, test=test)
+        replay = Replay(organization, test, window, token, random.Random(self._chance.random()), self.report, cuts)
+        self._replays.append(replay)
+        return replay
+
+    def _consumer(self, on: Scene, organization: str) -> Consumer:
+        return Consumer(
+            organization, on.token(organization), on.gateway_ports, self._directory / f"consumer-{organization}.sse",
+            self.report, resuming=organization in RESUMING,
+        )  # fmt: skip
+
+    async def _settle(self, on: Scene, consumers: list[Consumer]) -> None:
+        """Until all that was committed is published and has come to its consumer; a finding where it does not."""
+        give_up = time.monotonic() + SETTLES_WITHIN
+        lefts = [(evidence.waiting, "changes were not published")]
+        if self._kafka:
+            lefts.append((evidence.unsent, "events were not sent to the topic"))
+        for waiting, what in lefts:
+            while (left := await waiting(on)) != 0:
+                if time.monotonic() > give_up:
+                    self.report(f"{left} {what} {SETTLES_WITHIN:.0f} s after the last fault")
+                    return
+                await asyncio.sleep(0.2)
+        last = {name: given[-1].id for name, given in evidence.by_organization(await evidence.history(on)).items()}
+        for consumer in consumers:
+            while consumer.organization in last and not consumer.has(last[consumer.organization]):
+                if time.monotonic() > give_up:
+                    self.report(f"{consumer.name} did not come to the end within {SETTLES_WITHIN:.0f} s")
+                    break
+                await asyncio.sleep(0.1)
+
+    async def _audited(self, on: Scene, writers: list[Writer], consumers: list[Consumer], seconds: float) -> Outcome:
+        committed, events = await evidence.committed(on), await evidence.history(on)
+        acknowledged = [name for writer in writers if not writer.hasty for name in writer.acknowledged]
+        undone = [name for writer in writers for name in writer.undone]
+        self.findings += audit.ledger_against(acknowledged, undone, committed)
+        heard = evidence.heard(committed)
+        self.findings += audit.history_against(heard, events)
+        given = evidence.by_organization(events)
+        for consumer in consumers:
+            wanted = given.get(consumer.organization, [])
+            if consumer.resuming:
+                self.findings += audit.reader_against(consumer.name, consumer.log, wanted)
+            else:
+                self.findings += audit.overlapping_reader_against(consumer.name, consumer.log, consumer.starts, wanted)
+        for replay in self._replays:
+            if replay.complete:
+                wanted = evidence.within(events, replay.organization, replay.test, replay.from_ms, replay.to_ms)
+                self.findings += audit.reader_against(replay.name, replay.log, wanted)
+        sent = await records(on.broker.bootstrap, TOPIC) if on.broker is not None else {}
+        if on.broker is not None:
+            self.findings += audit.topic_against(sent, events)
+        known = {change.transaction for change in committed}
+        rescued = sum(name in known for writer in writers for name in writer.unknown)
+        return Outcome(
+            self._faults, seconds, writers, rescued, len(heard), len(events), consumers,
+            [replay for replay in self._replays if replay.complete], sum(map(len, sent.values())), on.roles,
+            self.findings,
+        )  # fmt: skip
+
+    async def _until(self, condition: Callable[[], bool], what: str) -> None:
+        try:
+            async with asyncio.timeout(BEGINS_WITHIN):
+                while not condition():  # noqa: ASYNC110 - several tasks may bring it about
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise SystemExit(f"not within {BEGINS_WITHIN:.0f} s: {what}") from None
+
+
+@asynccontextmanager
+async def _running(*coroutines: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """They run within the block; an error of theirs ends it."""
+    tasks = [asyncio.create_task(each) for each in coroutines]
+    try:
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

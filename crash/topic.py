@@ -1,0 +1,40 @@
+"""Reading the topic from its beginning, as anybody could: a consumer without a group, nothing of the hub's own code."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import orjson
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from crash.audit import Record
+from crash.consumers import digest
+
+READ_WITHIN: Final = 120.0  # seconds
+LARGEST: Final = 2**25  # bytes of one record
+
+
+async def records(bootstrap: str, topic: str) -> Mapping[int, Sequence[Record]]:
+    """All that is in the topic now, by partition, in the order of offsets. Raises TimeoutError."""
+    found: dict[int, list[Record]] = {}
+    give_up = time.monotonic() + READ_WITHIN
+    async with AIOKafkaConsumer(
+        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", max_partition_fetch_bytes=LARGEST
+    ) as consumer:
+        partitions = [TopicPartition(topic, each) for each in consumer.partitions_for_topic(topic) or ()]
+        ends = await consumer.end_offsets(partitions)
+        while any([await consumer.position(each) < ends[each] for each in partitions]):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"the topic was not read within {READ_WITHIN:.0f} s")
+            for partition, batch in (await consumer.getmany(timeout_ms=500)).items():
+                found.setdefault(partition.partition, []).extend(map(_record, batch))
+    return found
+
+
+def _record(record: "ConsumerRecord[bytes, bytes]") -> Record:
+    """The value is the event without its frame, which its own `event` and the id make whole again."""
+    headers = dict(record.headers)
+    id_ = headers["ce_id"].decode()
+    event = orjson.loads(record.value)["event"].encode()
+    frame = b"event: " + event + b"\nid: " + id_.encode() + b"\ndata: " + record.value + b"\n\n"
+    return Record(record.offset, id_, record.key.decode(), digest(frame))

@@ -1,0 +1,1 @@
+"""Servers that tests, benchmarks and `make crash` run, and kill."""

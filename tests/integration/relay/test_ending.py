@@ -1,0 +1,45 @@
+"""A relay that is told to end ends, even where the database goes at the same moment."""
+
+import asyncio
+import subprocess
+import time
+
+import asyncpg
+import pytest
+
+from streamhub.embedded import installed_binaries
+from tests.integration.stage import Stage, until
+
+RELAYS = "FROM pg_stat_activity WHERE application_name ~ '^streamhub relay'"
+APPENDING = f"SELECT EXISTS (SELECT {RELAYS} AND wait_event_type = 'Lock')"
+CUT = f"SELECT pg_terminate_backend(pid) {RELAYS}"
+
+
+def cut(url: str) -> None:
+    """End a relay's connections, and return when they have ended: its loop learns of all of them at once."""
+    subprocess.run([installed_binaries() / "psql", url, "-qc", CUT], check=True, stdout=subprocess.DEVNULL)
+    time.sleep(0.2)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_relay_that_is_stopped_as_its_connections_are_lost_in_an_append_ends(stage: Stage, turns: int) -> None:
+    """`turns` of the event loop pass between the two; what comes of it hangs on nothing else."""
+    await stage.shop()
+    await stage.sql("INSERT INTO skus VALUES (0, 'org_1', 1, 'a')")
+    stop = asyncio.Event()
+    relaying = asyncio.create_task(stage.relay().run(stop))
+    await stage.drained()
+    holder = await asyncpg.connect(stage.url)
+    async with holder.transaction():
+        await holder.execute("SELECT FROM streamhub_hub.log_head FOR UPDATE")
+        await stage.sql("INSERT INTO skus VALUES (1, 'org_1', 1, 'a')")
+        await until(lambda: stage.value(APPENDING), "an append waits for log_head")
+        cut(stage.url)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        stop.set()
+        await asyncio.wait({relaying}, timeout=3)
+    ended = relaying.done()
+    relaying.cancel()
+    await holder.close()
+    assert ended
