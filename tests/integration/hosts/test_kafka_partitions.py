@@ -11,7 +11,7 @@ import time
 from typing import Any, NamedTuple
 
 import pytest
-from tests.broker import Broker, NoBrokerError
+from servers.broker import Broker, NoBrokerError
 
 from tests.conftest import no_kafka
 from tests.integration.faults.consumer import Consumer, consuming
