@@ -11,8 +11,8 @@ import time
 from typing import Any, NamedTuple
 
 import pytest
-from servers.broker import Broker, NoBrokerError
 
+from servers.kafka import Broker, NoBrokerError
 from tests.conftest import no_kafka
 from tests.integration.faults.consumer import Consumer, consuming
 from tests.integration.faults.hub import Process, traffic, until
