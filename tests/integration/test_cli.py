@@ -264,6 +264,8 @@ async def test_an_interrupted_backfill_says_that_it_can_go_on(
     await connection.execute("DELETE FROM streamhub.outbox")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "streamhub", "capture", "backfill", table, stderr=asyncio.subprocess.PIPE,
+        # Whoever runs the tests in the background of a shell has it ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ | {"STREAMHUB_DATABASE_URL": database_url, "STREAMHUB_SIGNING_KEY_FILE": str(tmp_path / "key")},
     )  # fmt: skip
     # No relay runs, so it stops adding at the first batch above 10,000 and waits.
