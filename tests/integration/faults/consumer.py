@@ -132,6 +132,14 @@ class Consumer:
             self.log.append(frame.id)
 
 
+async def ended(*tasks: "asyncio.Task[None]") -> None:
+    """Cancel them until they end: on Python 3.11 `asyncio.wait_for` loses a cancellation that comes with its result."""
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=1)
+
+
 @asynccontextmanager
 async def consuming(*consumers: Consumer, wait: bool = True) -> AsyncIterator[None]:
     """The consumers run within. A first connection is there when the block begins, unless it is not to `wait`."""
@@ -144,9 +152,7 @@ async def consuming(*consumers: Consumer, wait: bool = True) -> AsyncIterator[No
         for task in tasks:
             assert not task.done(), task
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*tasks)
         for consumer in consumers:
             for connected in consumer.connections:
                 connected.client.close()
