@@ -13,6 +13,8 @@ from streamhub.core import ids
 from streamhub.core.window import parse_instant
 from tests.integration.conftest import EACH_ENGINE
 
+pytestmark = EACH_ENGINE
+
 Hub = Any
 StartHub = Callable[..., Awaitable[Any]]
 
@@ -38,14 +40,12 @@ async def test_it_begins_with_retry_and_then_a_heartbeat(hub: Hub, organization:
     assert b"id:" not in heartbeat
 
 
-@EACH_ENGINE
 async def test_an_event_arrives_byte_for_byte_as_history_has_it(hub: Hub, organization: int) -> None:
     client = await hub.live()
     append = await hub.history.append(organization)
     assert (await client.frame()).raw == append.events[0].frame
 
 
-@EACH_ENGINE
 async def test_an_announced_event_arrives_once_although_it_is_notified_too(hub: Hub, organization: int) -> None:
     client = await hub.live()
     append = await hub.history.append(organization)
@@ -54,7 +54,6 @@ async def test_an_announced_event_arrives_once_although_it_is_notified_too(hub: 
     assert await client.quiet()
 
 
-@EACH_ENGINE
 async def test_both_environments_arrive(hub: Hub, organization: int) -> None:
     client = await hub.live(token=hub.token(test=True))
     await hub.history.append(organization, test=False)
@@ -62,7 +61,6 @@ async def test_both_environments_arrive(hub: Hub, organization: int) -> None:
     assert [frame.data["test"] for frame in await client.frames(2)] == [False, True]
 
 
-@EACH_ENGINE
 async def test_no_other_organizations_events_arrive(hub: Hub, organization: int) -> None:
     other = await hub.history.register("org_2", "other")
     client = await hub.live()
@@ -202,7 +200,6 @@ async def test_head_never_takes_the_lease(hub: Hub, organization: int) -> None:
 # -- positions
 
 
-@EACH_ENGINE
 async def test_last_event_id_goes_on_right_after_it(hub: Hub, organization: int) -> None:
     append = await hub.history.append(organization, 10)
     client = await hub.live(last_event_id=append.events[3].id)
@@ -228,7 +225,6 @@ async def test_an_empty_last_event_id_is_as_none(hub: Hub, organization: int) ->
     assert (await client.frame()).id == append.first_id
 
 
-@EACH_ENGINE
 async def test_history_and_the_tail_join_without_a_seam(hub: Hub, organization: int) -> None:
     first = await hub.history.append(organization, 3_000)
     client = await hub.live(last_event_id=first.first_id)
@@ -330,7 +326,6 @@ async def test_a_slow_reader_gets_every_event_once_in_order(hub: Hub, organizati
     assert [frame.data["n"] for frame in await client.frames(2_000, within=30)] == list(range(2_000))
 
 
-@EACH_ENGINE
 async def test_an_event_larger_than_any_buffer_arrives(hub: Hub, organization: int) -> None:
     client = await hub.live()
     append = await hub.history.append(organization, 2, size=8_000_000)
@@ -389,7 +384,6 @@ async def test_a_gap_leaves_no_other_gap_behind(start_hub: StartHub, organizatio
 # -- organizations
 
 
-@EACH_ENGINE
 async def test_an_organization_not_registered_yet_has_an_empty_stream_that_delivers_once_it_is(hub: Hub) -> None:
     client = await hub.live()
     assert await client.quiet()
@@ -479,7 +473,6 @@ async def test_a_lease_that_another_took_ends_the_stream_with_lease_lost(hub: Hu
     assert (end.data["code"], end.data["resumable"]) == ("LEASE_LOST", True)
 
 
-@EACH_ENGINE
 async def test_a_lease_that_nobody_took_while_the_node_had_expired_goes_on(hub: Hub, organization: int) -> None:
     client = await hub.live()
     await hub.history.pool.execute("UPDATE streamhub_hub.nodes SET expires_at = clock_timestamp() - interval '1 s'")

@@ -15,6 +15,9 @@ import pytest
 from streamhub.core import ids
 from streamhub.core.events import data_of
 from streamhub.core.window import timestamp
+from tests.integration.conftest import EACH_ENGINE
+
+pytestmark = EACH_ENGINE
 
 Hub = Any
 StartHub = Callable[..., Awaitable[Any]]
