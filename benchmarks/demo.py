@@ -7,7 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.stage import Result, Stage, free_port, spread
+from benchmarks.stage import Result, Stage, spread
+from servers.ports import free_port
 
 RUNS = 3
 

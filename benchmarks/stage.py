@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from servers.kafka import Broker
+from servers.ports import free_port
 from streamhub import capture
 from streamhub.capture import CaptureSpec
 from streamhub.embedded import EmbeddedPostgres
@@ -146,12 +146,6 @@ class HubProcess(NamedTuple):
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextmanager

@@ -5,7 +5,6 @@ It dies with us: PR_SET_PDEATHSIG is SIGKILL, which a stopped process obeys too.
 
 import asyncio
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from crash.faults import END, KILL, STOP
+from servers.tied import tied
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +23,6 @@ ENDS_WITHIN: Final = 25.0  # seconds after SIGTERM
 RESTARTED_AFTER: Final = 0.5
 LOOK_EVERY: Final = 0.02
 LISTENS_WITHIN: Final = 60.0
-
-_TIED: Final = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
-os.getppid() == int(sys.argv[1]) or sys.exit("the process that wanted it is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class Role:
@@ -55,10 +48,7 @@ class Role:
         self.lives += 1
         with self._log.open("ab") as file:
             self._process = subprocess.Popen(
-                [
-                    sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()),
-                    sys.executable, "-m", "streamhub", "serve", "--roles", self._roles,
-                ],
+                tied([sys.executable, "-m", "streamhub", "serve", "--roles", self._roles]),
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=self._environment,
             )  # fmt: skip
 

@@ -11,12 +11,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Final, Self
 from xml.sax.saxutils import escape
+
+from servers.ports import free_ports
+from servers.tied import tied
 
 VERSION: Final = "4.1.1"
 CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamhub" / f"kafka-{VERSION}"
@@ -35,13 +37,6 @@ ARTIFACTS: Final = (
     ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.5"),
 )
 
-# Becomes the JVM, which the kernel kills when the thread that wanted it ends; SIGSTOP does not keep it alive either.
-_TIED: Final = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-os.getppid() == int(sys.argv[1]) or sys.exit("the process that wanted a broker is gone")
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
 _CONFIGURATION: Final = """\
 process.roles=broker,controller
 node.id=1
@@ -87,7 +82,7 @@ class Broker:
         self.java = _java()
         self.jars = _jars()
         self.directory = Path(tempfile.mkdtemp(prefix="streamhub-kafka-"))
-        self.port, controller = _free_ports()
+        self.port, controller = free_ports(2)
         self.address = address
         self.bootstrap = f"{address}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -132,7 +127,7 @@ class Broker:
             self._run("kafka.tools.StorageTool", "format", "--standalone", "-t", "c3RyZWFtaHViLXRlc3RzLQ", "-c")
         with self._said.open("ab") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *self._command("768m", "kafka.Kafka")],
+                tied(self._command("768m", "kafka.Kafka")),
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
             )  # fmt: skip
 
@@ -262,10 +257,3 @@ def _project() -> str:
         "<groupId>streamhub</groupId><artifactId>broker</artifactId><version>1</version>"
         f"<dependencies>{dependencies}</dependencies></project>"
     )
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.ports import free_port
 from tests.acceptance.conftest import STREAMHUB, Running, none_left
 
 Start = Callable[..., Running]
@@ -197,10 +198,10 @@ def test_a_directory_that_cannot_be_used_is_one_sentence(streamhub: Run, data_di
     assert "Traceback" not in result.stderr
 
 
-def test_a_second_demo_on_the_same_data_is_told_of_the_first(start: Start, streamhub: Run, port: int) -> None:
+def test_a_second_demo_on_the_same_data_is_told_of_the_first(start: Start, streamhub: Run) -> None:
     first = start("demo", "--for", "120")
     first.wait_for(EVENT)
-    result = streamhub("demo", "--port", str(port + 1))
+    result = streamhub("demo", "--port", str(free_port()))
     assert result.returncode == 1
     assert f"process {first.process.pid}" in result.stderr
 

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from servers.ports import free_port
 from streamhub.errors import TITLES, UserError
 from streamhub.gateway.refusals import DATABASE_AWAY
 from tests.integration.error_schema import CODES
@@ -219,9 +220,7 @@ async def test_a_port_that_is_taken_is_told_in_a_sentence(start_hub: Any) -> Non
 
 
 async def test_an_operations_port_of_its_own_takes_the_pages_off_the_public_one(start_hub: Any) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     hub = await start_hub(operations_port=port)
     assert (await hub.get("/-/healthy")).status == 404
     assert (await hub._replace(port=port).open("/-/healthy")).status == 200

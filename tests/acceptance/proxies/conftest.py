@@ -6,8 +6,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from servers.ports import free_port, free_ports
 from tests.acceptance.proxies.proxy import KINDS, Gateway, Proxy
-from tests.integration.faults.hub import Hub, free_port, hub_over, new_database, until
+from tests.integration.faults.hub import Hub, hub_over, new_database, until
 
 STALE_AFTER = 1.0  # second, not 5, so that the tests are quick
 HEARTBEATS_EVERY = 0.5  # not 10
@@ -30,7 +31,7 @@ async def hub(postgres_url: str, template: str, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 async def gateways(hub: Hub) -> list[Gateway]:
-    ports = [free_port() for _ in range(2)]
+    ports = free_ports(2)
     return [Gateway((await hub.start(operations_port=str(port))).port, port) for port in ports]
 
 

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from tests.integration.faults.hub import ROOT, free_port, until
+from servers.ports import free_port
+from tests.integration.faults.hub import ROOT, until
 
 DEPLOY: Final = ROOT / "deploy"
 

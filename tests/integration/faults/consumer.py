@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tests.integration.conftest import Client, Frame
 from tests.integration.error_schema import checked_errors
-from tests.integration.faults.hub import Hub, Process
+from tests.integration.faults.hub import Hub, Process, ended
 from tests.network import Host
 
 # A refused connection, a reset, an end in the middle of a chunk, and silence.
@@ -130,14 +130,6 @@ class Consumer:
             connected.ids.append(frame.id)
             connected.times.append(now)
             self.log.append(frame.id)
-
-
-async def ended(*tasks: "asyncio.Task[None]") -> None:
-    """Cancel them until they end: on Python 3.11 `asyncio.wait_for` loses a cancellation that comes with its result."""
-    while running := [task for task in tasks if not task.done()]:
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running, timeout=1)
 
 
 @asynccontextmanager

@@ -8,17 +8,17 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import asyncpg
 
+from servers.ports import free_port
 from streamhub import capture
 from streamhub.capture import CaptureSpec
 from streamhub.organizations import Organization
@@ -47,11 +47,12 @@ async def until(condition: Any, what: str, within: float = PATIENCE) -> None:
         await asyncio.sleep(0.02)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+async def ended(*tasks: "asyncio.Task[None]") -> None:
+    """Cancel them until they end: on Python 3.11 `asyncio.wait_for` loses a cancellation that comes with its result."""
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=1)
 
 
 def alive(pid: int) -> bool:
@@ -265,6 +266,6 @@ async def traffic(url: str, organizations: Sequence[str], a_second: float = 100)
     try:
         yield
     finally:
-        writing.cancel()
-        with suppress(asyncio.CancelledError):
-            await writing
+        await ended(writing)
+    if not writing.cancelled():
+        writing.result()

@@ -16,9 +16,9 @@ import asyncpg
 import pytest
 
 import streamhub
+from servers.ports import free_port
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.migrate import migrate_hub, migrate_source
-from tests.integration.faults.hub import free_port
 from tests.integration.stage import Stage
 
 _numbers = itertools.count(1)
