@@ -12,7 +12,7 @@ import asyncpg
 from streamhub import capture
 from streamhub.capture import AddResult, CaptureSpec
 from streamhub.core.events import data_of
-from streamhub.relay import Relay, Source
+from streamhub.relay import Publisher, Relay, Source
 from streamhub.tail import Append
 
 Event = dict[str, Any]
@@ -67,12 +67,13 @@ class Stage:
     async def outbox_is_empty(self) -> bool:
         return not await self.value("SELECT EXISTS (SELECT FROM streamhub.outbox)")
 
-    def relay(self) -> Relay:
+    def relay(self, publisher: Publisher | None = None) -> Relay:
         return Relay(
             self.url,
             [Source("shop", self.url, in_hub=True)],
             announce=self.announced.append,
             max_event_bytes=self.max_event_bytes,
+            publisher=publisher,
         )
 
     @asynccontextmanager

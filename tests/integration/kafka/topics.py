@@ -14,7 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from streamhub.core import ids
 from streamhub.core.events import data_of
 from streamhub.core.records import AFTER, ID, header
-from streamhub.relay import Relay, Source
+from streamhub.relay import Publisher, Relay
 from streamhub.relay.publisher import KafkaPublisher
 from tests.integration.stage import Connection, Stage, until
 
@@ -32,14 +32,8 @@ class Broadcasting(Stage):
         self.publisher = KafkaPublisher([self.bootstrap], self.topic, max_event_bytes=self.max_event_bytes)
         return self.publisher
 
-    def relay(self) -> Relay:
-        return Relay(
-            self.url,
-            [Source("shop", self.url, in_hub=True)],
-            announce=self.announced.append,
-            max_event_bytes=self.max_event_bytes,
-            publisher=self.new_publisher(),
-        )
+    def relay(self, publisher: Publisher | None = None) -> Relay:
+        return super().relay(publisher or self.new_publisher())
 
     def relay_without_kafka(self) -> Relay:
         return super().relay()
