@@ -6,14 +6,10 @@ A check is an async function over the `Patient`; it yields Findings.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-import asyncpg
+from typing import Literal, NamedTuple
 
 from streamhub.config import Settings
-
-if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record]
+from streamhub.database import Connection
 
 State = Literal["ok", "warn", "fail"]
 

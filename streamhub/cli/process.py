@@ -18,7 +18,7 @@ import asyncpg
 
 from streamhub.cli.database import connect, explain
 from streamhub.config import PREFIX, Settings, without_password
-from streamhub.database import DATABASE_ERRORS, Pool, create_pool
+from streamhub.database import DATABASE_ERRORS, Connection, Pool, create_pool
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
 from streamhub.gateway.server import Server, authenticator_of, serve
@@ -139,7 +139,7 @@ def _publisher(settings: Settings, metrics: Metrics) -> Publisher:
 
 def _not_installed(error: ImportError) -> UserError:
     return UserError(
-        f"STREAMHUB_KAFKA_BOOTSTRAP_SERVERS needs {error.name}, which is not installed: pip install 'streamhub[kafka]'"
+        f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS needs {error.name}, which is not installed: pip install 'streamhub[kafka]'"
     )
 
 
@@ -193,7 +193,7 @@ async def prepare(settings: Settings, hub_url: str) -> list[Source]:
         return sources
 
 
-async def _connect_patiently(url: str) -> asyncpg.Connection[asyncpg.Record]:
+async def _connect_patiently(url: str) -> Connection:
     loop = asyncio.get_running_loop()
     give_up = loop.time() + DATABASE_COMES_WITHIN
     while True:

@@ -155,9 +155,9 @@ class Outbox:
                 for change in changes
                 if change.chained and (versions[change.seq].place, versions[change.seq].old) not in made
             }
-            late = await self._late_predecessors(changes, open_ended)
-            versions |= await self._versions(late)
-            changes = [*changes, *late]
+            if late := await self._late_predecessors(changes, open_ended):
+                versions |= await self._versions(late)
+                changes = [*changes, *late]
         inside = [i for i, change in enumerate(changes) if change.xid in nested]
         chained = by_version_chain([changes[i] for i in inside], lambda change: versions[change.seq])
         for i, change in zip(inside, chained, strict=True):

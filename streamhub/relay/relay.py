@@ -78,7 +78,6 @@ class Relay:
         self._observe = observe
         self._publisher = publisher
         self._clock_offset: float | None = None
-        self._hub: asyncpg.Pool[Any] | None = None
         self.lost: dict[str, str] = {}
 
     async def run(self, stop: asyncio.Event) -> None:

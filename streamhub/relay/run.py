@@ -15,13 +15,13 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
-from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.records import key_of, record_of
 from streamhub.relay.topic import Topic, reaching
+from streamhub.tail.topic import partition_of
 
 BATCH_BYTES: Final = 512 * 1024
 SENT_WITHIN: Final = 10.0  # seconds for a batch of each partition; then the brokers count as away
@@ -128,10 +128,9 @@ class Run:
         )
 
     def _partition(self, event: StoredEvent) -> int:
-        """As every Kafka client's default partitioner has it."""
         if len(self._partition_of) >= _MOST_CACHED:
             self._partition_of.clear()
-        partition: int = (murmur2(key_of(event)) & 0x7FFFFFFF) % self._topic.partitions
+        partition = partition_of(key_of(event), self._topic.partitions)
         self._partition_of[event.organization] = partition
         return partition
 
