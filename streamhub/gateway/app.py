@@ -45,8 +45,12 @@ def _application(gateway: Gateway) -> web.Application:
     app = web.Application(middlewares=[refusals])
     app[GATEWAY] = gateway
 
-    async def name_the_server(_request: web.Request, response: web.StreamResponse) -> None:
+    async def complete(_request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Server"] = "streamhub"
+        if gateway.draining:
+            # A proxy that kept the connection could send a request on it in the moment in which it goes.
+            response.headers["Connection"] = "close"
+            response.force_close()
 
-    app.on_response_prepare.append(name_the_server)
+    app.on_response_prepare.append(complete)
     return app

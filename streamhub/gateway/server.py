@@ -1,5 +1,6 @@
 """The gateway on its sockets: `async with serve(…)` starts everything, and drains and stops it at the end."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +28,7 @@ BACKLOG: Final = 1024
 LONGEST_METHOD: Final = 16
 LONGEST_SEGMENT: Final = 63
 SHUTDOWN_WITHIN: Final = 5.0  # seconds, after the drain
+ANSWERED_WITHIN: Final = 0.1  # seconds that a connection which was just made has to send its request
 
 
 class Server(NamedTuple):
@@ -124,6 +126,11 @@ async def serve(
     finally:
         began = time.monotonic()
         await gateway.drain()
+        # Who has been let in is answered. The first pause is short: what waits to be accepted is, before it ends.
+        await asyncio.sleep(0.001)
+        for site in [site for each in runners for site in each.sites]:
+            await site.stop()
+        await asyncio.sleep(ANSWERED_WITHIN)
         for each in runners:
             await each.cleanup()
         await gateway.stop()

@@ -11,6 +11,7 @@ import pytest
 
 from streamhub.core import ids
 from streamhub.core.window import parse_instant
+from streamhub.gateway.server import serve
 from tests.integration.conftest import EACH_ENGINE
 
 pytestmark = EACH_ENGINE
@@ -463,6 +464,25 @@ async def test_a_gateway_that_drains_takes_no_new_stream(hub: Hub, organization:
     answer = await hub.get("/my-org")
     assert (answer.status, answer.codes) == (503, ["DRAINING"])
     assert "retry-after" in answer.headers
+
+
+async def test_a_gateway_that_drains_keeps_no_connection(hub: Hub) -> None:
+    await hub.gateway.drain()
+    assert (await hub.get("/my-org")).headers["connection"] == "close"
+
+
+async def test_who_connected_before_the_gateway_ended_is_answered(hub: Hub) -> None:
+    gateway = hub.gateway
+    async with serve(gateway.settings, hub.history.pool, hub.tail, gateway.authenticator, port=0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def ask() -> bytes:
+            await asyncio.sleep(0.02)
+            writer.write(b"GET /my-org HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            return await reader.read()
+
+        asked = asyncio.create_task(ask())
+    assert b"DRAINING" in await asked
 
 
 async def test_a_lease_that_another_took_ends_the_stream_with_lease_lost(hub: Hub, organization: int) -> None:
