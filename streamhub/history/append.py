@@ -55,8 +55,9 @@ SELECT name, $1, value FROM unnest($2::text[], $3::bigint[]) AS counted (name, v
 ON CONFLICT (name, source) DO UPDATE SET value = c.value + EXCLUDED.value
 """
 
-_row_start = struct.Struct(">hiii16si?iq").pack
+_row_start = struct.Struct(">hiiiQQi?iq").pack
 _length = struct.Struct(">i").pack
+_LOW: Final = (1 << 64) - 1
 _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _COPY_TRAILER: Final = struct.pack(">h", -1)
 
@@ -65,7 +66,7 @@ class FencedError(Exception):
     """Another leader has taken over: nothing was appended, and nothing will be."""
 
 
-class Pending(NamedTuple):
+class Pending(msgspec.Struct, frozen=True, gc=False):
     """A rendered event and the organization that it goes to."""
 
     organization: Organization
@@ -130,8 +131,9 @@ async def append(
 def _stored(pending: Sequence[Pending], ms: int, first_counter: int) -> list[StoredEvent]:
     names: dict[int, bytes] = {}
     events = []
-    for (organization, rendered), event in zip(pending, ids.event_ids(ms, first_counter, len(pending)), strict=True):
-        key = organization.key
+    for each, event in zip(pending, ids.event_ids(ms, first_counter, len(pending)), strict=True):
+        organization, rendered = each.organization, each.rendered
+        key, resource_type, resource_id = organization.key, rendered.resource_type, rendered.resource_id
         name = names.get(key)
         if name is None:
             name = names[key] = msgspec.json.encode({"id": organization.id, "slug": organization.slug})
@@ -140,12 +142,10 @@ def _stored(pending: Sequence[Pending], ms: int, first_counter: int) -> list[Sto
             (b"event: ", rendered.event.encode(), b"\nid: ", id_, b'\ndata: {"id":"', id_, b'",', rendered.head,
              b',"organization":', name, rendered.tail, b"\n\n")
         )  # fmt: skip
+        resource = resource_key(key, resource_type, resource_id)
         events.append(
-            StoredEvent(
-                key, event, rendered.test, resource_key(key, rendered.resource_type, rendered.resource_id),
-                rendered.type, rendered.resource_type, rendered.resource_id, frame,
-            )
-        )  # fmt: skip
+            StoredEvent._make((key, event, rendered.test, resource, rendered.type, resource_type, resource_id, frame))
+        )
     return events
 
 
@@ -161,26 +161,29 @@ async def _write(connection: "asyncpg.Connection[Any]", events: Sequence[StoredE
 async def _copy_rows(events: Sequence[StoredEvent]) -> AsyncIterator[bytes]:
     """The events as PostgreSQL's binary COPY format ("File Formats" under COPY in its manual)."""
     yield _COPY_HEADER
-    texts: dict[str | None, bytes] = {None: _length(-1)}
+    kinds: dict[tuple[str, str | None], bytes] = {}
+    id_ = int(events[0].id.replace("-", ""), 16)  # those after it succeed each other
     for start in range(0, len(events), _SLICE):
         parts: list[bytes] = []
-        for organization, id_, test, key, type_, resource_type, resource_id, frame in events[start : start + _SLICE]:
-            for text in (type_, resource_type):
-                if text not in texts:
-                    texts[text] = _field(text)  # type: ignore[arg-type]
+        for organization, _, test, key, type_, resource_type, resource_id, frame in events[start : start + _SLICE]:
+            kind = kinds.get((type_, resource_type))
+            if kind is None:
+                kind = kinds[type_, resource_type] = _field(type_) + _field(resource_type)
             parts += (
-                _row_start(8, 4, organization, 16, bytes.fromhex(id_.replace("-", "")), 1, test, 8, key),
-                texts[type_],
-                texts[resource_type],
-                _length(-1) if resource_id is None else _field(resource_id),
+                _row_start(8, 4, organization, 16, id_ >> 64, id_ & _LOW, 1, test, 8, key),
+                kind,
+                _field(resource_id),
                 _length(len(frame)),
                 frame,
             )
+            id_ += 1
         yield b"".join(parts)
     yield _COPY_TRAILER
 
 
-def _field(text: str) -> bytes:
+def _field(text: str | None) -> bytes:
+    if text is None:
+        return _length(-1)
     data = text.encode()
     return _length(len(data)) + data
 
