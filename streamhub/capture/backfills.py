@@ -11,8 +11,8 @@ then its number is higher. Whoever sees our row of the outbox sees that of the e
 A row inserted behind the position, or put there by a change of its key or a move to another partition, was captured
 when that was done.
 
-Nobody is made to wait for what we wait for: a batch takes, piece by piece, the rows that are free (SKIP LOCKED), and
-each that was not is sent alone, in a transaction that holds no other row. So there can be no deadlock with the
+Nobody is made to wait for what we wait for: a batch takes the rows that are free (SKIP LOCKED), and each that was not
+is sent alone, in a transaction that holds no other row. So there can be no deadlock with the
 application, in which PostgreSQL might choose to end the application's transaction.
 """
 
@@ -35,7 +35,6 @@ Outcome = TypeVar("Outcome")
 MOST_WAITING: Final = 10_000  # rows of the outbox above which nothing is added to it
 LOCK_TIMEOUT: Final = "1s"
 RATE: Final = 21_000  # rows a second at the most: what the application shares with us is processors and the log
-LONGEST_REST: Final = 0.010  # seconds between two pieces of a batch, whose rows stay locked meanwhile
 MOST_TRIES: Final = 120  # for one batch or row: two minutes and more of somebody else's locks
 _PAUSE: Final = (0.05, 0.5)  # seconds between two tries, by chance
 _POLL: Final = 0.05  # seconds between two looks at an outbox that is full
@@ -241,32 +240,21 @@ class _Backfill:
     async def _batch(
         self, leaf: Leaf, position: Sequence[str] | None
     ) -> tuple[Sequence[str] | None, Sequence[Sequence[str]]]:
-        """(where the batch ends, keys that others had locked); (None, …) where there are no more rows.
-
-        It is sent in pieces with rests between them: on few processors, all of it at once would be in everybody's way.
-        """
+        """(where the batch ends, keys that others had locked); (None, …) where there are no more rows."""
         after = () if position is None else (position,)
-        rows = 0
-        left_out: list[Sequence[str]] = []
         async with self._connection.transaction(isolation="read_committed"):
             await self._connection.execute(_BEGIN)
-            ends = await self._connection.fetchval(leaf.ends if after else leaf.first_ends, *after)
-            if ends is None:
+            end = await self._connection.fetchval(leaf.end if after else leaf.first_end, *after)
+            if end is None:
                 return None, ()
             await self._check(leaf)
-            for end in ends:
-                if rows:
-                    await asyncio.sleep(min(self._free_at - time.monotonic(), LONGEST_REST))
-                sent = await self._connection.fetchrow(leaf.send if after else leaf.first_send, *after, end)
-                assert sent is not None
-                self._spent(sent["rows"])
-                rows += sent["rows"]
-                left_out += sent["left_out"] or ()
-                after = (end,)
-            await self._connection.execute(_SENT, self._capture, rows)
+            sent = await self._connection.fetchrow(leaf.send if after else leaf.first_send, *after, end)
+            assert sent is not None
+            left_out = sent["left_out"] or ()
+            await self._connection.execute(_SENT, self._capture, sent["rows"])
             if not left_out:
                 await self._connection.execute(_MOVED, self._capture, leaf.oid, leaf.columns, end)
-        self._sent(rows)
+        self._sent(sent["rows"])
         return end, left_out
 
     async def _one(self, leaf: Leaf, key: Sequence[str]) -> None:
@@ -279,7 +267,6 @@ class _Backfill:
             sent = await self._connection.fetchrow(leaf.send_one, key)
             assert sent is not None
             await self._connection.execute(_SENT, self._capture, sent["rows"])
-        self._spent(sent["rows"])
         self._sent(sent["rows"])
 
     async def _check(self, leaf: Leaf) -> None:
@@ -308,10 +295,8 @@ class _Backfill:
             self._report(Progress(self._name, self._resumed + self._rows, self._expected, waiting=True))
             await asyncio.sleep(_POLL)
 
-    def _spent(self, rows: int) -> None:
+    def _sent(self, rows: int) -> None:
         # What was not used in good time is not made up for: a burst is what the rate is there against.
         self._free_at = max(self._free_at, time.monotonic() - _BEHIND) + rows / self._rate
-
-    def _sent(self, rows: int) -> None:
         self._rows += rows
         self._report(Progress(self._name, self._resumed + self._rows, self._expected, waiting=False))

@@ -11,8 +11,7 @@ import asyncpg
 
 from streamhub.errors import UserError
 
-BATCH: Final = 1_000  # rows in one transaction
-PIECE: Final = 200  # rows in one statement of it
+BATCH: Final = 200  # rows in one transaction: as long as a writer of one of them waits, and everybody for a processor
 BATCH_BYTES: Final = 8 * 1024 * 1024  # stored bytes in one, unless a single row has more
 
 LEAVES: Final = """
@@ -51,16 +50,14 @@ _KEY: Final = """
 SELECT array_agg(a.attname::text ORDER BY a.attname) FROM streamhub.captures c
 JOIN pg_attribute a ON a.attrelid = c.relation_oid AND a.attnum = ANY (c.key_columns) WHERE c.id = $1
 """
-# The last rows of the pieces of the next batch, as what is committed now has them. Nothing is locked: the key of a row
-# that is locked may have been changed on the way, and must not become the position.
-_ENDS: Final = """
-SELECT array_agg(key ORDER BY n) FILTER (WHERE n % {piece} = 0 OR n = last) FROM (
-  SELECT key, n, max(n) OVER () AS last FROM (
-    SELECT key, n, sum(size) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
-    FROM (SELECT row_number() OVER (ORDER BY {order}) AS n, {key} AS key, {size} AS size
-          FROM ONLY {leaf} AS t WHERE {after} ORDER BY {order} LIMIT {batch}) AS next_rows
-  ) AS summed WHERE coalesce(bytes_before, 0) <= {batch_bytes}
-) AS fitting
+# The last row of the next batch, as what is committed now has it. Nothing is locked: the key of a row that is locked
+# may have been changed on the way, and must not become the position.
+_END: Final = """
+SELECT key FROM (
+  SELECT key, n, sum(size) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+  FROM (SELECT row_number() OVER (ORDER BY {order}) AS n, {key} AS key, {size} AS size
+        FROM ONLY {leaf} AS t WHERE {after} ORDER BY {order} LIMIT {batch}) AS next_rows
+) AS summed WHERE coalesce(bytes_before, 0) <= {batch_bytes} ORDER BY n DESC LIMIT 1
 """
 # `locked` holds its rows, each in its newest version, before a sequence number is taken for it: numbers are taken by
 # the INSERT, which reads what was locked.
@@ -85,16 +82,16 @@ SELECT (SELECT count(*) FROM locked) AS rows,
 class Leaf(NamedTuple):
     """A table or leaf partition with the statements that read it. Positions are texts, one a column of `columns`.
 
-    `first_ends` and `ends` ($1 after it) give where the pieces of the next batch end, null where no rows are left;
-    `first_send` ($1 a piece's end) and `send` ($1, $2) write what is not locked by others and tell how many that was
-    and which keys were left out; `send_one` ($1 its key) waits for the one row's lock.
+    `first_end` and `end` ($1 after it) give where the next batch ends, no row where none are left; `first_send` ($1 its
+    end) and `send` ($1, $2) write what is not locked by others and tell how many that was and which keys were left out;
+    `send_one` ($1 its key) waits for the one row's lock.
     """
 
     oid: int
     name: str
     columns: Sequence[str]
-    first_ends: str
-    ends: str
+    first_end: str
+    end: str
     first_send: str
     send: str
     send_one: str
@@ -133,7 +130,6 @@ async def leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) ->
         "key": f"ARRAY[{', '.join(f't.{column}::text' for column in columns)}]",
         "size": " + ".join(f"coalesce({size}, 0)" for size in row["sizes"] or ()) or "0",
         "batch": BATCH,
-        "piece": PIECE,
         "batch_bytes": BATCH_BYTES,
     }
 
@@ -148,8 +144,8 @@ async def leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) ->
         oid,
         name,
         order["names"],
-        first_ends=_ENDS.format(after="true", **shared),
-        ends=_ENDS.format(after=f"{own} > {given(1)}", **shared),
+        first_end=_END.format(after="true", **shared),
+        end=_END.format(after=f"{own} > {given(1)}", **shared),
         first_send=send(f"{own} <= {given(1)}"),
         send=send(f"{own} > {given(1)} AND {own} <= {given(2)}"),
         send_one=send(f"{own} = {given(1)}", wait=""),
