@@ -82,7 +82,12 @@ async def source_connection(settings: Settings, name: str | None) -> AsyncIterat
 async def connect(url: str) -> Connection:
     """Raises UserError, with the address and without the password."""
     try:
-        return await database.connect(url, timeout=CONNECT_WITHIN, command_timeout=ANSWER_WITHIN)
+        return await database.connect(
+            url,
+            timeout=CONNECT_WITHIN,
+            command_timeout=ANSWER_WITHIN,
+            server_settings={"application_name": "streamhub"},
+        )
     except DATABASE_ERRORS as error:
         reason = f"no answer in {CONNECT_WITHIN:.0f} s" if isinstance(error, TimeoutError) else str(error)
         raise UserError(f"cannot connect to {without_password(url)}: {reason or type(error).__name__}") from error
