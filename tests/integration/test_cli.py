@@ -269,7 +269,7 @@ async def test_an_interrupted_backfill_says_that_it_can_go_on(
         env=os.environ | {"STREAMHUB_DATABASE_URL": database_url, "STREAMHUB_SIGNING_KEY_FILE": str(tmp_path / "key")},
     )  # fmt: skip
     # No relay runs, so it stops adding at the first batch above 10,000 and waits.
-    while await connection.fetchval("SELECT count(*) FROM streamhub.outbox") < 11_000:  # noqa: ASYNC110
+    while await connection.fetchval("SELECT count(*) FROM streamhub.outbox") <= 10_000:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, said = await asyncio.wait_for(process.communicate(), 10)

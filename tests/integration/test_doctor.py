@@ -173,7 +173,7 @@ async def test_a_backfill_that_runs_is_in_order(database_url: str, connection: C
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
     running.terminate()
-    assert findings == [Finding("backfill", "ok", "hub: skus, 1000 rows sent, runs")]
+    assert findings == [Finding("backfill", "ok", "hub: skus, 200 rows sent, runs")]
 
 
 async def test_a_backfill_that_came_to_its_end_is_not_told_of(
