@@ -20,6 +20,7 @@ from streamhub.core.subscription import State, Subscription
 from streamhub.history.reader import Reader, Selection
 from streamhub.tail import Append, Tail
 from streamhub.tail.topic import partition_of
+from tests.tasks import ended
 
 _numbers = itertools.count(1)
 
@@ -160,10 +161,11 @@ class Publisher:
                 unsent += appended.get_nowait().events
             try:
                 if self._producer is None:
-                    await asyncio.wait_for(self.connect(), 5)
+                    async with asyncio.timeout(5):
+                        await self.connect()
                 sending = unsent[:500]
-                async with self._sending:
-                    await asyncio.wait_for(self.send(sending), 5)
+                async with self._sending, asyncio.timeout(5):
+                    await self.send(sending)
                 del unsent[: len(sending)]
             except (KafkaError, OSError, asyncpg.PostgresError):
                 await self.disconnect()
@@ -257,5 +259,4 @@ async def following(
         assert not running.done(), running
     finally:
         tail.unsubscribe(organization, reader)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await ended(running)

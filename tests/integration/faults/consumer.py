@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from tests.integration.conftest import Client, Frame
 from tests.integration.error_schema import checked_errors
-from tests.integration.faults.hub import Hub, Process, ended
+from tests.integration.faults.hub import Hub, Process
 from tests.network import Host
+from tests.tasks import ended
 
 # A refused connection, a reset, an end in the middle of a chunk, and silence.
 DROPPED = (OSError, EOFError, TimeoutError)

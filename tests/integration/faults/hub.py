@@ -25,6 +25,7 @@ from streamhub.organizations import Organization
 from streamhub.tokens import DevelopmentKey, claims_for
 from tests.conftest import database_of
 from tests.network import Host
+from tests.tasks import ended
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -45,14 +46,6 @@ async def until(condition: Any, what: str, within: float = PATIENCE) -> None:
             return
         assert loop.time() < ends, f"not within {within} s: {what}"
         await asyncio.sleep(0.02)
-
-
-async def ended(*tasks: "asyncio.Task[None]") -> None:
-    """Cancel them until they end: on Python 3.11 `asyncio.wait_for` loses a cancellation that comes with its result."""
-    while running := [task for task in tasks if not task.done()]:
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running, timeout=1)
 
 
 def alive(pid: int) -> bool:

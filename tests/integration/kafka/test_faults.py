@@ -21,6 +21,7 @@ from servers.kafka import Broker
 from streamhub.relay.publication import Publication
 from tests.integration.kafka.topics import Broadcasting
 from tests.integration.stage import until
+from tests.tasks import ended
 
 KILLS = 3
 
@@ -120,8 +121,7 @@ async def test_relays_killed_at_any_moment_leave_nothing_out(stage: Broadcasting
             await asyncio.sleep(chance.uniform(0, 0.3))
             kill()
         await stage.sql("UPDATE streamhub_hub.relay_lease SET expires_at = '-infinity'")  # the next one need not wait
-    writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
+    await ended(writing)
     application.connection.terminate()
     async with stage.relaying():
         await stage.published()

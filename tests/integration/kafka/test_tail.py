@@ -15,6 +15,7 @@ from streamhub.core import ids
 from streamhub.tail import Append
 from streamhub.tail.kafka import KafkaTail
 from tests.publishing import Following, Publisher, append_by_hand, following, publishing
+from tests.tasks import ended
 
 
 class Stage:
@@ -66,16 +67,13 @@ class Stage:
         writing = asyncio.create_task(write())
         try:
             yield
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+            await ended(writing)
             last = max(each[-1] for each in self.ids.values())
             async with asyncio.timeout(20):
                 while self.publisher.start < last:  # noqa: ASYNC110 - what it is has no event
                     await asyncio.sleep(0.02)
         finally:
-            for task in (writing, sending):
-                task.cancel()
-            await asyncio.gather(writing, sending, return_exceptions=True)
+            await ended(writing, sending)
 
 
 @pytest.fixture(autouse=True)
