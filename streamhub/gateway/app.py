@@ -6,7 +6,6 @@ from streamhub.gateway import operations
 from streamhub.gateway.cors import add_cors
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.gateway.live import live
-from streamhub.gateway.refusals import refusals
 from streamhub.gateway.replay import replay
 from streamhub.gateway.replays import cancel_replay, list_replays, show_replay
 from streamhub.gateway.status import end_stream, status
@@ -42,7 +41,7 @@ def create_operations_app(gateway: Gateway) -> web.Application:
 
 
 def _application(gateway: Gateway) -> web.Application:
-    app = web.Application(middlewares=[refusals])
+    app = web.Application()
     app[GATEWAY] = gateway
 
     async def complete(_request: web.Request, response: web.StreamResponse) -> None:

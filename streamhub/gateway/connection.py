@@ -7,7 +7,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from streamhub.errors import ApiError, Fault
-from streamhub.gateway.refusals import answer, internal_error
+from streamhub.gateway.refusals import answer, internal_error, refusals
 
 # 500 resource ids of some length make a long line; a header is a token at most.
 LONGEST_LINE = 256 * 1024
@@ -82,4 +82,9 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         loop, kwargs = server._loop, server._kwargs  # noqa: SLF001 - there is no other seam
-        return Server(server.request_handler, request_factory=server.request_factory, loop=loop, **kwargs)
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            # Around the application, not in it: what aiohttp refuses before its middlewares is a refusal, too.
+            return await refusals(request, server.request_handler)
+
+        return Server(handle, request_factory=server.request_factory, loop=loop, **kwargs)

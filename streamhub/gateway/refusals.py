@@ -25,11 +25,10 @@ def database_unavailable() -> ApiError:
     return unavailable("The hub's database cannot be reached just now; try again in a moment.")
 
 
-@web.middleware
 async def refusals(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """The outermost middleware."""
+    """What `handler` answers, or the refusal that its exception stands for."""
     if request._version < HttpVersion10:  # noqa: SLF001 - `version` keeps what it told first
         # aiohttp takes a line without a version for HTTP/0.9, and would answer in a version that has no status line.
         request._version = HttpVersion10  # noqa: SLF001

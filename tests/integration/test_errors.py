@@ -26,6 +26,12 @@ async def test_what_does_not_exist_is_404_before_any_token_is_looked_at(hub: Hub
     assert (answer.status, answer.codes) == (404, ["NOT_FOUND"])
 
 
+@pytest.mark.parametrize("path", ["/my-org", "/-/healthy", "/my-org/nothing"])
+async def test_an_expectation_that_nobody_knows_is_refused_in_the_one_format(hub: Hub, path: str) -> None:
+    answer = await hub.get(path, headers={"Expect": "nothing-at-all"})
+    assert (answer.status, answer.codes) == (400, ["INVALID_REQUEST"])
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "OPTIONS", "QUERY"])
 @pytest.mark.parametrize(
     ("path", "allowed"), [("/my-org", "DELETE, GET"), ("/my-org/replay", "GET"), ("/-/healthy", "GET")]
