@@ -3,9 +3,6 @@
 Phases with and without a backfill take turns. The updates come at a steady rate, as an application's do: writers that
 sent the next one as soon as the last was done would keep both processors busy by themselves. The server is as one that
 has run for a while: its log has segments to use again (docs/operations.md, on the rate of a backfill, has why).
-
-Measured twice: as the kernel places processes and sessions, and with the two processors divided between the writers and
-the hub. Each phase with a backfill, and the one before it, is divided in the same way.
 """
 
 import asyncio
@@ -14,9 +11,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import asyncpg
 
@@ -26,7 +20,7 @@ from streamhub import capture
 from streamhub.capture import CaptureSpec
 
 ROWS = 1_000_000
-ROUNDS = 2
+ROUNDS = 3
 RATE = 1_000  # single-row updates a second, on rows of the same table
 WRITERS = 4
 SECONDS = 40  # of updates in a phase; a backfill takes longer
@@ -57,41 +51,30 @@ async def measure(stage: Stage) -> list[Result]:
     await connection.execute("VACUUM ANALYZE items")
     await capture.add(connection, CaptureSpec("items", resource_type="items", organization_column="organization_id"))
     await connection.execute(FILL_LOG)
-    results = []
+    rates, published, without, beside = [], [], [], []
     async with stage.hub(url, roles="relay"):
         await asyncio.sleep(1)
-        results += await _compare(stage, url, connection)
-        async with _divided(url):
-            results += await _compare(stage, url, connection, "  divided processors: ")
+        for _ in range(ROUNDS):
+            await connection.execute("CHECKPOINT")
+            without.append(await _updates(stage, url))
+            sending = asyncio.create_task(_backfill(url))
+            while not await connection.fetchval(BEGUN):
+                await asyncio.sleep(0.01)
+            began = time.perf_counter()
+            beside.append(await _updates(stage, url))
+            if sending.done():
+                raise SystemExit(f"the backfill was over before {SECONDS} s of updates were")
+            rates.append(await sending)
+            while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
+                await asyncio.sleep(0.01)
+            published.append(ROWS / (time.perf_counter() - began))
+    events = await connection.fetchval("SELECT count(*) FROM streamhub_hub.history")
     await connection.close()
-    return results
-
-
-async def _compare(
-    stage: Stage, url: str, connection: "asyncpg.Connection[asyncpg.Record]", how: str = ""
-) -> list[Result]:
-    rates, published, without, beside = [], [], [], []
-    before = await connection.fetchval("SELECT count(*) FROM streamhub_hub.history")
-    for _ in range(ROUNDS):
-        await connection.execute("CHECKPOINT")
-        without.append(await _updates(stage, url))
-        sending = asyncio.create_task(_backfill(url))
-        while not await connection.fetchval(BEGUN):
-            await asyncio.sleep(0.01)
-        began = time.perf_counter()
-        beside.append(await _updates(stage, url))
-        if sending.done():
-            raise SystemExit(f"the backfill was over before {SECONDS} s of updates were")
-        rates.append(await sending)
-        while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
-            await asyncio.sleep(0.01)
-        published.append(ROWS / (time.perf_counter() - began))
-    events = await connection.fetchval("SELECT count(*) FROM streamhub_hub.history") - before
     updates = sum(len(phase) for phase in without + beside)
     assert events == ROUNDS * ROWS + updates, (events, updates)
     return [
         Result(
-            f"{how}backfill of {ROWS:,} rows beside {RATE:,} updates/s, at the default rate, rows/s",
+            f"backfill of {ROWS:,} rows beside {RATE:,} updates/s, at the default rate, rows/s",
             spread(rates),
             "20,000",
         ),
@@ -101,41 +84,6 @@ async def _compare(
         Result("  the updates beside it: p50, ms", _middle(beside, 0.5), ""),
         Result("  … p99, ms", _middle(beside, 0.99), "at most doubled"),
     ]
-
-
-@asynccontextmanager
-async def _divided(url: str) -> AsyncIterator[None]:
-    """While the block runs the writers have one processor and the hub and a backfill have the other, each with its
-    sessions."""
-    ours, theirs, *_ = [{number} for number in sorted(os.sched_getaffinity(0))]
-    connection = await asyncpg.connect(url)
-
-    async def divide() -> None:
-        while True:
-            sessions = await connection.fetch("SELECT pid, application_name AS name FROM pg_stat_activity")
-            running = [(row["pid"], row["name"] or "") for row in sessions]
-            for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split():
-                with suppress(OSError):
-                    running.append((int(child), Path(f"/proc/{child}/cmdline").read_text("utf-8").replace("\0", " ")))
-            for pid, what in running:
-                if "pgbench" in what:
-                    side = theirs
-                elif what.startswith("streamhub") or " -m streamhub " in what:
-                    side = ours
-                else:
-                    continue
-                with suppress(OSError):  # it has ended
-                    for thread in os.listdir(f"/proc/{pid}/task"):
-                        os.sched_setaffinity(int(thread), side)
-            await asyncio.sleep(0.1)
-
-    dividing = asyncio.create_task(divide())
-    try:
-        yield
-    finally:
-        dividing.cancel()
-        await asyncio.gather(dividing, return_exceptions=True)
-        await connection.close()
 
 
 async def _backfill(url: str) -> int:
