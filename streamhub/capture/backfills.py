@@ -83,8 +83,8 @@ RETURNING leaf, key_columns, position, done, rows
 _FORGET: Final = "DELETE FROM streamhub.backfills WHERE capture = $1 AND (finished_at IS NOT NULL OR $2)"
 _SENT: Final = "UPDATE streamhub.backfills SET rows = rows + $2, updated_at = clock_timestamp() WHERE capture = $1"
 _MOVED: Final = """
-UPDATE streamhub.backfills SET leaf = $2, key_columns = $3, position = $4, updated_at = clock_timestamp()
-WHERE capture = $1
+UPDATE streamhub.backfills
+SET rows = rows + $2, leaf = $3, key_columns = $4, position = $5, updated_at = clock_timestamp() WHERE capture = $1
 """
 _LEAF_DONE: Final = """
 UPDATE streamhub.backfills SET leaf = NULL, key_columns = NULL, position = NULL, done = done || $2::oid
@@ -234,7 +234,7 @@ class _Backfill:
             for key in left_out:
                 await self._patiently(leaf, partial(self._one, leaf, key))
             if left_out:
-                await self._connection.execute(_MOVED, self._capture, leaf.oid, leaf.columns, end)
+                await self._connection.execute(_MOVED, self._capture, 0, leaf.oid, leaf.columns, end)
             position = end
 
     async def _batch(
@@ -251,9 +251,10 @@ class _Backfill:
             sent = await self._connection.fetchrow(leaf.send if after else leaf.first_send, *after, end)
             assert sent is not None
             left_out = sent["left_out"] or ()
-            await self._connection.execute(_SENT, self._capture, sent["rows"])
-            if not left_out:
-                await self._connection.execute(_MOVED, self._capture, leaf.oid, leaf.columns, end)
+            if left_out:
+                await self._connection.execute(_SENT, self._capture, sent["rows"])
+            else:
+                await self._connection.execute(_MOVED, self._capture, sent["rows"], leaf.oid, leaf.columns, end)
         self._sent(sent["rows"])
         return end, left_out
 

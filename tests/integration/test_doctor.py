@@ -16,6 +16,7 @@ from streamhub.cli import serving_checks
 from streamhub.cli.doctor import examine
 from streamhub.cli.findings import Finding
 from streamhub.config import load
+from tests.tasks import ended
 
 Connection = Any
 
@@ -170,8 +171,7 @@ async def test_a_backfill_that_runs_is_in_order(database_url: str, connection: C
     while not await connection.fetchval("SELECT sum(rows) FROM streamhub.backfills"):  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     findings = await found(database_url, "backfill")
-    work.cancel()
-    await asyncio.gather(work, return_exceptions=True)
+    await ended(work)
     running.terminate()
     assert findings == [Finding("backfill", "ok", "hub: skus, 200 rows sent, runs")]
 
