@@ -14,12 +14,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import KafkaError
 
 from streamhub.core import ids
-from streamhub.core.events import StoredEvent, resource_key
+from streamhub.core.events import StoredEvent
 from streamhub.core.records import record_of
 from streamhub.core.subscription import State, Subscription
 from streamhub.history.reader import Reader, Selection
 from streamhub.tail import Append, Tail
 from streamhub.tail.topic import partition_of
+from tests.history import insert
 from tests.tasks import ended
 
 _numbers = itertools.count(1)
@@ -39,10 +40,10 @@ async def append_by_hand(
         ms, counter = row
         new = ids.event_ids(ms, counter - len(organizations) + 1, len(organizations))
         events = [
-            StoredEvent(key, id_, False, resource_key(key, "a", "1"), "a.update", "a", "1", _frame(key, id_, size))
+            StoredEvent(key, id_, False, "a.update", "a", "1", _frame(key, id_, size))
             for key, id_ in zip(organizations, new, strict=True)
         ]
-        await connection.copy_records_to_table("history", schema_name="streamhub_hub", records=events)
+        await insert(connection, events)
         previous = ids.event_id(ms, counter - len(organizations))
         if notify:
             keys = ",".join(map(str, sorted(set(organizations))))

@@ -15,6 +15,7 @@ MIN_ID: Final = "00000000-0000-7000-8000-000000000000"
 MAX_ID: Final = "ffffffff-ffff-7fff-bfff-ffffffffffff"
 
 _VARIANT: Final = 0b10 << 62
+_LAST_DIGITS: Final = [f"{i:03x}" for i in range(1 << 12)]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -41,8 +42,13 @@ def event_ids(ms: int, first_counter: int, count: int) -> list[str]:
     first, last = event_id(ms, first_counter), event_id(ms, first_counter + count - 1)
     if first[:24] != last[:24]:  # the counter carries into the group that the variant shares: not in our lifetime
         return [event_id(ms, counter) for counter in range(first_counter, first_counter + count)]
-    prefix, low = first[:24], int(first[24:], 16)
-    return [f"{prefix}{low + i:012x}" for i in range(count)]
+    low = int(first[24:], 16)
+    made: list[str] = []
+    while len(made) < count:
+        at = low + len(made)
+        prefix, start = f"{first[:24]}{at >> 12:09x}", at & 0xFFF
+        made += [prefix + digits for digits in _LAST_DIGITS[start : start + count - len(made)]]
+    return made
 
 
 def normalize(text: str) -> str:

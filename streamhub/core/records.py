@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from streamhub.core.events import StoredEvent, data_of, resource_key
+from streamhub.core.events import StoredEvent, data_of
 
 AFTER: Final = "streamhub_after"
 ID: Final = "ce_id"
@@ -107,5 +107,4 @@ def event_of(organization: int, id_: str, value: bytes) -> StoredEvent:
     """
     read = _received.decode(value)
     frame = b"".join((b"event: ", read.event.encode(), b"\nid: ", id_.encode(), b"\ndata: ", value, b"\n\n"))
-    key = resource_key(organization, read.resource_type or "", read.resource_id or "")
-    return StoredEvent(organization, id_, read.test, key, read.type, read.resource_type, read.resource_id, frame)
+    return StoredEvent(organization, id_, read.test, read.type, read.resource_type, read.resource_id, frame)

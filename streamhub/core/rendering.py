@@ -25,7 +25,7 @@ ENVELOPE_BYTES: Final = 1024
 
 Members: TypeAlias = dict[str, msgspec.Raw]
 
-_QUOTE: Final = ord('"')
+_QUOTE, _BACKSLASH, _LF, _CR = b'"\\\n\r'
 _members = msgspec.json.Decoder(Members).decode
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
 _text = msgspec.json.Decoder(str).decode
@@ -74,17 +74,33 @@ class Capture(NamedTuple):
         return frozenset(number for number in numbers if number is not None)
 
 
+class Kind:
+    """What all events of one kind share: their frames begin with `frame_start` and the id, their objects, behind the
+    id, with `head` and the resource's id."""
+
+    __slots__ = ("frame_start", "head", "resource_type", "type")
+
+    def __init__(self, event: str, type_: str, resource_type: str) -> None:
+        self.type = type_
+        self.resource_type = resource_type
+        self.frame_start = b"event: %b\nid: " % event.encode()
+        self.head = b'"type":%b,"event":%b,"resource_type":%b,"resource_id":' % (
+            _encode(type_),
+            _encode(event),
+            _encode(resource_type),
+        )
+
+
 # Structs, where all else here is a named tuple: these are made for each event, and made in a quarter of the time.
 class Rendered(msgspec.Struct, frozen=True, gc=False):
-    """An event without its id: the object is ``{"id":"…",`` + head + the organization + tail."""
+    """An event without its id: the object is ``{"id":"…",`` + the kind's head + `resource` (the resource's id as JSON)
+    + the organization + `tail`."""
 
     organization_id: str
     test: bool
-    event: str
-    type: str
-    resource_type: str
+    kind: Kind
     resource_id: str
-    head: bytes
+    resource: bytes
     tail: bytes
 
 
@@ -154,19 +170,15 @@ class _Plan:
         )
         if not self.attributable:
             self.fault = "a column that tells whose row it is has gone"
-        self.types = {event: capture.type_names.get(event, f"{capture.resource_type}.{event}") for event in EVENTS}
-        self.heads = {
-            event: b'"type":%b,"event":%b,"resource_type":%b,"resource_id":'
-            % (_encode(self.types[event]), _encode(event), _encode(capture.resource_type))
-            for event in EVENTS
-        }
+        type_ = capture.resource_type
+        self.kinds = {event: Kind(event, capture.type_names.get(event, f"{type_}.{event}"), type_) for event in EVENTS}
 
     def identity(self, row: Members) -> _Identity:
         capture = self.capture
         organization = capture.organization_id
         if self.organization is not None:
             organization = _plain(row[self.organization])
-        test = capture.test if self.test is None else bytes(row[self.test]) == b"true"
+        test = capture.test if self.test is None else _encode(row[self.test]) == b"true"
         if self.lone_key is not None:
             return organization, test, _plain(row[self.lone_key]) or ""
         parts = [
@@ -190,11 +202,11 @@ class _Plan:
 
     def delta(self, old: Members, new: Members, changed: Sequence[str]) -> dict[str, dict[str, msgspec.Raw]]:
         """`new` is shown already, `old` is as it was written."""
-        changes = self.changes
-        return {
-            name: {"from": changes[name](old[name]) if name in changes else old[name], "to": new[name]}
-            for name in changed
-        }
+        delta = {}
+        for name in changed:
+            was = old[name]
+            delta[name] = {"from": self.changes[name](was) if name in self.changes else was, "to": new[name]}
+        return delta
 
 
 class Renderer:
@@ -209,7 +221,8 @@ class Renderer:
         self._max_bytes = max_event_bytes - ENVELOPE_BYTES
         self._plans: dict[tuple[int, int, int, int | None, bool, tuple[str, ...]], _Plan] = {}
         self._who: tuple[str | None, bytes] = (None, b"null")
-        self._second: tuple[int, bytes] = (-1, b"")
+        self._second = -1
+        self._second_text = b""
 
     def forget_plans(self) -> None:
         """After captures or shapes have changed."""
@@ -221,29 +234,26 @@ class Renderer:
         Raises UnknownCaptureError and UnknownShapeError; with `settle` an unseen shape is tied as well as can be
         proved instead.
         """
-        capture = self.captures.get(change.capture)
-        if capture is None:
-            raise UnknownCaptureError(change.capture)
         if change.too_large:
-            return self._without_values(capture, change, settle, b',"too_large":true')
+            return self._without_values(change, settle, b',"too_large":true')
         try:
             old = None if change.old_row is None else _members(change.old_row)
             new = None if change.new_row is None else _members(change.new_row)
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            return self._without_values(
-                capture, change, settle, _fault(f"the row is no JSON that can be read: {error}")
-            )
+            return self._without_values(change, settle, _fault(f"the row is no JSON that can be read: {error}"))
         names = tuple(old if new is None else new)  # type: ignore[arg-type]
-        plan = self._plan(capture, change, names, settle)
+        plan = self._plans.get((change.capture, change.relation, change.filenode, change.natts, True, names))
+        if plan is None:
+            plan = self._plan(change, names, settle)
         if plan.fault is not None:
-            return self._without_values(capture, change, settle, _fault(plan.fault))
+            return self._without_values(change, settle, _fault(plan.fault))
         try:
             return self._with_values(plan, change, old, new)
         except UnknownFieldError as error:
             if not settle:
                 raise UnknownShapeError(change) from None
             fault = f"a composite value has the field {error}, which its type has no more"
-            return self._without_values(capture, change, settle, _fault(fault))
+            return self._without_values(change, settle, _fault(fault))
 
     def _with_values(self, plan: _Plan, change: Change, old: Members | None, new: Members | None) -> Outcome:
         if old is None:
@@ -251,7 +261,10 @@ class Renderer:
             return self._one(plan, change, CREATE, None, new)
         if new is None:
             return self._one(plan, change, DESTROY, old, None)
-        changed = [name for name in new if old[name] != new[name]]
+        changed = []  # by a loop: Python 3.11 makes a frame for a comprehension, which costs more than the loop
+        for name, value in new.items():
+            if old[name] != value:
+                changed.append(name)
         if not plan.identifying.isdisjoint(changed) and plan.identity(old) != plan.identity(new):
             destroyed = self._one(plan, change, DESTROY, old, None)
             created = self._one(plan, change, CREATE, None, new)
@@ -289,7 +302,9 @@ class Renderer:
     ) -> Rendered:
         organization, test, resource_id = identity
         assert organization is not None
-        who = self._who_of(change.who)
+        if change.who != self._who[0]:
+            self._who = (change.who, _json_of(change.who))
+        who = self._who[1]
         if len(resource) + len(delta) + len(who) > self._max_bytes:
             resource = delta = b"null"
             flag = b',"too_large":true'
@@ -297,29 +312,24 @@ class Renderer:
                 who = b"null"
         if change.backfill:
             flag += b',"backfill":true'
-        tail = b',"test":%b,"created_at":"%b","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}' % (
+        second, microsecond = divmod(change.created_at, 1_000_000)
+        if second != self._second:  # most events are of the same second as the one before
+            self._second, self._second_text = second, ids.datetime_of(second * 1_000).isoformat()[:19].encode()
+        tail = b',"test":%b,"created_at":"%b.%06dZ","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}' % (
             b"true" if test else b"false",
-            self._timestamp(change.created_at),
+            self._second_text,
+            microsecond,
             change.xid,
             resource,
             delta,
             who,
             flag,
         )
-        if b"\n" in tail or b"\r" in tail:  # white space within a json column's value: a string never holds them raw
+        if _LF in tail or _CR in tail:  # white space within a json column's value: a string never holds them raw
             tail = tail.replace(b"\n", b" ").replace(b"\r", b" ")
-        return Rendered(
-            organization,
-            test,
-            event,
-            plan.types[event],
-            plan.capture.resource_type,
-            resource_id,
-            plan.heads[event] + _encode(resource_id),
-            tail,
-        )
+        return Rendered(organization, test, plan.kinds[event], resource_id, _encode(resource_id), tail)
 
-    def _without_values(self, capture: Capture, change: Change, settle: bool, flag: bytes) -> Outcome:
+    def _without_values(self, change: Change, settle: bool, flag: bytes) -> Outcome:
         """The event of a row whose values cannot be sent: whose row it is must still be told."""
         counted = ["too_large" if b"too_large" in flag else "errors"]
         sides: list[tuple[_Plan, Members] | None] = []
@@ -328,7 +338,7 @@ class Renderer:
                 sides.append(None)
                 continue
             row = {name: msgspec.Raw(raw.encode("utf-8", "replace")) for name, raw in scan.members(text).items()}
-            plan = self._plan(capture, change, tuple(row), settle, whole=not change.too_large)
+            plan = self._plan(change, tuple(row), settle, whole=not change.too_large)
             if not plan.attributable:
                 return Outcome((), ("unattributable",))
             sides.append((plan, row))
@@ -354,9 +364,10 @@ class Renderer:
             events.append(self._event(plan, change, event, identity, b"null", b"null", flag))
         return Outcome(events, counted)
 
-    def _plan(
-        self, capture: Capture, change: Change, names: tuple[str, ...], settle: bool, whole: bool = True
-    ) -> _Plan:
+    def _plan(self, change: Change, names: tuple[str, ...], settle: bool, whole: bool = True) -> _Plan:
+        capture = self.captures.get(change.capture)
+        if capture is None:
+            raise UnknownCaptureError(change.capture)
         at = (capture.id, change.relation, change.filenode, change.natts, whole, names)
         plan = self._plans.get(at)
         if plan is None:
@@ -366,18 +377,6 @@ class Renderer:
                 raise UnknownShapeError(change)
             plan = self._plans[at] = _Plan(capture, self.book, change, names)
         return plan
-
-    def _timestamp(self, when: int) -> bytes:
-        """ISO 8601 with six digits and ``Z``; most events are of the same second as the one before."""
-        second, microsecond = divmod(when, 1_000_000)
-        if second != self._second[0]:
-            self._second = (second, ids.datetime_of(second * 1_000).isoformat()[:19].encode())
-        return b"%b.%06dZ" % (self._second[1], microsecond)
-
-    def _who_of(self, text: str | None) -> bytes:
-        if text != self._who[0]:
-            self._who = (text, _json_of(text))
-        return self._who[1]
 
 
 def _redact(raw: msgspec.Raw) -> msgspec.Raw:
@@ -396,9 +395,9 @@ def _json_of(text: str | None) -> bytes:
 
 def _plain(raw: msgspec.Raw) -> str | None:
     """A JSON value as a plain text: a string's content, anything else as it is spelled, None for null."""
-    data = bytes(raw)
+    data = _encode(raw)
     if data[0] == _QUOTE:
-        if b"\\" not in data:
+        if _BACKSLASH not in data:
             return data[1:-1].decode()
         text = _text(data)
         return text if "\0" not in text else data[1:-1].decode()  # no text in PostgreSQL holds a NUL: as it is spelled

@@ -207,12 +207,12 @@ def respelling(kind: Kind) -> Respelling | None:
 
 
 def _number(raw: msgspec.Raw) -> msgspec.Raw:
-    text = bytes(raw)
+    text = _encode(raw)
     return raw if text[0] in b'n"' else msgspec.Raw(b'"%b"' % text)  # NaN and infinities are strings already
 
 
 def _bytea(raw: msgspec.Raw) -> msgspec.Raw:
-    text = bytes(raw)
+    text = _encode(raw)
     if not text.startswith(b'"\\\\x'):
         return raw
     return msgspec.Raw(b'"%b"' % binascii.b2a_base64(binascii.unhexlify(text[4:-1]), newline=False))

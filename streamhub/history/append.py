@@ -4,7 +4,6 @@ The order of events is made here and nowhere else. Every append updates the one 
 its own: it waits for the append before it, and a leader that was replaced updates nothing and learns it by FencedError.
 """
 
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -12,8 +11,9 @@ import asyncpg
 import msgspec
 
 from streamhub.core import ids
-from streamhub.core.events import StoredEvent, resource_key
+from streamhub.core.events import StoredEvent
 from streamhub.core.rendering import Rendered
+from streamhub.history import rows
 from streamhub.organizations import Organization
 from streamhub.tail import Append
 
@@ -21,9 +21,9 @@ CHANNEL: Final = "streamhub_append"
 LONGEST_PAYLOAD: Final = 7_000  # PostgreSQL takes less than 8,000 bytes
 
 _COPY_FROM: Final = 48  # below it, one INSERT for each row in one round trip is quicker than a COPY
-_SLICE: Final = 200  # rows encoded between two turns of the event loop
-_COLUMNS: Final = ("organization", "id", "test", "resource_key", "type", "resource_type", "resource_id", "frame")
-_INSERT: Final = f"INSERT INTO streamhub_hub.history ({', '.join(_COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+_INSERT: Final = (
+    f"INSERT INTO streamhub_hub.history ({', '.join(rows.COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+)
 
 _RESERVE: Final = """
 WITH head AS MATERIALIZED (
@@ -54,12 +54,6 @@ INSERT INTO streamhub_hub.counters AS c (name, source, value)
 SELECT name, $1, value FROM unnest($2::text[], $3::bigint[]) AS counted (name, value)
 ON CONFLICT (name, source) DO UPDATE SET value = c.value + EXCLUDED.value
 """
-
-_row_start = struct.Struct(">hiiiQQi?iq").pack
-_length = struct.Struct(">i").pack
-_LOW: Final = (1 << 64) - 1
-_COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
-_COPY_TRAILER: Final = struct.pack(">h", -1)
 
 
 class FencedError(Exception):
@@ -131,61 +125,33 @@ async def append(
 def _stored(pending: Sequence[Pending], ms: int, first_counter: int) -> list[StoredEvent]:
     names: dict[int, bytes] = {}
     events = []
-    for each, event in zip(pending, ids.event_ids(ms, first_counter, len(pending)), strict=True):
+    for each, id_ in zip(pending, ids.event_ids(ms, first_counter, len(pending)), strict=True):
         organization, rendered = each.organization, each.rendered
-        key, resource_type, resource_id = organization.key, rendered.resource_type, rendered.resource_id
+        key, kind = organization.key, rendered.kind
         name = names.get(key)
         if name is None:
             name = names[key] = msgspec.json.encode({"id": organization.id, "slug": organization.slug})
-        id_ = event.encode()
+        position = id_.encode()
         frame = b"".join(
-            (b"event: ", rendered.event.encode(), b"\nid: ", id_, b'\ndata: {"id":"', id_, b'",', rendered.head,
+            (kind.frame_start, position, b'\ndata: {"id":"', position, b'",', kind.head, rendered.resource,
              b',"organization":', name, rendered.tail, b"\n\n")
         )  # fmt: skip
-        resource = resource_key(key, resource_type, resource_id)
-        events.append(
-            StoredEvent._make((key, event, rendered.test, resource, rendered.type, resource_type, resource_id, frame))
-        )
+        events.append(StoredEvent(key, id_, rendered.test, kind.type, kind.resource_type, rendered.resource_id, frame))
     return events
 
 
 async def _write(connection: "asyncpg.Connection[Any]", events: Sequence[StoredEvent]) -> None:
     if len(events) < _COPY_FROM:
-        await connection.executemany(_INSERT, events)
+        await connection.executemany(_INSERT, map(rows.values, events))
         return
     await connection.copy_to_table(
-        "history", schema_name="streamhub_hub", columns=_COLUMNS, source=_copy_rows(events), format="binary"
+        "history", schema_name="streamhub_hub", columns=rows.COLUMNS, source=_pieces(events), format="binary"
     )
 
 
-async def _copy_rows(events: Sequence[StoredEvent]) -> AsyncIterator[bytes]:
-    """The events as PostgreSQL's binary COPY format ("File Formats" under COPY in its manual)."""
-    yield _COPY_HEADER
-    kinds: dict[tuple[str, str | None], bytes] = {}
-    id_ = int(events[0].id.replace("-", ""), 16)  # those after it succeed each other
-    for start in range(0, len(events), _SLICE):
-        parts: list[bytes] = []
-        for organization, _, test, key, type_, resource_type, resource_id, frame in events[start : start + _SLICE]:
-            kind = kinds.get((type_, resource_type))
-            if kind is None:
-                kind = kinds[type_, resource_type] = _field(type_) + _field(resource_type)
-            parts += (
-                _row_start(8, 4, organization, 16, id_ >> 64, id_ & _LOW, 1, test, 8, key),
-                kind,
-                _field(resource_id),
-                _length(len(frame)),
-                frame,
-            )
-            id_ += 1
-        yield b"".join(parts)
-    yield _COPY_TRAILER
-
-
-def _field(text: str | None) -> bytes:
-    if text is None:
-        return _length(-1)
-    data = text.encode()
-    return _length(len(data)) + data
+async def _pieces(events: Sequence[StoredEvent]) -> AsyncIterator[bytes]:
+    for piece in rows.copied(events):
+        yield piece
 
 
 def _payload(append: Append, organizations: Sequence[int]) -> str:

@@ -29,7 +29,7 @@ SELECT h.last_ms, h.last_counter, h.event_ms, h.event_counter,
  ORDER BY j.last_id
 """
 _PAGE: Final = f"""
-SELECT organization, id::text, test, resource_key, type, resource_type, resource_id, frame, scanned
+SELECT organization, id::text, test, type, resource_type, resource_id, frame, scanned
   FROM (SELECT *, count(*) OVER () AS scanned,
                sum(octet_length(frame)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING)
                - octet_length(frame) AS bytes_before
@@ -101,7 +101,7 @@ async def page(pool: Pool, organizations: Sequence[int], after: str, until: str)
     if not organizations:
         return [], until
     rows = await pool.fetch(_PAGE, organizations, after, until, timeout=TIMEOUT)
-    events = [StoredEvent(*row[:8]) for row in rows]
+    events = [StoredEvent(*row[:7]) for row in rows]
     complete = not rows or rows[0]["scanned"] == len(rows) < PAGE_ROWS
     return events, until if complete else events[-1].id
 

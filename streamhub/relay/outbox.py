@@ -5,6 +5,7 @@ the last one", because a transaction may commit after others with higher numbers
 """
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -14,29 +15,33 @@ from streamhub.core.ordering import Version, by_version_chain
 from streamhub.core.rendering import Change
 
 MOST_BYTES: Final = 32 * 1024 * 1024  # of row texts in one read, unless a single change has more
+SMALL: Final = 8_000  # bytes of a text that is read without adding up sizes, which makes a read twice as dear
 MOST_RANGES: Final = 64  # of numbers in hand while the next rows are read
 
-_COLUMNS: Final = (
-    "seq, xid, created_at, capture::integer, relation, filenode, natts, chained, too_large, who, old_row, new_row, "
-    "backfill IS TRUE"
-)
+_HEADER: Final = "seq, xid, created_at, capture::integer, relation, filenode, natts, chained, too_large, who"
+_COLUMNS: Final = f"{_HEADER}, old_row, new_row, backfill IS TRUE"
 
-# octet_length of a stored text reads its length alone, so what is cut off by the byte limit is never fetched.
-_READ: Final = f"""
+# octet_length of a stored text reads its length alone, so what is left out is never fetched.
+_READ_SMALL: Final = f"""
+SELECT {_HEADER},
+       CASE WHEN octet_length(old_row) <= {SMALL} THEN old_row WHEN old_row IS NOT NULL THEN '' END,
+       CASE WHEN octet_length(new_row) <= {SMALL} THEN new_row WHEN new_row IS NOT NULL THEN '' END,
+       backfill IS TRUE
+FROM streamhub.outbox WHERE seq > $1 {{condition}} ORDER BY seq LIMIT $2
+"""
+_READ_LARGE: Final = f"""
 SELECT {_COLUMNS} FROM (
   SELECT *, sum(coalesce(octet_length(old_row), 0) + coalesce(octet_length(new_row), 0))
             OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
-  FROM (SELECT * FROM streamhub.outbox WHERE seq > $1 %s ORDER BY seq LIMIT $2) AS first_rows
+  FROM (SELECT * FROM streamhub.outbox WHERE seq > $1 {{condition}} ORDER BY seq LIMIT $2) AS first_rows
 ) AS summed
 WHERE coalesce(bytes_before, 0) <= {MOST_BYTES}
 ORDER BY seq
 """
-_READ_ALL: Final = _READ % ""
-_READ_NOT_IN_HAND: Final = (
-    _READ
-    % """AND NOT EXISTS (SELECT FROM unnest($3::bigint[], $4::bigint[]) AS hand (low, high)
-                         WHERE seq BETWEEN hand.low AND hand.high)"""
-)
+_NOT_IN_HAND: Final = """
+AND NOT EXISTS (SELECT FROM unnest($3::bigint[], $4::bigint[]) AS hand (low, high)
+                WHERE seq BETWEEN hand.low AND hand.high)
+"""
 _MARKS: Final = """
 SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS last_value,
        pg_snapshot_xmin(snapshot) AS xmin, CASE WHEN $1 THEN pg_current_xact_id() END AS own
@@ -62,6 +67,7 @@ WHERE seq BETWEEN hand.low AND hand.high
 """
 
 
+_chained, _old_row, _new_row = (itemgetter(Change._fields.index(name)) for name in ("chained", "old_row", "new_row"))
 _MICROSECONDS_TO_2000: Final = 946_684_800_000_000  # from 1970: PostgreSQL counts from 2000
 
 
@@ -116,6 +122,7 @@ class Outbox:
         self._most = most
         self._floor = Floor()
         self._late: dict[int, _Late] = {}
+        self._large = False  # the last read held a text that was not small, so the next one may as well
 
     @property
     def floor(self) -> int:
@@ -123,17 +130,22 @@ class Outbox:
 
     async def read(self, in_hand: Ranges | None = None) -> tuple[list[Change], bool]:
         """(the next changes in order, whether there may be more of them). `in_hand`: read before, not yet deleted."""
-        if in_hand is None:
-            rows = await self._connection.fetch(_READ_ALL, self._floor.value, self._most)
+        rows = [] if self._large else await self._fetch(_READ_SMALL, in_hand)
+        if self._large or "" in map(_old_row, rows) or "" in map(_new_row, rows):
+            rows = await self._fetch(_READ_LARGE, in_hand)
+            lengths = [len(text) for row in rows for text in (_old_row(row), _new_row(row)) if text is not None]
+            more = len(rows) == self._most or sum(lengths) > MOST_BYTES // 5  # four bytes a character at most
+            self._large = max(lengths, default=0) > SMALL
         else:
-            rows = await self._connection.fetch(
-                _READ_NOT_IN_HAND, self._floor.value, self._most, in_hand.low, in_hand.high
-            )
-        changes = [Change._make(row) for row in rows]
-        more = len(changes) == self._most or _characters(changes) > MOST_BYTES // 5  # four bytes a character at most
-        if any(change.chained for change in changes):
+            more = len(rows) == self._most
+        changes = [*map(Change._make, rows)]
+        if any(map(_chained, rows)):
             changes = await self._in_order_of_versions(changes, more)
         return changes, more
+
+    async def _fetch(self, query: str, in_hand: Ranges | None) -> "list[asyncpg.Record]":
+        query = query.format(condition="" if in_hand is None else _NOT_IN_HAND)
+        return await self._connection.fetch(query, self._floor.value, self._most, *(in_hand or ()))
 
     async def observe(self) -> None:
         """Note how far the sequence is and who is still writing; call it before a read."""
@@ -237,7 +249,3 @@ async def delete(connection: "asyncpg.Connection[Any]", ranges: Ranges, count: i
     deleted = int(tag.rpartition(" ")[2])
     if deleted != count:
         raise LostRowsError(f"{count} rows were read from the outbox and {deleted} of them were there to delete")
-
-
-def _characters(changes: Sequence[Change]) -> int:
-    return sum(len(change.old_row or "") + len(change.new_row or "") for change in changes)

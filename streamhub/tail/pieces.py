@@ -11,7 +11,7 @@ PIECE_BYTES: Final = 4_000_000
 TIMEOUT: Final = 10.0  # seconds
 
 _PIECE: Final = f"""
-SELECT scanned, organization, id::text, test, resource_key, type, resource_type, resource_id, frame
+SELECT scanned, organization, id::text, test, type, resource_type, resource_id, frame
   FROM (SELECT *, count(*) OVER () AS scanned,
                sum(octet_length(frame)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS bytes_so_far
           FROM (SELECT h.* FROM unnest($1::int[], $2::uuid[]) AS wanted(organization, after)

@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from streamhub.config import Settings
 from streamhub.core import ids
-from streamhub.core.events import StoredEvent, resource_key
+from streamhub.core.events import StoredEvent
 from streamhub.gateway.auth import Authenticator, Issuer, PemKeys
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.server import serve
 from streamhub.tail import Append, Tail
 from streamhub.tail.kafka import KafkaTail
 from streamhub.tail.postgres import PostgresTail
+from tests.history import insert
 from tests.integration.error_schema import checked_errors
 from tests.publishing import Publisher, publishing
 
@@ -205,8 +206,7 @@ class History:
             "n": number, "filler": "x" * size,
         }  # fmt: skip
         frame = f"event: update\nid: {id}\ndata: {json.dumps(data)}\n\n".encode()
-        key = resource_key(organization, resource_type, resource_id)
-        return StoredEvent(organization, id, test, key, f"{resource_type}.update", resource_type, resource_id, frame)
+        return StoredEvent(organization, id, test, f"{resource_type}.update", resource_type, resource_id, frame)
 
     async def append(self, organization: int, count: int = 1, *, first: int = 0, **more: Any) -> Append:
         """`count` events, numbered from `first`, published now."""
@@ -224,7 +224,7 @@ class History:
             ms, counter = (now, 0) if now > head["last_ms"] else (head["last_ms"], head["last_counter"] + 1)
             new = ids.event_ids(ms, counter, count)
             events = [self.event(organization, each, first + n, **more) for n, each in enumerate(new)]
-            await self._insert(connection, events)
+            await insert(connection, events)
             await connection.execute(
                 "UPDATE streamhub_hub.log_head SET last_ms = $1, last_counter = $2", ms, counter + count - 1
             )
@@ -243,15 +243,12 @@ class History:
         ]
         newest = max(event.id for event in events)
         async with self.pool.acquire() as connection, connection.transaction():
-            await self._insert(connection, events)
+            await insert(connection, events)
             await connection.execute(
                 "UPDATE streamhub_hub.log_head SET last_ms = $1, last_counter = $2 WHERE last_ms < $1",
                 *ids.parse(newest),
             )
         return [event.id for event in events]
-
-    async def _insert(self, connection: Any, events: Sequence[StoredEvent]) -> None:
-        await connection.copy_records_to_table("history", schema_name="streamhub_hub", records=events)
 
 
 class Hub(NamedTuple):

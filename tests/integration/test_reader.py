@@ -9,9 +9,10 @@ import asyncpg
 import pytest
 
 from streamhub.core import ids
-from streamhub.core.events import StoredEvent, resource_key
+from streamhub.core.events import StoredEvent
 from streamhub.history.partitions import Partitions, Week
 from streamhub.history.reader import PAGE_BYTES, PAGE_ROWS, Reader, Selection, _page_query
+from tests.history import insert
 
 Pool = Any
 
@@ -23,11 +24,11 @@ def frame(id_: str, size: int) -> bytes:
 async def fill(pool: Pool, events: list[tuple[int, str, bool, str, str, int]]) -> list[str]:
     """(organization, id, test, type, resource id, size) each."""
     records = [
-        StoredEvent(key, id_, test, resource_key(key, kind, one), f"{kind}.update", kind, one, frame(id_, size))
+        StoredEvent(key, id_, test, f"{kind}.update", kind, one, frame(id_, size))
         for key, id_, test, kind, one, size in events
     ]
     async with pool.acquire() as connection:
-        await connection.copy_records_to_table("history", schema_name="streamhub_hub", records=records)
+        await insert(connection, records)
     return [record.id for record in records]
 
 

@@ -15,6 +15,7 @@ import pytest
 from streamhub.core import ids
 from streamhub.core.events import data_of
 from streamhub.core.window import timestamp
+from tests.history import insert
 from tests.integration.conftest import EACH_ENGINE
 
 pytestmark = EACH_ENGINE
@@ -209,7 +210,7 @@ async def test_an_append_in_flight_when_the_replay_begins_is_waited_for(hub: Hub
             "last_counter = 0 RETURNING last_ms"
         )
         event = hub.history.event(organization, ids.event_id(ms, 0))
-        await connection.copy_records_to_table("history", schema_name="streamhub_hub", records=[event])
+        await insert(connection, [event])
         await asyncio.sleep(0.01)
         replay = asyncio.create_task(replayed(hub, window(ms - 1_000, ms + 5)))
         await asyncio.sleep(0.5)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamhub.core import ids
-from streamhub.core.events import StoredEvent, data_of, resource_key
+from streamhub.core.events import StoredEvent, data_of
 from streamhub.core.records import AFTER, ID, event_of, header, key_of, record_of
 
 text = st.text(max_size=30)
@@ -36,8 +36,7 @@ def event(
     }  # fmt: skip
     data = json.dumps(value).encode() if spaced else msgspec.json.encode(value)
     frame = b"event: %b\nid: %b\ndata: %b\n\n" % (name.encode(), id_.encode(), data)
-    key = resource_key(1, resource_type, resource_id or "")
-    return StoredEvent(1, id_, test, key, type_, resource_type, resource_id, frame)
+    return StoredEvent(1, id_, test, type_, resource_type, resource_id, frame)
 
 
 @given(names, text, text, st.booleans())

@@ -46,7 +46,7 @@ def change(old: Any, new: Any, **more: Any) -> Change:
 
 
 def objects(outcome: Outcome) -> list[dict[str, Any]]:
-    return [json.loads(b"{%b%b" % (event.head, event.tail)) for event in outcome.events]
+    return [json.loads(b"{%b%b%b" % (event.kind.head, event.resource, event.tail)) for event in outcome.events]
 
 
 VALUES = st.none() | st.text(max_size=5) | st.integers() | st.booleans()
@@ -109,7 +109,7 @@ def test_an_event_tells_exactly_what_differs_of_what_may_be_shown(
 def test_no_event_is_longer_than_the_limit(note: Any, who: str, limit: int) -> None:
     made = renderer(limit)
     for event in made.render(change(None, {**ROW, "note": note}, who=who)).events:
-        assert len(event.head) + len(event.tail) <= limit
+        assert len(event.kind.head) + len(event.resource) + len(event.tail) <= limit
 
 
 @given(st.text())
@@ -178,4 +178,4 @@ def test_a_row_that_is_too_large_tells_whose_it_was_and_is() -> None:
 def test_types_may_be_named_one_by_one() -> None:
     made = renderer(type_names={"update": "product.updated"})
     outcomes = [made.render(change(None, ROW)), made.render(change(ROW, {**ROW, "n": 6}))]
-    assert [event.type for outcome in outcomes for event in outcome.events] == ["skus.create", "product.updated"]
+    assert [event.kind.type for outcome in outcomes for event in outcome.events] == ["skus.create", "product.updated"]

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from streamhub.core import ids
-from streamhub.core.rendering import Rendered
+from streamhub.core.rendering import Kind, Rendered
 from streamhub.history.append import FencedError, Pending, append
 from streamhub.history.partitions import AHEAD, WEEK, Partitions, Week, existing
 from streamhub.organizations import Organization
@@ -23,10 +23,11 @@ DAY = 86_400_000
 def pending(count: int, key: int = 1, size: int = 10) -> list[Pending]:
     tail = b',"x":"%b"}' % (b"x" * size)
     organization = Organization(key, f"org_{key}", f"slug-{key}", False, True)
+    kind = Kind("create", "skus.create", "skus")
     return [
         Pending(
             organization,
-            Rendered(organization.id, False, "create", "skus.create", "skus", str(n), b'"n":%d' % n, tail),
+            Rendered(organization.id, False, kind, str(n), b'"%d"' % n, tail),
         )
         for n in range(count)
     ]  # fmt: skip

@@ -5,6 +5,7 @@ import json
 
 import asyncpg
 import pytest
+from msgspec.structs import astuple
 
 from streamhub import capture
 from streamhub.core.events import data_of
@@ -107,9 +108,9 @@ async def test_what_is_announced_is_what_history_holds_byte_for_byte(stage: Stag
     await stage.sql("INSERT INTO skus SELECT i, 'org_' || i % 3, i, 'é' FROM generate_series(1, 100) AS i")
     await stage.sql(INSERT.format(1000))
     await stage.relayed()
-    announced = [tuple(event) for append in stage.announced for event in append.events]
+    announced = [astuple(event) for append in stage.announced for event in append.events]
     stored = await stage.rows(
-        "SELECT organization, id::text, test, resource_key, type, resource_type, resource_id, frame "
+        "SELECT organization, id::text, test, type, resource_type, resource_id, frame "
         "FROM streamhub_hub.history ORDER BY id"
     )
     assert announced == stored
