@@ -5,7 +5,6 @@ things, known only when it is appended: its id, and the organization's name in t
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -33,37 +32,22 @@ _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Origin(NamedTuple):
-    """What a change is about, and how it was written; see streamhub.origin in sql/source."""
-
-    capture: int
-    relation: int
-    filenode: int
-    natts: int | None
-    too_large: bool
-    backfill: bool
-
-    @classmethod
-    @lru_cache(maxsize=10_000)
-    def of(cls, text: str) -> "Origin":
-        """The outbox's text. ValueError for any other."""
-        capture, relation, filenode, natts, flags = text.split(":")
-        return cls(
-            int(capture), int(relation), int(filenode), int(natts) if natts else None, "l" in flags, "b" in flags
-        )
-
-
 class Change(NamedTuple):
     """One row of the outbox; see sql/source for what each column is. `created_at` in microseconds of the Unix epoch."""
 
     seq: int
     xid: int
     created_at: int
-    origin: str  # `Origin.of` reads it
+    capture: int
+    relation: int
+    filenode: int
+    natts: int | None
     chained: bool | None
+    too_large: bool
     who: str | None
     old_row: str | None
     new_row: str | None
+    backfill: bool = False
 
 
 class Capture(NamedTuple):
@@ -135,7 +119,7 @@ class UnknownShapeError(LookupError):
     """The change was written in a state of its table that the renderer has not seen; read the catalog and go on."""
 
     def __init__(self, change: Change) -> None:
-        super().__init__(f"a change of {change.origin}")
+        super().__init__(f"relation {change.relation}, filenode {change.filenode}")
         self.change = change
 
 
@@ -145,11 +129,11 @@ _Identity: TypeAlias = tuple[str | None, bool, str]  # organization, test, resou
 class _Plan:
     """Everything about a text that follows from its capture and its names alone."""
 
-    def __init__(self, capture: Capture, book: ShapeBook, origin: Origin, names: tuple[str, ...]) -> None:
-        if origin.too_large:
-            tie = book.tie_some(origin.relation, capture.identifying, names)
+    def __init__(self, capture: Capture, book: ShapeBook, change: Change, names: tuple[str, ...]) -> None:
+        if change.too_large:
+            tie = book.tie_some(change.relation, capture.identifying, names)
         else:
-            tie = book.tie(origin.relation, origin.filenode, origin.natts, names)
+            tie = book.tie(change.relation, change.filenode, change.natts, names)
         self.fault = capture.fault
         if not tie.columns:
             tie = book.tie_names(capture.relation, names)
@@ -161,7 +145,6 @@ class _Plan:
             if column.name in names and column.number not in capture.excluded_columns and column.kind != VIRTUAL
         }
         self.capture = capture
-        self.backfill = origin.backfill
         self.counted = ("untied_members",) if tie.untied else ()
         self.untied = frozenset(tie.untied)
         self.hidden = frozenset(name for name in names if name not in shown)
@@ -236,7 +219,7 @@ class Renderer:
         self.captures: dict[int, Capture] = {}
         self.book = ShapeBook()
         self._max_bytes = max_event_bytes - ENVELOPE_BYTES
-        self._plans: dict[tuple[str, tuple[str, ...]], _Plan] = {}
+        self._plans: dict[tuple[int, int, int, int | None, bool, tuple[str, ...]], _Plan] = {}
         self._who: tuple[str | None, bytes] = (None, b"null")
         self._second = -1
         self._second_text = b""
@@ -251,7 +234,7 @@ class Renderer:
         Raises UnknownCaptureError and UnknownShapeError; with `settle` an unseen shape is tied as well as can be
         proved instead.
         """
-        if Origin.of(change.origin).too_large:
+        if change.too_large:
             return self._without_values(change, settle, b',"too_large":true')
         try:
             old = None if change.old_row is None else _members(change.old_row)
@@ -259,7 +242,7 @@ class Renderer:
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
             return self._without_values(change, settle, _fault(f"the row is no JSON that can be read: {error}"))
         names = tuple(old if new is None else new)  # type: ignore[arg-type]
-        plan = self._plans.get((change.origin, names))
+        plan = self._plans.get((change.capture, change.relation, change.filenode, change.natts, True, names))
         if plan is None:
             plan = self._plan(change, names, settle)
         if plan.fault is not None:
@@ -327,7 +310,7 @@ class Renderer:
             flag = b',"too_large":true'
             if len(who) > self._max_bytes:
                 who = b"null"
-        if plan.backfill:
+        if change.backfill:
             flag += b',"backfill":true'
         second, microsecond = divmod(change.created_at, 1_000_000)
         if second != self._second:  # most events are of the same second as the one before
@@ -355,7 +338,7 @@ class Renderer:
                 sides.append(None)
                 continue
             row = {name: msgspec.Raw(raw.encode("utf-8", "replace")) for name, raw in scan.members(text).items()}
-            plan = self._plan(change, tuple(row), settle)
+            plan = self._plan(change, tuple(row), settle, whole=not change.too_large)
             if not plan.attributable:
                 return Outcome((), ("unattributable",))
             sides.append((plan, row))
@@ -381,18 +364,18 @@ class Renderer:
             events.append(self._event(plan, change, event, identity, b"null", b"null", flag))
         return Outcome(events, counted)
 
-    def _plan(self, change: Change, names: tuple[str, ...], settle: bool) -> _Plan:
-        plan = self._plans.get((change.origin, names))
+    def _plan(self, change: Change, names: tuple[str, ...], settle: bool, whole: bool = True) -> _Plan:
+        capture = self.captures.get(change.capture)
+        if capture is None:
+            raise UnknownCaptureError(change.capture)
+        at = (capture.id, change.relation, change.filenode, change.natts, whole, names)
+        plan = self._plans.get(at)
         if plan is None:
-            origin = Origin.of(change.origin)
-            capture = self.captures.get(origin.capture)
-            if capture is None:
-                raise UnknownCaptureError(origin.capture)
             # A stripped text has a few of the table's names only, so it can never match a shape exactly.
-            seen = self.book.exact(origin.relation, origin.filenode, origin.natts, names)
-            if not origin.too_large and not settle and seen is None:
+            seen = self.book.exact(change.relation, change.filenode, change.natts, names)
+            if whole and not settle and seen is None:
                 raise UnknownShapeError(change)
-            plan = self._plans[change.origin, names] = _Plan(capture, self.book, origin, names)
+            plan = self._plans[at] = _Plan(capture, self.book, change, names)
         return plan
 
 
@@ -402,7 +385,7 @@ def _redact(raw: msgspec.Raw) -> msgspec.Raw:
 
 def _json_of(text: str | None) -> bytes:
     """The JSON in `text`, or `text` as a JSON string where it is none."""
-    if not text:
+    if text is None:
         return b"null"
     try:
         return bytes(_raw(text)).strip()

@@ -12,20 +12,21 @@ import asyncpg
 
 from streamhub.core.floor import Floor, Marks
 from streamhub.core.ordering import Version, by_version_chain
-from streamhub.core.rendering import Change, Origin
+from streamhub.core.rendering import Change
 
 MOST_BYTES: Final = 32 * 1024 * 1024  # of row texts in one read, unless a single change has more
 SMALL: Final = 8_000  # bytes of a text that is read without adding up sizes, which makes a read twice as dear
 MOST_RANGES: Final = 64  # of numbers in hand while the next rows are read
 
-_HEADER: Final = "seq, xid, created_at, origin, chained, who"
-_COLUMNS: Final = f"{_HEADER}, old_row, new_row"
+_HEADER: Final = "seq, xid, created_at, capture::integer, relation, filenode, natts, chained, too_large, who"
+_COLUMNS: Final = f"{_HEADER}, old_row, new_row, backfill IS TRUE"
 
 # octet_length of a stored text reads its length alone, so what is left out is never fetched.
 _READ_SMALL: Final = f"""
 SELECT {_HEADER},
        CASE WHEN octet_length(old_row) <= {SMALL} THEN old_row WHEN old_row IS NOT NULL THEN '' END,
-       CASE WHEN octet_length(new_row) <= {SMALL} THEN new_row WHEN new_row IS NOT NULL THEN '' END
+       CASE WHEN octet_length(new_row) <= {SMALL} THEN new_row WHEN new_row IS NOT NULL THEN '' END,
+       backfill IS TRUE
 FROM streamhub.outbox WHERE seq > $1 {{condition}} ORDER BY seq LIMIT $2
 """
 _READ_LARGE: Final = f"""
@@ -49,9 +50,8 @@ FROM streamhub.outbox_seq_seq, pg_current_snapshot() AS snapshot
 # Changes of one transaction whose row version was made by a change with a higher number.
 _PREDECESSORS: Final = """
 SELECT after.xid, after.seq AS successor, before.seq AS predecessor FROM streamhub.outbox AS after
-JOIN streamhub.outbox AS before ON before.new_ctid = after.old_ctid AND before.xid = after.xid
- AND split_part(before.origin, ':', 2) = split_part(after.origin, ':', 2)  -- the relation
- AND split_part(before.origin, ':', 3) = split_part(after.origin, ':', 3)  -- its file node
+JOIN streamhub.outbox AS before ON before.new_ctid = after.old_ctid AND before.relation = after.relation
+ AND before.filenode = after.filenode AND before.xid = after.xid
 WHERE after.xid = ANY($1::xid8[]) AND before.xid = ANY($1::xid8[]) AND after.seq > $2 AND before.seq > $2
   AND {condition}
 ORDER BY after.seq LIMIT $3
@@ -180,11 +180,10 @@ class Outbox:
         """By sequence number. Few transactions need them, so they are not read with the rest."""
         rows = await self._connection.fetch(_VERSIONS, [change.seq for change in changes])
         ctids = {row["seq"]: (row["old_ctid"], row["new_ctid"]) for row in rows}
-        versions = {}
-        for change in changes:
-            origin = Origin.of(change.origin)
-            versions[change.seq] = Version((origin.relation, origin.filenode, change.xid), *ctids[change.seq])
-        return versions
+        return {
+            change.seq: Version((change.relation, change.filenode, change.xid), *ctids[change.seq])
+            for change in changes
+        }
 
     async def _late_predecessors(self, changes: list[Change], nested: set[int]) -> list[Change]:
         """The changes further on that made a row version which one of these replaced."""

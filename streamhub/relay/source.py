@@ -19,7 +19,7 @@ from typing import Any, Final
 import asyncpg
 
 from streamhub.core.identities import Identity, pack, unpack
-from streamhub.core.rendering import Change, Origin
+from streamhub.core.rendering import Change
 from streamhub.history.append import Appended, append
 from streamhub.relay.batches import Batch, Preparer
 from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, delete
@@ -106,7 +106,7 @@ class SourceRelay:
                     await self._outbox.observe()
                     observed_at = now
                 changes, more = await self._read(in_hand[1] if in_hand else None)
-                if in_hand is None and not more and any(Origin.of(change.origin).backfill for change in changes):
+                if in_hand is None and not more and any(change.backfill for change in changes):
                     await self._append_in_pieces(changes)
                     last_change = time.monotonic()
                     highest = max(highest, *(change.seq for change in changes))

@@ -168,7 +168,7 @@ READS = [
     "SELECT * FROM streamhub.outbox",
     "SELECT * FROM streamhub.captures",
     "SELECT * FROM streamhub.shapes",
-    "INSERT INTO streamhub.outbox (origin) VALUES ('1:1:1:1:')",
+    "INSERT INTO streamhub.outbox (capture, relation, filenode) VALUES ('1', 1, 1)",
     "SELECT last_value FROM streamhub.outbox_seq_seq",
     "SELECT streamhub.row_text(ROW(1))",
     "SELECT streamhub.identity_query(1, 1, 'x')",

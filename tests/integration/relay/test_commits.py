@@ -199,7 +199,7 @@ async def test_a_slug_that_is_set_while_the_relay_runs_is_in_the_events_from_the
 
 
 POISON = {
-    "a capture that there is not": ("origin = '999' || ltrim(origin, '0123456789')", "unattributable"),
+    "a capture that there is not": ("capture = '999'", "unattributable"),
     "text that is no JSON": ("new_row = '{\"id\":1,'", "unattributable"),
     "text that is no object": ("new_row = '[1]'", "unattributable"),
     "no text at all": ("new_row = NULL", "unattributable"),
