@@ -12,8 +12,8 @@ from streamhub.capture import CaptureSpec
 from streamhub.embedded import installed_binaries
 
 CLIENTS = 4
-SECONDS = 6
-ROUNDS = 5
+SECONDS = 4
+ROUNDS = 9
 # (pgbench's scale, its -M): a table of 13 MB that any cache holds, and one of 750 MB, as an application's are sooner.
 CASES = ((1, "simple"), (1, "prepared"), (50, "simple"), (50, "prepared"))
 UPDATE = """\\set aid random(1, 100000 * :scale)

@@ -37,6 +37,11 @@ _PROBES_OF_SERVER: Final = {
     "tcp_user_timeout": "20000",
 }
 
+# Whatever the server, the database or the role has for sessions in general. What a reader was sent must be durable:
+# with synchronous_commit off a crash would take back an append of which the source's outbox was emptied already. And
+# whoever waited for a lock must see what its holder committed.
+_PROMISES: Final = {"synchronous_commit": "on", "default_transaction_isolation": "read committed"}
+
 # InternalClientError: a statement on a connection that was cut and has not noticed yet.
 DATABASE_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """Whatever can go wrong with a statement; a programming error in SQL is among them."""
@@ -61,9 +66,9 @@ async def connect(
     server_settings: dict[str, str] | None = None,
     **options: Any,
 ) -> Connection:
-    """As asyncpg.connect. The connection is lost where its peer stays silent; one that works on a long statement
-    does not, as its machine answers."""
-    settings = _PROBES_OF_SERVER | (server_settings or {})
+    """As asyncpg.connect, with commits that are durable and transactions that see what is committed. The connection is
+    lost where its peer stays silent; one that works on a long statement is not, as its machine answers."""
+    settings = _PROBES_OF_SERVER | _PROMISES | (server_settings or {})
     connection: Connection = await asyncpg.connect(url, timeout=timeout, server_settings=settings, **options)
     # asyncpg has no public way to the socket.
     sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001

@@ -15,7 +15,9 @@ from streamhub.core.ordering import Version, by_version_chain
 from streamhub.core.rendering import Change
 
 MOST_BYTES: Final = 32 * 1024 * 1024  # of row texts in one read, unless a single change has more
-SMALL: Final = 8_000  # bytes of a text that is read without adding up sizes, which makes a read twice as dear
+# Bytes of a text that is read without adding up sizes, which makes a read twice as dear: two in each of the relay's
+# 2,000 rows are less than MOST_BYTES.
+SMALL: Final = 8_000
 MOST_RANGES: Final = 64  # of numbers in hand while the next rows are read
 
 _HEADER: Final = "seq, xid, created_at, capture::integer, relation, filenode, natts, chained, too_large, who"
@@ -131,13 +133,14 @@ class Outbox:
     async def read(self, in_hand: Ranges | None = None) -> tuple[list[Change], bool]:
         """(the next changes in order, whether there may be more of them). `in_hand`: read before, not yet deleted."""
         rows = [] if self._large else await self._fetch(_READ_SMALL, in_hand)
+        more = len(rows) == self._most
         if self._large or "" in map(_old_row, rows) or "" in map(_new_row, rows):
+            rows.clear()
             rows = await self._fetch(_READ_LARGE, in_hand)
             lengths = [len(text) for row in rows for text in (_old_row(row), _new_row(row)) if text is not None]
-            more = len(rows) == self._most or sum(lengths) > MOST_BYTES // 5  # four bytes a character at most
-            self._large = max(lengths, default=0) > SMALL
-        else:
-            more = len(rows) == self._most
+            # A character has four bytes at most.
+            more = len(rows) == self._most or sum(lengths) > MOST_BYTES // 5
+            self._large = max(lengths, default=0) > SMALL // 4
         changes = [*map(Change._make, rows)]
         if any(map(_chained, rows)):
             changes = await self._in_order_of_versions(changes, more)
