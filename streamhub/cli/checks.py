@@ -25,6 +25,10 @@ OUTBOX_MANY = 100_000  # rows; counted no further
 CLOCK_OFF, CLOCK_WRONG = 1.0, 60.0  # seconds
 INCIDENTS_OF = timedelta(hours=24)
 JWKS_WITHIN = 5.0  # seconds
+_UNSAFE = """
+SELECT name FROM pg_settings
+WHERE name IN ('fsync', 'synchronous_commit') AND setting = 'off' ORDER BY name
+"""
 
 
 async def database(patient: Patient) -> AsyncIterator[Finding]:
@@ -40,6 +44,18 @@ async def database(patient: Patient) -> AsyncIterator[Finding]:
             yield Finding("database", "fail", f"{text}: a standby", "name the primary, which can be written to")
         else:
             yield Finding("database", "ok", text)
+
+
+async def durability(patient: Patient) -> AsyncIterator[Finding]:
+    for name, connection in patient.sources.items():
+        off = [row["name"] for row in await connection.fetch(_UNSAFE)]
+        if not off:
+            yield Finding("durability", "ok", f"{name}: what is committed outlives a crash")
+        for setting in off:
+            # Our sessions ask for it as they begin, so somebody in between has left that out.
+            pooler = "ALTER ROLE … SET synchronous_commit = on, as a pooler does not pass on what sessions ask for"
+            mend = pooler if setting == "synchronous_commit" else f"{setting} = on in postgresql.conf"
+            yield Finding("durability", "fail", f"{name}: {setting} is off: a crash can take back what was sent", mend)
 
 
 async def migrations(patient: Patient) -> AsyncIterator[Finding]:
@@ -282,6 +298,7 @@ async def counters(patient: Patient) -> AsyncIterator[Finding]:
 CHECKS: tuple[Check, ...] = (
     variables,
     database,
+    durability,
     migrations,
     keys,
     captures,

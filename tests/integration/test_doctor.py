@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from streamhub import capture
+from streamhub import capture, database
 from streamhub.capture import CaptureSpec
 from streamhub.cli import serving_checks
 from streamhub.cli.doctor import examine
@@ -228,3 +228,22 @@ async def test_row_level_security_that_came_after_the_table_was_captured_is_name
     assert "row-level security" in finding.detail
     await connection.execute(finding.mend)
     assert [each.state for each in await found(database_url, "capture")] == ["ok"]
+
+
+async def test_a_database_whose_commits_outlive_a_crash_is_in_order_whatever_its_sessions_are_set_to(
+    database_url: str, connection: Connection
+) -> None:
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    assert [each.state for each in await found(database_url, "durability")] == ["ok"]
+
+
+async def test_a_pooler_that_does_not_pass_on_what_sessions_ask_for_is_found_out(
+    database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    monkeypatch.setattr(database, "_PROMISES", {})
+    finding = await wrong(database_url, "durability")
+    assert finding.state == "fail"
+    assert finding.detail == "hub: synchronous_commit is off: a crash can take back what was sent"
