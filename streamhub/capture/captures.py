@@ -52,6 +52,10 @@ _INSERT: Final = f"""
 INSERT INTO streamhub.captures (relation, relation_oid, type_names, {", ".join(_OPTIONS)})
 VALUES ($1::oid::regclass, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id
 """
+# After a dump and restore one that was captured before may still be there beside a newer one, its relation_oid stale.
+_REMOVE: Final = """
+UPDATE streamhub.captures SET removed_at = clock_timestamp() WHERE removed_at IS NULL AND relation = $1::oid::regclass
+"""
 _LIST: Final = f"""
 SELECT id, relation::text AS table, relation_oid, type_names::text AS type_names, created_at, {", ".join(_OPTIONS)}
 FROM streamhub.captures WHERE removed_at IS NULL AND EXISTS (SELECT FROM pg_class WHERE oid = relation_oid) ORDER BY 2
@@ -116,10 +120,7 @@ async def add(connection: "asyncpg.Connection[Any]", spec: CaptureSpec) -> AddRe
                 state, capture = "unchanged", active["id"]
             else:
                 state = "added" if active is None else "replaced"
-                if active is not None:
-                    await connection.execute(
-                        "UPDATE streamhub.captures SET removed_at = clock_timestamp() WHERE id = $1", active["id"]
-                    )
+                await connection.execute(_REMOVE, table["oid"])
                 capture = await connection.fetchval(
                     _INSERT, table["oid"], type_names, *(options[name] for name in _OPTIONS)
                 )
@@ -146,8 +147,8 @@ async def remove(connection: "asyncpg.Connection[Any]", table: str) -> str:
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         try:
             row = await connection.fetchrow(
-                "SELECT id, relation_oid, relation::text AS name FROM streamhub.captures "
-                "WHERE removed_at IS NULL AND relation = to_regclass($1)",
+                "SELECT relation::oid, relation::text AS name FROM streamhub.captures "
+                "WHERE removed_at IS NULL AND relation = to_regclass($1) LIMIT 1",
                 table,
             )
         except _NO_NAME:
@@ -155,16 +156,14 @@ async def remove(connection: "asyncpg.Connection[Any]", table: str) -> str:
         if row is None:
             raise UserError(f"{table!r} is not captured: streamhub capture list shows what is")
         try:
-            await triggers.uninstall(connection, row["relation_oid"])
+            await triggers.uninstall(connection, row["relation"])
         except asyncpg.LockNotAvailableError:
             raise UserError(
                 f"{row['name']} was locked by others for {_LOCK_TIMEOUT}: nothing was changed, try again"
             ) from None
         except asyncpg.InsufficientPrivilegeError as error:
             raise UserError(f"{row['name']} belongs to another role: {error.args[0]}") from None
-        await connection.execute(
-            "UPDATE streamhub.captures SET removed_at = clock_timestamp() WHERE id = $1", row["id"]
-        )
+        await connection.execute(_REMOVE, row["relation"])
     return str(row["name"])
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from streamhub import migrate
+from streamhub import capture, migrate
 from streamhub.embedded import installed_binaries
 from streamhub.errors import UserError
 from tests.integration.stage import Stage, kinds
@@ -195,4 +195,23 @@ async def test_a_database_that_was_restored_from_a_dump_fails_closed_until_captu
     events = await restored.relayed()
     assert kinds(events) == [("create", "3")]
     assert events[0]["resource"] == {"id": 3, "organization_id": "org_1", "note": "d"}
+    await restored.connection.close()
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_in_a_restored_database_a_capture_can_be_removed(new_database: NewDatabase, again: bool) -> None:
+    url, restored_url = await new_database(), await new_database()
+    original = Stage(url, await asyncpg.connect(url))
+    await migrate.migrate_hub(original.connection)
+    await migrate.migrate_source(original.connection)
+    await original.shop()
+    await original.connection.close()
+    await asyncio.to_thread(restore, url, restored_url)
+    restored = Stage(restored_url, await asyncpg.connect(restored_url))
+    if again:
+        await restored.add()
+    await capture.remove(restored.connection, "skus")
+    await restored.sql("INSERT INTO skus VALUES (1, 'org_1', 1, 'a')")
+    assert await restored.outbox_is_empty()
+    assert await restored.rows("SELECT id FROM streamhub.captures WHERE removed_at IS NULL") == []
     await restored.connection.close()
