@@ -21,11 +21,12 @@ import uvloop
 from benchmarks.stage import Result, Stage, spread
 from streamhub.config import Settings
 from streamhub.core import ids
-from streamhub.core.events import resource_key
+from streamhub.core.events import StoredEvent
 from streamhub.core.window import timestamp
 from streamhub.gateway.auth import Authenticator, Issuer, PemKeys
 from streamhub.gateway.server import serve
 from streamhub.history.partitions import Partitions
+from streamhub.history.rows import COLUMNS, values
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
 
@@ -48,7 +49,7 @@ def rows(count: int, start_ms: int) -> Iterator[tuple[Any, ...]]:
             f'"who":{{"application":"importer"}}}}'
         )
         frame = f"event: update\nid: {id_}\ndata: {data}\n\n".encode()
-        yield 1, id_, False, resource_key(1, "skus", sku), "skus.update", "skus", sku, frame
+        yield values(StoredEvent(1, id_, False, "skus.update", "skus", sku, frame))
 
 
 async def fill(url: str, count: int) -> tuple[int, int]:
@@ -63,7 +64,9 @@ async def fill(url: str, count: int) -> tuple[int, int]:
         "INSERT INTO streamhub_hub.organizations (id, slug, slug_is_made, enterprise) "
         "VALUES ('org_1', 'my-org', false, true)"
     )
-    await connection.copy_records_to_table("history", schema_name="streamhub_hub", records=rows(count, start_ms))
+    await connection.copy_records_to_table(
+        "history", schema_name="streamhub_hub", columns=COLUMNS, records=rows(count, start_ms)
+    )
     await connection.execute("VACUUM ANALYZE streamhub_hub.history")
     await connection.close()
     return start_ms, end_ms

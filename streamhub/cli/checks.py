@@ -25,10 +25,14 @@ OUTBOX_MANY = 100_000  # rows; counted no further
 CLOCK_OFF, CLOCK_WRONG = 1.0, 60.0  # seconds
 INCIDENTS_OF = timedelta(hours=24)
 JWKS_WITHIN = 5.0  # seconds
-_UNSAFE = """
-SELECT name FROM pg_settings
-WHERE name IN ('fsync', 'synchronous_commit') AND setting = 'off' ORDER BY name
-"""
+# Settings without which a commit does not outlive a crash, and how each is mended. Our sessions ask for the second one
+# as they begin, so where it is off somebody in between has left that out.
+DURABLE = {
+    "fsync": "fsync = on in postgresql.conf",
+    "synchronous_commit": (
+        "ALTER ROLE … SET synchronous_commit = on, as a pooler does not pass on what sessions ask for"
+    ),
+}
 
 
 async def database(patient: Patient) -> AsyncIterator[Finding]:
@@ -48,14 +52,14 @@ async def database(patient: Patient) -> AsyncIterator[Finding]:
 
 async def durability(patient: Patient) -> AsyncIterator[Finding]:
     for name, connection in patient.sources.items():
-        off = [row["name"] for row in await connection.fetch(_UNSAFE)]
+        off = [
+            setting for setting in DURABLE if await connection.fetchval("SELECT current_setting($1)", setting) == "off"
+        ]
         if not off:
             yield Finding("durability", "ok", f"{name}: what is committed outlives a crash")
         for setting in off:
-            # Our sessions ask for it as they begin, so somebody in between has left that out.
-            pooler = "ALTER ROLE … SET synchronous_commit = on, as a pooler does not pass on what sessions ask for"
-            mend = pooler if setting == "synchronous_commit" else f"{setting} = on in postgresql.conf"
-            yield Finding("durability", "fail", f"{name}: {setting} is off: a crash can take back what was sent", mend)
+            text = f"{name}: {setting} is off: a crash can take back what was sent"
+            yield Finding("durability", "fail", text, DURABLE[setting])
 
 
 async def migrations(patient: Patient) -> AsyncIterator[Finding]:

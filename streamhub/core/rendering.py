@@ -242,9 +242,7 @@ class Renderer:
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
             return self._without_values(change, settle, _fault(f"the row is no JSON that can be read: {error}"))
         names = tuple(old if new is None else new)  # type: ignore[arg-type]
-        plan = self._plans.get((change.capture, change.relation, change.filenode, change.natts, True, names))
-        if plan is None:
-            plan = self._plan(change, names, settle)
+        plan = self._plan(change, names, settle)
         if plan.fault is not None:
             return self._without_values(change, settle, _fault(plan.fault))
         try:
@@ -338,7 +336,7 @@ class Renderer:
                 sides.append(None)
                 continue
             row = {name: msgspec.Raw(raw.encode("utf-8", "replace")) for name, raw in scan.members(text).items()}
-            plan = self._plan(change, tuple(row), settle, whole=not change.too_large)
+            plan = self._plan(change, tuple(row), settle)
             if not plan.attributable:
                 return Outcome((), ("unattributable",))
             sides.append((plan, row))
@@ -364,16 +362,16 @@ class Renderer:
             events.append(self._event(plan, change, event, identity, b"null", b"null", flag))
         return Outcome(events, counted)
 
-    def _plan(self, change: Change, names: tuple[str, ...], settle: bool, whole: bool = True) -> _Plan:
-        capture = self.captures.get(change.capture)
-        if capture is None:
-            raise UnknownCaptureError(change.capture)
-        at = (capture.id, change.relation, change.filenode, change.natts, whole, names)
+    def _plan(self, change: Change, names: tuple[str, ...], settle: bool) -> _Plan:
+        at = (change.capture, change.relation, change.filenode, change.natts, change.too_large, names)
         plan = self._plans.get(at)
         if plan is None:
+            capture = self.captures.get(change.capture)
+            if capture is None:
+                raise UnknownCaptureError(change.capture)
             # A stripped text has a few of the table's names only, so it can never match a shape exactly.
             seen = self.book.exact(change.relation, change.filenode, change.natts, names)
-            if whole and not settle and seen is None:
+            if not change.too_large and not settle and seen is None:
                 raise UnknownShapeError(change)
             plan = self._plans[at] = _Plan(capture, self.book, change, names)
         return plan
