@@ -3,8 +3,7 @@
 import asyncio
 import os
 import signal
-import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -15,9 +14,6 @@ import asyncpg
 from crash.faults import BACKEND, END, IMMEDIATE, KILL, POSTGRES, STOP
 from streamhub.embedded import EmbeddedPostgres
 
-# Below the range that outgoing connections take their ports from: nobody gets a port while its server is away.
-FIRST_PORT, LAST_PORT = 20_000, 31_999
-
 SETTINGS: Final = {
     "fsync": "on",
     "full_page_writes": "on",
@@ -25,18 +21,6 @@ SETTINGS: Final = {
     "deadlock_timeout": "100ms",
     "checkpoint_timeout": "30s",
 }
-
-
-def free_ports() -> Iterator[int]:
-    """Ports of the loopback interface on which nobody listens; those of two runs at once lie apart."""
-    start = FIRST_PORT + os.getpid() * 37 % (LAST_PORT - FIRST_PORT - 500)
-    for port in range(start, LAST_PORT + 1):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        yield port
 
 
 class Postgres:

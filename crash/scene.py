@@ -12,9 +12,10 @@ import asyncpg
 
 from crash.broker import KafkaBroker
 from crash.faults import BROKER, GATEWAYS, LEADER, POSTGRES, STANDBY, Victim
-from crash.postgres import Postgres, free_ports
+from crash.postgres import Postgres
 from crash.process import Role
 from crash.workload import SCHEMA, TABLES, UNHEARD, Connection
+from servers.ports import free_port
 from streamhub import capture, organizations
 from streamhub.capture import CaptureSpec
 from streamhub.migrate import migrate_hub, migrate_source
@@ -34,15 +35,13 @@ class Scene:
     """`report` is told of whatever ends by itself, or does not end when asked. `kafka`: events go by way of a topic."""
 
     def __init__(self, directory: Path, report: Callable[[str], None], *, kafka: bool) -> None:
-        ports = free_ports()
         self.broker = KafkaBroker() if kafka else None
-        self.postgres = Postgres(directory, next(ports), report)
+        self.postgres = Postgres(directory, free_port(), report)
         self.relays: list[Role] = []
         self.gateways: list[Role] = []
         self._directory = directory
         self._key = DevelopmentKey.load_or_create(directory / "key.pem")
         self._report = report
-        self._ports = ports
 
     @property
     def roles(self) -> list[Role]:
@@ -82,7 +81,7 @@ class Scene:
         for kind, roles in (("relay", self.relays), ("gateway", self.gateways)):
             for n in (1, 2):
                 log = self._directory / f"{kind}-{n}.log"
-                roles.append(Role(f"{kind} {n}", kind, next(self._ports), environment, log, self._report))
+                roles.append(Role(f"{kind} {n}", kind, free_port(), environment, log, self._report))
                 roles[-1].spawn()
         for role in self.roles:
             await role.listening()

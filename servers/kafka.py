@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Self
 from xml.sax.saxutils import escape
 
-from servers.ports import free_ports
+from servers.ports import free_port
 from servers.tied import tied
 
 VERSION: Final = "4.1.1"
@@ -82,7 +82,7 @@ class Broker:
         self.java = _java()
         self.jars = _jars()
         self.directory = Path(tempfile.mkdtemp(prefix="streamhub-kafka-"))
-        self.port, controller = free_ports(2)
+        self.port, controller = free_port(), free_port()
         self.address = address
         self.bootstrap = f"{address}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None

@@ -18,6 +18,7 @@ import jwt
 import pytest
 from click.testing import CliRunner, Result
 
+from servers.ports import free_port
 from streamhub import capture, organizations
 from streamhub.capture import CaptureSpec
 from streamhub.cli import main
@@ -103,7 +104,7 @@ def test_a_port_that_is_taken_is_one_sentence_before_any_worker_starts(run: Run)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = run("serve", "--workers", "2", PORT=str(port))
-        operations = run("serve", "--workers", "2", PORT=str(port - 1), OPERATIONS_PORT=str(port))
+        operations = run("serve", "--workers", "2", PORT=str(free_port()), OPERATIONS_PORT=str(port))
     for each in (result, operations):
         assert each.exit_code == 1
         assert each.stderr.startswith(f"streamhub: cannot listen on 127.0.0.1 port {port} ")

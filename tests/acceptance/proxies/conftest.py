@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from servers.ports import free_port, free_ports
+from servers.ports import free_port
 from tests.acceptance.proxies.proxy import KINDS, Gateway, Proxy
 from tests.integration.faults.hub import Hub, hub_over, new_database, until
 
@@ -31,7 +31,7 @@ async def hub(postgres_url: str, template: str, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 async def gateways(hub: Hub) -> list[Gateway]:
-    ports = free_ports(2)
+    ports = (free_port(), free_port())
     return [Gateway((await hub.start(operations_port=str(port))).port, port) for port in ports]
 
 
