@@ -65,9 +65,10 @@ _SEND: Final = """
 WITH locked AS MATERIALIZED (
   SELECT t AS whole, {key} AS key FROM ONLY {leaf} AS t WHERE {range} ORDER BY {order} FOR SHARE OF t {wait}
 ), sent AS (
-  INSERT INTO streamhub.outbox (capture, relation, filenode, natts, too_large, backfill, new_row)
-  SELECT '{capture}', {oid}, (SELECT pg_relation_filenode({oid})), (SELECT streamhub.columns_ever({oid})),
-         converted IS NULL, true, coalesce(converted, stripped)
+  INSERT INTO streamhub.changes (origin, new_row)
+  SELECT (SELECT streamhub.origin('{capture}', {oid}, streamhub.columns_ever({oid}), 'b'))
+           || CASE WHEN converted IS NULL THEN 'l' ELSE '' END,
+         coalesce(converted, stripped)
   FROM (SELECT r.converted, CASE WHEN r.converted IS NULL THEN ({identity}) END AS stripped
         FROM locked AS l,
         LATERAL (SELECT CASE WHEN pg_column_size(l.whole) > 65536 THEN streamhub.large_row_text(l.whole)

@@ -5,6 +5,7 @@ things, known only when it is appended: its id, and the organization's name in t
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -32,22 +33,43 @@ _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
+_BACKFILL: Final = "b"
+_TOO_LARGE: Final = "l"  # the last one where there are both
+
+
+class Origin(NamedTuple):
+    """What a change is about, and how it was written; see streamhub.origin in sql/source."""
+
+    capture: int
+    relation: int
+    filenode: int
+    natts: int | None
+    too_large: bool
+    backfill: bool
+
+    @classmethod
+    @lru_cache(maxsize=10_000)
+    def of(cls, text: str) -> "Origin":
+        """The outbox's text; any other is of no capture that there is."""
+        try:
+            capture, relation, filenode, natts, flags = text.split(":")
+            numbers = int(capture), int(relation), int(filenode), int(natts) if natts else None
+        except ValueError:
+            return cls(0, 0, 0, None, False, False)
+        return cls(*numbers, _TOO_LARGE in flags, _BACKFILL in flags)
+
+
 class Change(NamedTuple):
     """One row of the outbox; see sql/source for what each column is. `created_at` in microseconds of the Unix epoch."""
 
     seq: int
     xid: int
     created_at: int
-    capture: int
-    relation: int
-    filenode: int
-    natts: int | None
+    origin: str  # `Origin.of` reads it
     chained: bool | None
-    too_large: bool
     who: str | None
     old_row: str | None
     new_row: str | None
-    backfill: bool = False
 
 
 class Capture(NamedTuple):
@@ -119,7 +141,7 @@ class UnknownShapeError(LookupError):
     """The change was written in a state of its table that the renderer has not seen; read the catalog and go on."""
 
     def __init__(self, change: Change) -> None:
-        super().__init__(f"relation {change.relation}, filenode {change.filenode}")
+        super().__init__(f"a change of {change.origin}")
         self.change = change
 
 
@@ -129,11 +151,11 @@ _Identity: TypeAlias = tuple[str | None, bool, str]  # organization, test, resou
 class _Plan:
     """Everything about a text that follows from its capture and its names alone."""
 
-    def __init__(self, capture: Capture, book: ShapeBook, change: Change, names: tuple[str, ...]) -> None:
-        if change.too_large:
-            tie = book.tie_some(change.relation, capture.identifying, names)
+    def __init__(self, capture: Capture, book: ShapeBook, origin: Origin, names: tuple[str, ...]) -> None:
+        if origin.too_large:
+            tie = book.tie_some(origin.relation, capture.identifying, names)
         else:
-            tie = book.tie(change.relation, change.filenode, change.natts, names)
+            tie = book.tie(origin.relation, origin.filenode, origin.natts, names)
         self.fault = capture.fault
         if not tie.columns:
             tie = book.tie_names(capture.relation, names)
@@ -145,6 +167,7 @@ class _Plan:
             if column.name in names and column.number not in capture.excluded_columns and column.kind != VIRTUAL
         }
         self.capture = capture
+        self.backfill = origin.backfill
         self.counted = ("untied_members",) if tie.untied else ()
         self.untied = frozenset(tie.untied)
         self.hidden = frozenset(name for name in names if name not in shown)
@@ -219,7 +242,7 @@ class Renderer:
         self.captures: dict[int, Capture] = {}
         self.book = ShapeBook()
         self._max_bytes = max_event_bytes - ENVELOPE_BYTES
-        self._plans: dict[tuple[int, int, int, int | None, bool, tuple[str, ...]], _Plan] = {}
+        self._plans: dict[tuple[str, tuple[str, ...]], _Plan] = {}
         self._who: tuple[str | None, bytes] = (None, b"null")
         self._second = -1
         self._second_text = b""
@@ -234,7 +257,7 @@ class Renderer:
         Raises UnknownCaptureError and UnknownShapeError; with `settle` an unseen shape is tied as well as can be
         proved instead.
         """
-        if change.too_large:
+        if change.origin.endswith(_TOO_LARGE):
             return self._without_values(change, settle, b',"too_large":true')
         try:
             old = None if change.old_row is None else _members(change.old_row)
@@ -308,7 +331,7 @@ class Renderer:
             flag = b',"too_large":true'
             if len(who) > self._max_bytes:
                 who = b"null"
-        if change.backfill:
+        if plan.backfill:
             flag += b',"backfill":true'
         second, microsecond = divmod(change.created_at, 1_000_000)
         if second != self._second:  # most events are of the same second as the one before
@@ -363,17 +386,17 @@ class Renderer:
         return Outcome(events, counted)
 
     def _plan(self, change: Change, names: tuple[str, ...], settle: bool) -> _Plan:
-        at = (change.capture, change.relation, change.filenode, change.natts, change.too_large, names)
-        plan = self._plans.get(at)
+        plan = self._plans.get((change.origin, names))
         if plan is None:
-            capture = self.captures.get(change.capture)
+            origin = Origin.of(change.origin)
+            capture = self.captures.get(origin.capture)
             if capture is None:
-                raise UnknownCaptureError(change.capture)
+                raise UnknownCaptureError(origin.capture)
             # A stripped text has a few of the table's names only, so it can never match a shape exactly.
-            seen = self.book.exact(change.relation, change.filenode, change.natts, names)
-            if not change.too_large and not settle and seen is None:
+            seen = self.book.exact(origin.relation, origin.filenode, origin.natts, names)
+            if not origin.too_large and not settle and seen is None:
                 raise UnknownShapeError(change)
-            plan = self._plans[at] = _Plan(capture, self.book, change, names)
+            plan = self._plans[change.origin, names] = _Plan(capture, self.book, origin, names)
         return plan
 
 
@@ -383,7 +406,7 @@ def _redact(raw: msgspec.Raw) -> msgspec.Raw:
 
 def _json_of(text: str | None) -> bytes:
     """The JSON in `text`, or `text` as a JSON string where it is none."""
-    if text is None:
+    if not text:
         return b"null"
     try:
         return bytes(_raw(text)).strip()

@@ -13,7 +13,7 @@ import asyncpg
 
 from streamhub import organizations
 from streamhub.capture import catalog, triggers
-from streamhub.core.rendering import Change, Outcome, Rendered, Renderer, UnknownCaptureError, UnknownShapeError
+from streamhub.core.rendering import Change, Origin, Outcome, Rendered, Renderer, UnknownCaptureError, UnknownShapeError
 from streamhub.history.append import Pending
 from streamhub.organizations import Organization
 from streamhub.relay.outbox import Ranges
@@ -114,7 +114,7 @@ class Preparer:
     async def _render_again(self, change: Change, error: Exception) -> Outcome:
         """Having learnt what was missing. A row that cannot be rendered whatever is known never stops the line."""
         if isinstance(error, UnknownCaptureError):
-            for capture in await catalog.read_captures(self._connection, [change.capture]):
+            for capture in await catalog.read_captures(self._connection, [Origin.of(change.origin).capture]):
                 self._renderer.captures[capture.id] = capture
         try:
             return self._renderer.render(change)
@@ -123,7 +123,7 @@ class Preparer:
         except Exception as again:  # noqa: BLE001 - one row must never stop the line
             return _given_up(change, again)
         # Not within a try: what goes wrong with a connection says nothing about the row.
-        await self._learn_shapes([change.relation])
+        await self._learn_shapes([Origin.of(change.origin).relation])
         try:
             return self._renderer.render(change, settle=True)
         except Exception as again:  # noqa: BLE001 - one row must never stop the line
@@ -150,10 +150,10 @@ class Preparer:
                 log.info("the capture functions of %s stay as they are: %s", self._source, error)
 
     async def _report(self, change: Change, what: str) -> None:
-        detail = f"change {change.seq} (transaction {change.xid}) of relation {change.relation}: {what}"
+        detail = f"change {change.seq} (transaction {change.xid}) of {change.origin}: {what}"
         await self._hub.execute(_INCIDENT, "poison", self._source, detail, timeout=10)
 
 
 def _given_up(change: Change, error: Exception) -> Outcome:
-    log.error("change %d of relation %d cannot be rendered", change.seq, change.relation, exc_info=error)
+    log.error("change %d of %s cannot be rendered", change.seq, change.origin, exc_info=error)
     return Outcome((), ("unattributable",))

@@ -14,12 +14,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, Final
 
 import asyncpg
 
 from streamhub.core.identities import Identity, pack, unpack
-from streamhub.core.rendering import Change
+from streamhub.core.rendering import Change, Origin
 from streamhub.history.append import Appended, append
 from streamhub.relay.batches import Batch, Preparer
 from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, delete
@@ -49,6 +50,8 @@ _NOTE: Final = """
 INSERT INTO streamhub_hub.consumed (source, first_seq, last_seq, rows, identities) VALUES ($1, $2, $3, $4, $5)
 """
 _NOTED: Final = "SELECT identities FROM streamhub_hub.consumed WHERE source = $1 AND last_seq >= $2"
+
+_origin = attrgetter("origin")
 
 
 class SourceRelay:
@@ -106,7 +109,11 @@ class SourceRelay:
                     await self._outbox.observe()
                     observed_at = now
                 changes, more = await self._read(in_hand[1] if in_hand else None)
-                if in_hand is None and not more and any(change.backfill for change in changes):
+                if (
+                    in_hand is None
+                    and not more
+                    and any(Origin.of(origin).backfill for origin in set(map(_origin, changes)))
+                ):
                     await self._append_in_pieces(changes)
                     last_change = time.monotonic()
                     highest = max(highest, *(change.seq for change in changes))
@@ -208,7 +215,7 @@ class SourceRelay:
         self._undeleted = None
 
     async def _read_noted(self) -> None:
-        first = await self._reader.fetchval("SELECT min(seq) FROM streamhub.outbox")
+        first = await self._reader.fetchval("SELECT min(seq) FROM streamhub.waiting")
         if first is not None:
             for row in await self._hub.fetch(_NOTED, self._name, first):
                 self._noted.update(unpack(row["identities"]))

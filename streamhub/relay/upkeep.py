@@ -11,6 +11,7 @@ import asyncpg
 
 from streamhub.database import DATABASE_ERRORS
 from streamhub.history.partitions import Partitions
+from streamhub.relay.outbox import TABLES
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,10 @@ REPLAYS_KEPT: Final = timedelta(days=30)
 VACUUM_EVERY: Final = 5.0
 VACUUM_FROM: Final = 20_000  # consumed changes
 SHRINK_FROM: Final = 64 * 1024 * 1024  # bytes of an outbox that holds next to nothing
+
+_TABLES: Final = ", ".join(f"streamhub.{table}" for table in TABLES)
+_VACUUM: Final = "VACUUM (SKIP_LOCKED, TRUNCATE {truncate}) {tables}"
+_SIZE: Final = " + ".join(f"pg_table_size('streamhub.{table}')" for table in TABLES).join(("SELECT ", ""))
 
 
 class Upkeep:
@@ -114,14 +119,13 @@ async def keep_lean(connection: "asyncpg.Connection[Any]", consumer: Consumer) -
                 await _shrink(connection)
                 continue
             vacuumed = consumer.consumed
-            await connection.execute("VACUUM (SKIP_LOCKED, TRUNCATE false) streamhub.outbox", timeout=600)
+            await connection.execute(_VACUUM.format(truncate=False, tables=_TABLES), timeout=600)
     except DATABASE_ERRORS as error:
         log.warning("the outbox is not vacuumed: %s", error)
 
 
 async def _shrink(connection: "asyncpg.Connection[Any]") -> None:
-    size = await connection.fetchval("SELECT pg_table_size('streamhub.outbox')")
-    if size < SHRINK_FROM:
+    if await connection.fetchval(_SIZE) < SHRINK_FROM:
         return
-    if await connection.fetchval("SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT 1000) AS few") < 1000:
-        await connection.execute("VACUUM (SKIP_LOCKED, TRUNCATE true) streamhub.outbox", timeout=600)
+    if await connection.fetchval("SELECT count(*) FROM (SELECT FROM streamhub.waiting LIMIT 1000) AS few") < 1000:
+        await connection.execute(_VACUUM.format(truncate=True, tables=_TABLES), timeout=600)

@@ -21,8 +21,8 @@ Hub = Any
 StartHub = Callable[..., Awaitable[Any]]
 
 OUTBOX_ROW = (
-    "INSERT INTO streamhub.outbox (capture, relation, filenode, created_at) "
-    "SELECT '1', 0, 0, clock_timestamp() - interval '90 s' FROM generate_series(1, 3)"
+    "INSERT INTO streamhub.changes (origin, created_at) "
+    "SELECT '1:0:0::', clock_timestamp() - interval '90 s' FROM generate_series(1, 3)"
 )
 
 

@@ -1,11 +1,9 @@
 """Migrations: each once, in order, safely from several processes; never over a schema that is not ours to change."""
 
 import asyncio
-import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -14,28 +12,11 @@ from streamhub import capture, migrate
 from streamhub.embedded import installed_binaries
 from streamhub.errors import UserError
 from tests.integration.stage import Stage, kinds
+from tests.migration.conftest import NewDatabase
 
 MIGRATE: dict[str, Callable[[Any], Awaitable[list[str]]]] = {
     "hub": migrate.migrate_hub, "source": migrate.migrate_source,
 }  # fmt: skip
-NewDatabase = Callable[[], Awaitable[str]]
-
-
-@pytest.fixture
-async def new_database(postgres_url: str) -> AsyncIterator[NewDatabase]:
-    """Makes databases with nothing in them."""
-    server = await asyncpg.connect(postgres_url)
-    made: list[str] = []
-
-    async def make() -> str:
-        made.append(f"streamhub_bare_{os.getpid()}_{len(made)}")
-        await server.execute(f"CREATE DATABASE {made[-1]}")
-        return urlsplit(postgres_url)._replace(path=f"/{made[-1]}").geturl()
-
-    yield make
-    for name in made:
-        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await server.close()
 
 
 @pytest.fixture

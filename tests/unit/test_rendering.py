@@ -38,11 +38,14 @@ def renderer(max_event_bytes: int = 1 << 20, **options: Any) -> Renderer:
 def change(old: Any, new: Any, **more: Any) -> Change:
     texts = [None if row is None else row if isinstance(row, str) else json.dumps(row) for row in (old, new)]
     fields: dict[str, Any] = {
-        "seq": 1, "xid": 7412, "created_at": 1_795_341_600_123_456, "capture": 1,
-        "relation": TABLE, "filenode": 1, "natts": 5, "chained": None,
-        "too_large": False, "who": None, "old_row": texts[0], "new_row": texts[1],
+        "seq": 1, "xid": 7412, "created_at": 1_795_341_600_123_456, "origin": origin(), "chained": None, "who": None,
+        "old_row": texts[0], "new_row": texts[1],
     }  # fmt: skip
     return Change(**{**fields, **more})
+
+
+def origin(capture: int = 1, relation: int = TABLE, filenode: int = 1, natts: int | None = 5, flags: str = "") -> str:
+    return f"{capture}:{relation}:{filenode}:{'' if natts is None else natts}:{flags}"
 
 
 def objects(outcome: Outcome) -> list[dict[str, Any]]:
@@ -128,24 +131,24 @@ def test_a_value_that_no_decoder_takes_is_told_and_whose_row_it_is_as_well(row: 
 
 def test_a_capture_that_was_not_given_is_asked_for() -> None:
     with pytest.raises(UnknownCaptureError):
-        renderer().render(change(None, ROW, capture=9))
+        renderer().render(change(None, ROW, origin=origin(capture=9)))
 
 
 @pytest.mark.parametrize("state", [{"natts": 6}, {"relation": 1}, {"natts": None}, {"filenode": 2}])
 def test_a_state_that_was_not_seen_is_asked_for(state: dict[str, Any]) -> None:
     with pytest.raises(UnknownShapeError):
-        renderer().render(change(None, ROW, **state))
+        renderer().render(change(None, ROW, origin=origin(**state)))
 
 
 def test_a_state_that_cannot_be_learnt_shows_nothing_that_may_be_excluded() -> None:
     made = renderer(excluded_columns=frozenset({5}))
     row = {"id": 1, "organization_id": "org_1", "test": False, "n": 5, "note": "SECRET", "extra": "SECRET"}
-    (event,) = made.render(change(None, row, natts=8), settle=True).events
+    (event,) = made.render(change(None, row, origin=origin(natts=8)), settle=True).events
     assert b"SECRET" not in event.tail
 
 
 def test_a_table_whose_columns_are_forgotten_still_tells_whose_row_changed() -> None:
-    (event,) = objects(renderer().render(change(None, ROW, relation=999), settle=True))
+    (event,) = objects(renderer().render(change(None, ROW, origin=origin(relation=999)), settle=True))
     assert (event["resource_id"], event["resource"], "error" in event) == ("1", None, True)
 
 
@@ -157,7 +160,7 @@ def test_a_change_that_only_columns_show_that_cannot_be_tied_is_still_an_event()
         )
     )
     old, new = ({**ROW, "new": value} for value in ("a", "b"))
-    (event,) = objects(made.render(change(old, new, natts=7), settle=True))
+    (event,) = objects(made.render(change(old, new, origin=origin(natts=7)), settle=True))
     assert (event["event"], event["resource_id"], event["delta"]) == ("update", "1", {})
 
 
@@ -169,7 +172,7 @@ def test_the_environment_of_a_capture_without_a_column_is_its_own(test: bool) ->
 
 def test_a_row_that_is_too_large_tells_whose_it_was_and_is() -> None:
     stripped = [{"id": id_, "organization_id": "org_1", "test": False} for id_ in (1, 2)]
-    events = objects(renderer().render(change(*stripped, too_large=True)))
+    events = objects(renderer().render(change(*stripped, origin=origin(flags="l"))))
     assert [(event["event"], event["resource_id"], event["too_large"]) for event in events] == [
         ("destroy", "1", True), ("create", "2", True),
     ]  # fmt: skip
