@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from streamhub.core.rendering import Capture
+from streamhub.core.changes import Capture
 from streamhub.core.shapes import VIRTUAL, Column, Kind, Shape
 
 _NUMBERS: Final = frozenset({"int8", "numeric"})

@@ -4,13 +4,13 @@ Values are raw slices of the texts that PostgreSQL wrote, so nothing is rounded 
 things, known only when it is appended: its id, and the organization's name in the registry.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
 from streamhub.core import ids, scan
+from streamhub.core.changes import TOO_LARGE, Capture, Change, Origin
 from streamhub.core.shapes import NULL, VIRTUAL, Respelling, ShapeBook, UnknownFieldError, respelling
 
 CREATE: Final = "create"
@@ -31,69 +31,6 @@ _members = msgspec.json.Decoder(Members).decode
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
 _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
-
-
-_BACKFILL: Final = "b"
-_TOO_LARGE: Final = "l"  # the last one where there are both
-
-
-class Origin(NamedTuple):
-    """What a change is about, and how it was written; see streamhub.origin in sql/source."""
-
-    capture: int
-    relation: int
-    filenode: int
-    natts: int | None
-    too_large: bool
-    backfill: bool
-
-    @classmethod
-    @lru_cache(maxsize=10_000)
-    def of(cls, text: str) -> "Origin":
-        """The outbox's text; any other is of no capture that there is."""
-        try:
-            capture, relation, filenode, natts, flags = text.split(":")
-            numbers = int(capture), int(relation), int(filenode), int(natts) if natts else None
-        except ValueError:
-            return cls(0, 0, 0, None, False, False)
-        return cls(*numbers, _TOO_LARGE in flags, _BACKFILL in flags)
-
-
-class Change(NamedTuple):
-    """One row of the outbox; see sql/source for what each column is. `created_at` in microseconds of the Unix epoch."""
-
-    seq: int
-    xid: int
-    created_at: int
-    origin: str  # `Origin.of` reads it
-    chained: bool | None
-    who: str | None
-    old_row: str | None
-    new_row: str | None
-
-
-class Capture(NamedTuple):
-    """How a table is captured; columns by their number in the captured root."""
-
-    id: int
-    relation: int
-    resource_type: str
-    key_columns: tuple[int, ...]
-    organization_column: int | None
-    organization_id: str | None
-    test_column: int | None
-    test: bool
-    excluded_columns: frozenset[int]
-    redacted_columns: frozenset[int]
-    anonymization_column: int | None
-    type_names: Mapping[str, str]
-    fault: str | None = None  # why no row of it can be rendered, in one sentence
-
-    @property
-    def identifying(self) -> frozenset[int]:
-        """The columns that a row without its values still has."""
-        numbers = (*self.key_columns, self.organization_column, self.test_column, self.anonymization_column)
-        return frozenset(number for number in numbers if number is not None)
 
 
 class Kind:
@@ -257,7 +194,7 @@ class Renderer:
         Raises UnknownCaptureError and UnknownShapeError; with `settle` an unseen shape is tied as well as can be
         proved instead.
         """
-        if change.origin.endswith(_TOO_LARGE):
+        if change.origin.endswith(TOO_LARGE):
             return self._without_values(change, settle, b',"too_large":true')
         try:
             old = None if change.old_row is None else _members(change.old_row)

@@ -13,7 +13,8 @@ import asyncpg
 
 from streamhub import organizations
 from streamhub.capture import catalog, triggers
-from streamhub.core.rendering import Change, Origin, Outcome, Rendered, Renderer, UnknownCaptureError, UnknownShapeError
+from streamhub.core.changes import Change, Origin
+from streamhub.core.rendering import Outcome, Rendered, Renderer, UnknownCaptureError, UnknownShapeError
 from streamhub.history.append import Pending
 from streamhub.organizations import Organization
 from streamhub.relay.outbox import Ranges

@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from streamhub.core.changes import Change, Origin
 from streamhub.core.floor import Floor, Marks
 from streamhub.core.ordering import Version, by_version_chain
-from streamhub.core.rendering import Change, Origin
 
 MOST_BYTES: Final = 32 * 1024 * 1024  # of row texts in one read, unless a single change has more
 # Bytes of a text that is read without adding up sizes, which makes a read twice as dear: two in each of the relay's

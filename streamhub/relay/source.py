@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from streamhub.core.changes import Change, Origin
 from streamhub.core.identities import Identity, pack, unpack
-from streamhub.core.rendering import Change, Origin
 from streamhub.history.append import Appended, append
 from streamhub.relay.batches import Batch, Preparer
 from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, delete

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamhub.core.changes import Capture, Change
 from streamhub.core.rendering import (
-    Capture,
-    Change,
     Outcome,
     Renderer,
     UnknownCaptureError,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from streamhub.core.rendering import Change
+from streamhub.core.changes import Change
 from streamhub.relay.outbox import MOST_BYTES, SMALL, Outbox, Ranges, delete
 from tests.integration.stage import Stage, kinds
 
