@@ -1,6 +1,7 @@
 """Brings the schema of a hub or of a source up to date: the files of sql/hub and sql/source, by the order of names.
 
-Each file runs once, in a transaction of its own together with the note that it ran. Two processes may migrate at once.
+Each file runs once; those of one run share a transaction with the notes that they ran. Two processes may migrate at
+once.
 """
 
 import hashlib
@@ -34,6 +35,17 @@ async def pending(connection: Connection, kind: str) -> list[str]:
     return [name for name, _ in _files(kind) if name not in applied]
 
 
+async def keep_out(connection: Connection) -> None:
+    """Until this transaction ends no migration runs: for whoever makes or replaces functions of ours.
+
+    Raises UserError where one goes on for longer than the transaction's lock_timeout.
+    """
+    try:
+        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", _LOCK)
+    except asyncpg.LockNotAvailableError:
+        raise UserError("a migration is running: nothing was changed, try again when it is over") from None
+
+
 async def _migrate(connection: Connection, kind: str) -> list[str]:
     """Raises UserError where the database is newer than this version, or a file that ran was edited since."""
     schema = SCHEMAS[kind]
@@ -55,7 +67,12 @@ async def _migrate(connection: Connection, kind: str) -> list[str]:
                 if applied[name] != digest:
                     raise UserError(f"migration {name} of the {kind} schema was changed after it ran here")
                 continue
-            await connection.execute(sql)
+            try:
+                await connection.execute(sql)
+            except asyncpg.InternalServerError as error:  # an older version's process, which keeps nobody out
+                raise UserError(
+                    f"migration {name} of the {kind} schema met another change of it: {error}, try again"
+                ) from None
             await connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {schema}.migrations (name text PRIMARY KEY, digest text NOT NULL, "
                 "applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"

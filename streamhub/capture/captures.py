@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from streamhub import migrate
 from streamhub.capture import catalog, triggers
 from streamhub.core.rendering import EVENTS
 from streamhub.errors import UserError
@@ -108,6 +109,7 @@ async def add(connection: "asyncpg.Connection[Any]", spec: CaptureSpec) -> AddRe
     _check_names(spec)
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        await migrate.keep_out(connection)  # before the table's lock: a migration is not waited for with that in hand
         table = await _table(connection, spec.table)
         warnings = _check_table(table)
         options = await _options(connection, table, spec)
@@ -145,6 +147,7 @@ async def remove(connection: "asyncpg.Connection[Any]", table: str) -> str:
     """Capture no more of a table; what was written before still comes. The table's name; UserError if not captured."""
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        await migrate.keep_out(connection)
         try:
             row = await connection.fetchrow(
                 "SELECT relation::oid, relation::text AS name FROM streamhub.captures "

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from streamhub import migrate
+
 ROW_TRIGGER: Final = "!streamhub"
 TRUNCATE_TRIGGER: Final = "!streamhub_truncate"
 
@@ -120,8 +122,14 @@ async def uninstall(connection: "asyncpg.Connection[Any]", relation: int) -> Non
 
 
 async def renew_functions(connection: "asyncpg.Connection[Any]", relations: Sequence[int]) -> None:
-    """Make the functions of these tables anew, for what the tables are now: until then they work, but slowly."""
-    await connection.execute(_RENEW, relations)
+    """Make the functions of these tables anew, for what the tables are now: until then they work, but slowly.
+
+    Raises UserError while a migration runs.
+    """
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = '1s'")
+        await migrate.keep_out(connection)
+        await connection.execute(_RENEW, relations)
 
 
 async def faults(connection: "asyncpg.Connection[Any]") -> list[TriggerFault]:

@@ -15,6 +15,7 @@ from streamhub import organizations
 from streamhub.capture import catalog, triggers
 from streamhub.core.changes import Change, Origin
 from streamhub.core.rendering import Outcome, Rendered, Renderer, UnknownCaptureError, UnknownShapeError
+from streamhub.errors import UserError
 from streamhub.history.append import Pending
 from streamhub.organizations import Organization
 from streamhub.relay.outbox import Ranges
@@ -147,7 +148,7 @@ class Preparer:
             self._renderer.forget_plans()
             try:
                 await triggers.renew_functions(self._connection, sorted({shape.relation for shape in new}))
-            except asyncpg.PostgresError as error:  # writers are right without it, and slower
+            except (asyncpg.PostgresError, UserError) as error:  # writers are right without it, and slower
                 log.info("the capture functions of %s stay as they are: %s", self._source, error)
 
     async def _report(self, change: Change, what: str) -> None:

@@ -8,11 +8,14 @@ import asyncpg
 import pytest
 
 from streamhub import migrate
-from tests.integration.stage import SHOP, Stage, kinds
+from streamhub.capture import backfills
+from streamhub.errors import UserError
+from tests.integration.stage import SHOP, Stage, kinds, until
 from tests.migration.conftest import NewDatabase
 
 INSERT = "INSERT INTO skus VALUES ({}, 'org_1', 1, 'a')"
 LARGE = "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 3000) AS i)"
+WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
 all_files = migrate._files
 
 
@@ -111,7 +114,71 @@ async def test_a_transaction_that_is_under_way_is_not_waited_for_and_both_its_ha
     await before.sql("BEGIN", INSERT.format(1))
     await migrated(before)
     await before.sql("UPDATE skus SET price = 2", "UPDATE skus SET price = 3", "COMMIT")
+    assert await before.value("SELECT count(*) FROM streamhub.outbox") == 1
+    assert await before.value("SELECT count(*) FROM streamhub.changes") == 2
     assert kinds(await before.relayed()) == [("create", "1"), ("update", "1"), ("update", "1")]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 2000])
+async def test_versions_of_a_row_that_one_transaction_left_in_both_tables_come_in_their_order(
+    before: Stage, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """An application's trigger has a change of its own captured before the one that made it run."""
+    monkeypatch.setattr("streamhub.relay.source.BATCH", batch)
+    await before.shop()
+    await before.sql(
+        """CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             UPDATE skus SET price = NEW.price + 1 WHERE id = NEW.id; RETURN NULL; END $$""",
+        'CREATE TRIGGER "!again" AFTER UPDATE ON skus FOR EACH ROW WHEN (NEW.price < 9) EXECUTE FUNCTION again()',
+        INSERT.format(1), "BEGIN", "UPDATE skus SET price = 5",
+    )  # fmt: skip
+    await migrated(before)
+    await before.sql("UPDATE skus SET price = 7", "COMMIT")
+    prices = [event["delta"]["price"] for event in await before.relayed()][1:]
+    assert [(price["from"], price["to"]) for price in prices] == [
+        ("1", "5"), ("5", "6"), ("6", "7"), ("7", "8"), ("8", "9"), ("9", "7"), ("7", "8"), ("8", "9"),
+    ]  # fmt: skip
+
+
+async def test_a_backfill_waits_for_what_is_left_where_triggers_wrote_before(
+    before: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfills, "MOST_WAITING", 0)
+    await before.shop()
+    await before.sql(INSERT.format(1))
+    await migrated(before)
+    waiting = asyncio.Event()
+    sending = asyncio.create_task(
+        backfills.backfill(
+            before.connection, "skus", report=lambda progress: waiting.set() if progress.waiting else None
+        )
+    )
+    await asyncio.wait_for(waiting.wait(), 10)
+    async with before.relaying():
+        assert (await sending).rows == 1
+
+
+async def test_a_capture_that_is_added_meanwhile_waits_and_holds_up_no_writer(before: Stage) -> None:
+    await before.shop()
+    other = await asyncpg.connect(before.url)
+    await other.execute("BEGIN; SELECT pg_advisory_xact_lock(7370101)")
+    adding = asyncio.create_task(before.add(resource_type="goods"))
+    await until(lambda: other.fetchval(WAITS), "the capture waits")
+    await other.execute(INSERT.format(1), timeout=1)
+    await other.execute("COMMIT")
+    assert (await adding).state == "replaced"
+    await other.close()
+
+
+async def test_a_migration_that_meets_the_functions_in_other_hands_says_so(before: Stage) -> None:
+    await before.shop()
+    await before.sql("BEGIN", "SELECT streamhub.make_capture_function(1, 'skus'::regclass)")
+    migrating = asyncio.create_task(migrated(before))
+    await asyncio.sleep(0.3)
+    await before.sql("COMMIT")
+    with pytest.raises(UserError, match=r"0004_changes\.sql of the source schema met another change of it"):
+        await migrating
+    assert await migrated(before) == ["0004_changes.sql"]
 
 
 async def test_a_partitioned_table_is_captured_on(before: Stage) -> None:

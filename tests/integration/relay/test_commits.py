@@ -264,7 +264,7 @@ async def test_polling_starts_where_nothing_can_appear_any_more(stage: Stage, no
 async def _buffers(stage: Stage, floor: int) -> int:
     plan = json.loads(
         await stage.value(
-            "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT * FROM streamhub.changes "
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT * FROM streamhub.waiting "
             f"WHERE seq > {floor} ORDER BY seq LIMIT 2000"
         )
     )[0]["Plan"]
