@@ -14,15 +14,13 @@ FIRST: Final = 20_000
 LAST: Final = 31_999
 BLOCK: Final = 100  # ports; the first of a block is never handed out: it is bound for as long as its process lives
 
-_guards: Final[list[socket.socket]] = []
-
 
 def free_port() -> int:
     """One on which nobody listens, and which this process did not hand out among the last dozens.
 
     Raises RuntimeError where none is left.
     """
-    for port in itertools.islice(_block(), BLOCK - 1):
+    for port in itertools.islice(_block()[1], BLOCK - 1):
         with socket.socket() as probe:
             if _bound(probe, port):
                 return port
@@ -30,12 +28,12 @@ def free_port() -> int:
 
 
 @cache
-def _block() -> Iterator[int]:
+def _block() -> tuple[socket.socket, Iterator[int]]:
+    """(what keeps the block ours, its other ports round and round)"""
     for first in range(FIRST, LAST + 1 - BLOCK, BLOCK):
         guard = socket.socket()
         if _bound(guard, first):
-            _guards.append(guard)
-            return itertools.cycle(range(first + 1, first + BLOCK))
+            return guard, itertools.cycle(range(first + 1, first + BLOCK))
         guard.close()
     raise RuntimeError(f"no block of ports is free: {FIRST} to {LAST} are in use here")
 

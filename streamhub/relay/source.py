@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from operator import attrgetter
 from typing import Any, Final
 
 import asyncpg
@@ -50,8 +49,6 @@ _NOTE: Final = """
 INSERT INTO streamhub_hub.consumed (source, first_seq, last_seq, rows, identities) VALUES ($1, $2, $3, $4, $5)
 """
 _NOTED: Final = "SELECT identities FROM streamhub_hub.consumed WHERE source = $1 AND last_seq >= $2"
-
-_origin = attrgetter("origin")
 
 
 class SourceRelay:
@@ -109,11 +106,7 @@ class SourceRelay:
                     await self._outbox.observe()
                     observed_at = now
                 changes, more = await self._read(in_hand[1] if in_hand else None)
-                if (
-                    in_hand is None
-                    and not more
-                    and any(Origin.of(origin).backfill for origin in set(map(_origin, changes)))
-                ):
+                if in_hand is None and not more and _backfilled(changes):
                     await self._append_in_pieces(changes)
                     last_change = time.monotonic()
                     highest = max(highest, *(change.seq for change in changes))
@@ -225,6 +218,10 @@ def _pause(since_last_change: float) -> float:
     if since_last_change < BUSY_FOR:
         return BUSY_PAUSE
     return PAUSE if since_last_change < IDLE_AFTER else IDLE_PAUSE
+
+
+def _backfilled(changes: Sequence[Change]) -> bool:
+    return any(Origin.of(origin).backfill for origin in {change.origin for change in changes})
 
 
 def _identity(change: Change) -> Identity:

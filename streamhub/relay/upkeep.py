@@ -25,9 +25,8 @@ VACUUM_EVERY: Final = 5.0
 VACUUM_FROM: Final = 20_000  # consumed changes
 SHRINK_FROM: Final = 64 * 1024 * 1024  # bytes of an outbox that holds next to nothing
 
-_TABLES: Final = ", ".join(f"streamhub.{table}" for table in TABLES)
-_VACUUM: Final = "VACUUM (SKIP_LOCKED, TRUNCATE {truncate}) {tables}"
-_SIZE: Final = " + ".join(f"pg_table_size('streamhub.{table}')" for table in TABLES).join(("SELECT ", ""))
+_VACUUM: Final = "VACUUM (SKIP_LOCKED, TRUNCATE {truncate}) " + ", ".join(f"streamhub.{table}" for table in TABLES)
+_SIZE: Final = "SELECT " + " + ".join(f"pg_table_size('streamhub.{table}')" for table in TABLES)
 
 
 class Upkeep:
@@ -119,7 +118,7 @@ async def keep_lean(connection: "asyncpg.Connection[Any]", consumer: Consumer) -
                 await _shrink(connection)
                 continue
             vacuumed = consumer.consumed
-            await connection.execute(_VACUUM.format(truncate=False, tables=_TABLES), timeout=600)
+            await connection.execute(_VACUUM.format(truncate=False), timeout=600)
     except DATABASE_ERRORS as error:
         log.warning("the outbox is not vacuumed: %s", error)
 
@@ -128,4 +127,4 @@ async def _shrink(connection: "asyncpg.Connection[Any]") -> None:
     if await connection.fetchval(_SIZE) < SHRINK_FROM:
         return
     if await connection.fetchval("SELECT count(*) FROM (SELECT FROM streamhub.waiting LIMIT 1000) AS few") < 1000:
-        await connection.execute(_VACUUM.format(truncate=True, tables=_TABLES), timeout=600)
+        await connection.execute(_VACUUM.format(truncate=True), timeout=600)

@@ -15,7 +15,7 @@ from tests.migration.conftest import NewDatabase
 
 INSERT = "INSERT INTO skus VALUES ({}, 'org_1', 1, 'a')"
 LARGE = "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 3000) AS i)"
-WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = $1 AND NOT granted)"
 all_files = migrate._files
 
 
@@ -163,7 +163,7 @@ async def test_a_capture_that_is_added_meanwhile_waits_and_holds_up_no_writer(be
     other = await asyncpg.connect(before.url)
     await other.execute("BEGIN; SELECT pg_advisory_xact_lock(7370101)")
     adding = asyncio.create_task(before.add(resource_type="goods"))
-    await until(lambda: other.fetchval(WAITS), "the capture waits")
+    await until(lambda: other.fetchval(WAITS, "advisory"), "the capture waits")
     await other.execute(INSERT.format(1), timeout=1)
     await other.execute("COMMIT")
     assert (await adding).state == "replaced"
@@ -174,7 +174,7 @@ async def test_a_migration_that_meets_the_functions_in_other_hands_says_so(befor
     await before.shop()
     await before.sql("BEGIN", "SELECT streamhub.make_capture_function(1, 'skus'::regclass)")
     migrating = asyncio.create_task(migrated(before))
-    await asyncio.sleep(0.3)
+    await until(lambda: before.value(WAITS, "transactionid"), "the migration waits for the function")
     await before.sql("COMMIT")
     with pytest.raises(UserError, match=r"0004_changes\.sql of the source schema met another change of it"):
         await migrating
