@@ -65,7 +65,7 @@ async def measure(stage: Stage) -> list[Result]:
             if sending.done():
                 raise SystemExit(f"the backfill was over before {SECONDS} s of updates were")
             rates.append(await sending)
-            while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.waiting)"):
+            while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
                 await asyncio.sleep(0.01)
             published.append(ROWS / (time.perf_counter() - began))
     events = await connection.fetchval("SELECT count(*) FROM streamhub_hub.history")

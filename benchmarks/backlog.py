@@ -16,23 +16,23 @@ async def measure(stage: Stage) -> list[Result]:
     rates, sizes = [], []
     url = await stage.database()
     connection = await asyncpg.connect(url)
-    empty = await connection.fetchval("SELECT pg_total_relation_size('streamhub.changes') / 1e6")
+    empty = await connection.fetchval("SELECT pg_total_relation_size('streamhub.outbox') / 1e6")
     for _ in range(RUNS):
         for _ in range(CHANGES // 10_000):
             await connection.execute(UPDATE_ALL)
         await connection.execute("VACUUM skus")
         await connection.execute("CHECKPOINT")
-        full = await connection.fetchval("SELECT pg_total_relation_size('streamhub.changes') / 1e6")
+        full = await connection.fetchval("SELECT pg_total_relation_size('streamhub.outbox') / 1e6")
         async with stage.hub(url, roles="relay"):
-            while await connection.fetchval("SELECT count(*) FROM streamhub.changes") == CHANGES:
+            while await connection.fetchval("SELECT count(*) FROM streamhub.outbox") == CHANGES:
                 await asyncio.sleep(0.01)
-            left, began = await connection.fetchval("SELECT count(*) FROM streamhub.changes"), time.perf_counter()
-            while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.waiting)"):
+            left, began = await connection.fetchval("SELECT count(*) FROM streamhub.outbox"), time.perf_counter()
+            while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
                 await asyncio.sleep(0.05)
             rates.append(left / (time.perf_counter() - began))
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
-                size = await connection.fetchval("SELECT pg_total_relation_size('streamhub.changes') / 1e6")
+                size = await connection.fetchval("SELECT pg_total_relation_size('streamhub.outbox') / 1e6")
                 if size < full / 4:
                     break
                 await asyncio.sleep(1)

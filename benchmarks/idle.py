@@ -21,10 +21,10 @@ async def measure(stage: Stage) -> list[Result]:
         idle = (hub.cpu_seconds() - before) / SECONDS * 100
         connection = await asyncpg.connect(url)
         old = await asyncpg.connect(url)
-        await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM streamhub.changes")
+        await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM streamhub.outbox")
         for _ in range(CONSUMED // 10_000):
             await connection.execute("UPDATE skus SET quantity = quantity + 1")
-        while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.waiting)"):
+        while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
             await asyncio.sleep(0.1)
     outbox = Outbox(connection, 2000)
     began = time.perf_counter()

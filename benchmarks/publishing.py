@@ -26,9 +26,9 @@ async def _backlog(stage: Stage) -> list[Result]:
     for _ in range(RUNS):
         await _write(connection)
         async with stage.hub(url, roles="relay", **kafka):
-            while await connection.fetchval("SELECT count(*) FROM streamhub.changes") == CHANGES:
+            while await connection.fetchval("SELECT count(*) FROM streamhub.outbox") == CHANGES:
                 await asyncio.sleep(0.01)
-            left, began = await connection.fetchval("SELECT count(*) FROM streamhub.changes"), time.perf_counter()
+            left, began = await connection.fetchval("SELECT count(*) FROM streamhub.outbox"), time.perf_counter()
             await _published(connection)
             rates.append(left / (time.perf_counter() - began))
     await connection.close()
@@ -51,7 +51,7 @@ async def _catching_up(stage: Stage) -> list[Result]:
         for _ in range(RUNS):
             await asyncio.to_thread(stage.broker.stop)
             await _write(connection)
-            while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.waiting)"):
+            while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
                 await asyncio.sleep(0.2)
             before = published = await connection.fetchval("SELECT published_id FROM streamhub_hub.publications")
             stage.broker.spawn()
@@ -84,7 +84,7 @@ async def _write(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 async def _published(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Returns once all that was committed is acknowledged by Kafka."""
-    while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.waiting)"):
+    while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
         await asyncio.sleep(0.02)
     head = await connection.fetchrow("SELECT event_ms, event_counter FROM streamhub_hub.log_head")
     last = ids.event_id(*head)

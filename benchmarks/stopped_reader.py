@@ -64,7 +64,7 @@ async def measure(stage: Stage) -> list[Result]:
         for n in range(EVENTS // BATCH):
             await connection.execute(WRITE, BATCH)
             await wait_until(stopped_at + (n + 1) * BATCH / EVENTS * SECONDS)
-        while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.waiting)"):
+        while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
             await wait_until(time.monotonic() + 0.1)
         published = [row["id"] for row in await connection.fetch(PUBLISHED, start)]
         stopped = most - before

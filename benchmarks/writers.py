@@ -49,9 +49,9 @@ async def _compare(stage: Stage, scale: int, how: tuple[str, ...], mode: str) ->
             with_capture = await _tps(url, *run)
             lag = await connection.fetchval(
                 "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 "
-                "FROM streamhub.changes"
+                "FROM streamhub.outbox"
             )
-            while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.waiting)"):
+            while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
                 await asyncio.sleep(0.1)
         await capture.remove(connection, "pgbench_accounts")
         plain.append(without)

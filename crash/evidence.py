@@ -22,7 +22,7 @@ async def waiting(scene: Scene) -> int | None:
         for database in PREFIXES:
             connection = await asyncpg.connect(scene.url(database), timeout=5)
             try:
-                found += await connection.fetchval("SELECT count(*) FROM streamhub.waiting", timeout=10)
+                found += await connection.fetchval("SELECT count(*) FROM streamhub.outbox", timeout=10)
             finally:
                 connection.terminate()
         return found

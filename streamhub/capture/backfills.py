@@ -91,7 +91,7 @@ UPDATE streamhub.backfills SET leaf = NULL, key_columns = NULL, position = NULL,
 WHERE capture = $1
 """
 _FINISHED: Final = "UPDATE streamhub.backfills SET finished_at = clock_timestamp() WHERE capture = $1"
-_WAITING: Final = f"SELECT count(*) FROM (SELECT FROM streamhub.waiting LIMIT {MOST_WAITING + 1}) AS waiting"
+_WAITING: Final = f"SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_WAITING + 1}) AS waiting"
 
 
 # Whoever runs one holds its lock.

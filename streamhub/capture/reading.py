@@ -65,7 +65,7 @@ _SEND: Final = """
 WITH locked AS MATERIALIZED (
   SELECT t AS whole, {key} AS key FROM ONLY {leaf} AS t WHERE {range} ORDER BY {order} FOR SHARE OF t {wait}
 ), sent AS (
-  INSERT INTO streamhub.changes (origin, new_row)
+  INSERT INTO streamhub.outbox (origin, new_row)
   SELECT (SELECT streamhub.origin('{capture}', {oid}, streamhub.columns_ever({oid}), 'b'))
            || CASE WHEN converted IS NULL THEN 'l' ELSE '' END,
          coalesce(converted, stripped)

@@ -176,10 +176,9 @@ async def kafka(patient: Patient) -> AsyncIterator[Finding]:
 async def outbox(patient: Patient) -> AsyncIterator[Finding]:
     for name, connection in patient.sources.items():
         row = await connection.fetchrow(
-            f"""SELECT (SELECT count(*) FROM (SELECT FROM streamhub.waiting LIMIT {OUTBOX_MANY}) AS counted) AS rows,
-                       clock_timestamp() - (SELECT created_at FROM streamhub.waiting ORDER BY seq LIMIT 1) AS age,
-                       pg_size_pretty(pg_total_relation_size('streamhub.changes')
-                         + pg_total_relation_size('streamhub.outbox')) AS size"""
+            f"""SELECT (SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {OUTBOX_MANY}) AS counted) AS rows,
+                       clock_timestamp() - (SELECT created_at FROM streamhub.outbox ORDER BY seq LIMIT 1) AS age,
+                       pg_size_pretty(pg_total_relation_size('streamhub.outbox')) AS size"""
         )
         assert row is not None
         age: timedelta = row["age"] or timedelta(0)

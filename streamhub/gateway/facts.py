@@ -32,8 +32,8 @@ SELECT h.last_ms > 0 AS any, extract(epoch FROM clock_timestamp())::float8 - h.l
   FROM streamhub_hub.log_head h, streamhub_hub.relay_lease l
 """
 _OUTBOX: Final = f"""
-SELECT (SELECT count(*) FROM (SELECT FROM streamhub.waiting LIMIT {MOST_COUNTED}) AS counted) AS depth,
-       coalesce(extract(epoch FROM clock_timestamp() - (SELECT created_at FROM streamhub.waiting ORDER BY seq LIMIT 1)),
+SELECT (SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_COUNTED}) AS counted) AS depth,
+       coalesce(extract(epoch FROM clock_timestamp() - (SELECT created_at FROM streamhub.outbox ORDER BY seq LIMIT 1)),
                 0)::float8 AS age
 """
 _PUBLICATION: Final = """

@@ -28,13 +28,13 @@ _READ_SMALL: Final = f"""
 SELECT {_HEADER},
        CASE WHEN octet_length(old_row) <= {SMALL} THEN old_row WHEN old_row IS NOT NULL THEN '' END,
        CASE WHEN octet_length(new_row) <= {SMALL} THEN new_row WHEN new_row IS NOT NULL THEN '' END
-FROM streamhub.waiting WHERE seq > $1 {{condition}} ORDER BY seq LIMIT $2
+FROM streamhub.outbox WHERE seq > $1 {{condition}} ORDER BY seq LIMIT $2
 """
 _READ_LARGE: Final = f"""
 SELECT {_COLUMNS} FROM (
   SELECT *, sum(coalesce(octet_length(old_row), 0) + coalesce(octet_length(new_row), 0))
             OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
-  FROM (SELECT * FROM streamhub.waiting WHERE seq > $1 {{condition}} ORDER BY seq LIMIT $2) AS first_rows
+  FROM (SELECT * FROM streamhub.outbox WHERE seq > $1 {{condition}} ORDER BY seq LIMIT $2) AS first_rows
 ) AS summed
 WHERE coalesce(bytes_before, 0) <= {MOST_BYTES}
 ORDER BY seq
@@ -50,8 +50,8 @@ FROM streamhub.outbox_seq_seq, pg_current_snapshot() AS snapshot
 """
 # Changes of one transaction whose row version was made by a change with a higher number.
 _PREDECESSORS: Final = """
-SELECT after.xid, after.seq AS successor, before.seq AS predecessor FROM streamhub.waiting AS after
-JOIN streamhub.waiting AS before ON before.new_ctid = after.old_ctid AND before.xid = after.xid
+SELECT after.xid, after.seq AS successor, before.seq AS predecessor FROM streamhub.outbox AS after
+JOIN streamhub.outbox AS before ON before.new_ctid = after.old_ctid AND before.xid = after.xid
  AND split_part(before.origin, ':', 2) = split_part(after.origin, ':', 2)  -- the relation
  AND split_part(before.origin, ':', 3) = split_part(after.origin, ':', 3)  -- its file node
 WHERE after.xid = ANY($1::xid8[]) AND before.xid = ANY($1::xid8[]) AND after.seq > $2 AND before.seq > $2
@@ -60,14 +60,13 @@ ORDER BY after.seq LIMIT $3
 """
 _LATE_PREDECESSORS: Final = _PREDECESSORS.format(condition="before.seq > after.seq")
 _FURTHER_PREDECESSORS: Final = _PREDECESSORS.format(condition="after.seq = ANY($4::bigint[])")
-_VERSIONS: Final = "SELECT seq, old_ctid, new_ctid FROM streamhub.waiting WHERE seq = ANY($1::bigint[])"
+_VERSIONS: Final = "SELECT seq, old_ctid, new_ctid FROM streamhub.outbox WHERE seq = ANY($1::bigint[])"
 MOST_LATE: Final = 100_000
 _EVER: Final = 2**63
 _DELETE: Final = """
-DELETE FROM streamhub.{table} USING unnest($1::bigint[], $2::bigint[]) AS hand (low, high)
+DELETE FROM streamhub.outbox USING unnest($1::bigint[], $2::bigint[]) AS hand (low, high)
 WHERE seq BETWEEN hand.low AND hand.high
 """
-TABLES: Final = ("changes", "outbox")  # where triggers write, and where those of earlier versions did
 
 
 _chained, _old_row, _new_row = (itemgetter(Change._fields.index(name)) for name in ("chained", "old_row", "new_row"))
@@ -211,7 +210,7 @@ class Outbox:
         if not wanted:
             return []
         rows = await self._connection.fetch(
-            f"SELECT {_COLUMNS} FROM streamhub.waiting WHERE seq = ANY($1::bigint[]) ORDER BY seq", list(wanted)
+            f"SELECT {_COLUMNS} FROM streamhub.outbox WHERE seq = ANY($1::bigint[]) ORDER BY seq", list(wanted)
         )
         return [Change._make(row) for row in rows]
 
@@ -250,10 +249,7 @@ class _Late(NamedTuple):
 
 async def delete(connection: "asyncpg.Connection[Any]", ranges: Ranges, count: int) -> None:
     """Delete these rows within the caller's transaction. Raises LostRowsError where not all of them were there."""
-    deleted = 0
-    for table in TABLES:
-        if deleted < count:
-            tag = await connection.execute(_DELETE.format(table=table), ranges.low, ranges.high)
-            deleted += int(tag.rpartition(" ")[2])
+    tag = await connection.execute(_DELETE, ranges.low, ranges.high)
+    deleted = int(tag.rpartition(" ")[2])
     if deleted != count:
         raise LostRowsError(f"{count} rows were read from the outbox and {deleted} of them were there to delete")

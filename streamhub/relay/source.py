@@ -208,7 +208,7 @@ class SourceRelay:
         self._undeleted = None
 
     async def _read_noted(self) -> None:
-        first = await self._reader.fetchval("SELECT min(seq) FROM streamhub.waiting")
+        first = await self._reader.fetchval("SELECT min(seq) FROM streamhub.outbox")
         if first is not None:
             for row in await self._hub.fetch(_NOTED, self._name, first):
                 self._noted.update(unpack(row["identities"]))

@@ -11,7 +11,6 @@ import asyncpg
 
 from streamhub.database import DATABASE_ERRORS
 from streamhub.history.partitions import Partitions
-from streamhub.relay.outbox import TABLES
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +24,8 @@ VACUUM_EVERY: Final = 5.0
 VACUUM_FROM: Final = 20_000  # consumed changes
 SHRINK_FROM: Final = 64 * 1024 * 1024  # bytes of an outbox that holds next to nothing
 
-_VACUUM: Final = "VACUUM (SKIP_LOCKED, TRUNCATE {truncate}) " + ", ".join(f"streamhub.{table}" for table in TABLES)
-_SIZE: Final = "SELECT " + " + ".join(f"pg_table_size('streamhub.{table}')" for table in TABLES)
+_VACUUM: Final = "VACUUM (SKIP_LOCKED, TRUNCATE {truncate}) streamhub.outbox"
+_SIZE: Final = "SELECT pg_table_size('streamhub.outbox')"
 
 
 class Upkeep:
@@ -126,5 +125,5 @@ async def keep_lean(connection: "asyncpg.Connection[Any]", consumer: Consumer) -
 async def _shrink(connection: "asyncpg.Connection[Any]") -> None:
     if await connection.fetchval(_SIZE) < SHRINK_FROM:
         return
-    if await connection.fetchval("SELECT count(*) FROM (SELECT FROM streamhub.waiting LIMIT 1000) AS few") < 1000:
+    if await connection.fetchval("SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT 1000) AS few") < 1000:
         await connection.execute(_VACUUM.format(truncate=True), timeout=600)

@@ -65,7 +65,7 @@ class Stage:
         await self.add(**options)
 
     async def outbox_is_empty(self) -> bool:
-        return not await self.value("SELECT EXISTS (SELECT FROM streamhub.waiting)")
+        return not await self.value("SELECT EXISTS (SELECT FROM streamhub.outbox)")
 
     def relay(self, publisher: Publisher | None = None) -> Relay:
         return Relay(

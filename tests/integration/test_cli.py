@@ -245,7 +245,7 @@ async def test_capture_backfill_tells_what_it_sent(run: Run, table: str, connect
         "resumed": 0,
     }
     assert result["rows_per_second"] > 0
-    assert await connection.fetchval("SELECT count(*) FROM streamhub.changes WHERE origin LIKE '%:b'") == 1500
+    assert await connection.fetchval("SELECT count(*) FROM streamhub.outbox WHERE origin LIKE '%:b'") == 1500
     assert "1500" in run("capture", "backfill", table, "--restart").stdout
 
 
@@ -262,7 +262,7 @@ async def test_an_interrupted_backfill_says_that_it_can_go_on(
     await connection.execute(
         "INSERT INTO skus (id, organization_id) SELECT i, 'org_1' FROM generate_series(1, 13000) i"
     )
-    await connection.execute("DELETE FROM streamhub.changes")
+    await connection.execute("DELETE FROM streamhub.outbox")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "streamhub", "capture", "backfill", table, stderr=asyncio.subprocess.PIPE,
         # Whoever runs the tests in the background of a shell has it ignored, and that is inherited.
@@ -270,7 +270,7 @@ async def test_an_interrupted_backfill_says_that_it_can_go_on(
         env=os.environ | {"STREAMHUB_DATABASE_URL": database_url, "STREAMHUB_SIGNING_KEY_FILE": str(tmp_path / "key")},
     )  # fmt: skip
     # No relay runs, so it stops adding at the first batch above 10,000 and waits.
-    while await connection.fetchval("SELECT count(*) FROM streamhub.changes") <= 10_000:  # noqa: ASYNC110
+    while await connection.fetchval("SELECT count(*) FROM streamhub.outbox") <= 10_000:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, said = await asyncio.wait_for(process.communicate(), 10)
@@ -375,7 +375,7 @@ async def test_doctor_tells_of_an_outbox_that_nobody_empties(
     run("org", "add", "my-org")
     run("capture", "add", table, "--resource-type", "skus", "--org", "my-org")
     await connection.execute("INSERT INTO public.skus (id) SELECT generate_series(1, 3)::text")
-    await connection.execute("UPDATE streamhub.changes SET created_at = clock_timestamp() - interval '10 minutes'")
+    await connection.execute("UPDATE streamhub.outbox SET created_at = clock_timestamp() - interval '10 minutes'")
     result = run("doctor", "--json")
     (finding,) = [row for row in json.loads(result.stdout) if row["check"] == "outbox"]
     assert finding["state"] == "fail"

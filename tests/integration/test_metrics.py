@@ -21,7 +21,7 @@ Hub = Any
 StartHub = Callable[..., Awaitable[Any]]
 
 OUTBOX_ROW = (
-    "INSERT INTO streamhub.changes (origin, created_at) "
+    "INSERT INTO streamhub.outbox (origin, created_at) "
     "SELECT '1:0:0::', clock_timestamp() - interval '90 s' FROM generate_series(1, 3)"
 )
 

@@ -54,7 +54,7 @@ CREATE INDEX an_index ON skus (price);
         ({"table": "a_foreign"}, "a foreign table"),
         ({"table": "an_index"}, "an index"),
         ({"table": "pg_catalog.pg_class"}, "pg_catalog"),
-        ({"table": "streamhub.changes"}, "belongs to streamhub"),
+        ({"table": "streamhub.outbox"}, "belongs to streamhub"),
         ({"table": "streamhub_hub.history"}, "belongs to streamhub_hub"),
         ({"table": "keyless"}, "keyless has no primary key"),
         ({"organization_column": "organisation_id"}, "did you mean 'organization_id'?"),
@@ -165,10 +165,10 @@ async def test_a_role_without_any_right_on_our_schema_goes_on_writing(stage: Sta
 
 
 READS = [
-    "SELECT * FROM streamhub.changes",
+    "SELECT * FROM streamhub.outbox",
     "SELECT * FROM streamhub.captures",
     "SELECT * FROM streamhub.shapes",
-    "INSERT INTO streamhub.changes (origin) VALUES ('1:1:1:1:')",
+    "INSERT INTO streamhub.outbox (origin) VALUES ('1:1:1:1:')",
     "SELECT last_value FROM streamhub.outbox_seq_seq",
     "SELECT streamhub.row_text(ROW(1))",
     "SELECT streamhub.identity_query(1, 1, 'x')",

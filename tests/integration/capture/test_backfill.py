@@ -61,7 +61,7 @@ async def test_a_change_that_is_no_backfill_does_not_say_so(stage: Stage) -> Non
 async def test_a_batch_is_one_transaction(stage: Stage) -> None:
     await filled(stage, 2 * reading.BATCH + 50)
     await send(stage)
-    sizes = await stage.rows("SELECT count(*) FROM streamhub.changes GROUP BY xid ORDER BY xid")
+    sizes = await stage.rows("SELECT count(*) FROM streamhub.outbox GROUP BY xid ORDER BY xid")
     assert sizes == [(reading.BATCH,), (reading.BATCH,), (50,)]
 
 
@@ -124,7 +124,7 @@ async def test_large_rows_go_in_smaller_batches_and_too_large_ones_without_their
     )
     await stage.add()
     await send(stage)
-    sizes = await stage.rows("SELECT count(*) FROM streamhub.changes GROUP BY xid ORDER BY xid")
+    sizes = await stage.rows("SELECT count(*) FROM streamhub.outbox GROUP BY xid ORDER BY xid")
     assert [size for (size,) in sizes] == [2, 2, 1]
     stage.max_event_bytes = 100_000
     events = await stage.relayed()
@@ -253,7 +253,7 @@ async def test_it_waits_while_the_outbox_is_full(stage: Stage, monkeypatch: pyte
     full = asyncio.Event()
     task = asyncio.create_task(send(stage, report=lambda progress: full.set() if progress.waiting else None))
     await asyncio.wait_for(full.wait(), 10)
-    assert await stage.value("SELECT count(*) FROM streamhub.changes") == 30
+    assert await stage.value("SELECT count(*) FROM streamhub.outbox") == 30
     async with stage.relaying():
         assert (await asyncio.wait_for(task, 30)).rows == 60
 
@@ -292,7 +292,7 @@ async def test_a_locked_row_holds_up_no_other_and_is_sent_as_it_is_then(stage: S
     task = asyncio.create_task(send(stage))
 
     async def the_rest_is_sent() -> bool:
-        return bool(await stage.value("SELECT count(*) = 97 FROM streamhub.changes"))
+        return bool(await stage.value("SELECT count(*) = 97 FROM streamhub.outbox"))
 
     await until(the_rest_is_sent, "all rows are sent but the three")
     # The batch's rows are free again, though the backfill still waits: the writer may take any of them.

@@ -109,8 +109,8 @@ async def test_the_function_is_nobody_elses_to_call(stage: Stage) -> None:
 
 async def test_an_update_that_changes_nothing_is_no_change(stage: Stage) -> None:
     await captured(stage)
-    await stage.sql("INSERT INTO t VALUES (1, 'org_1', 1)", "TRUNCATE streamhub.changes", "UPDATE t SET a = 1")
-    assert await stage.value("SELECT count(*) FROM streamhub.changes") == 0
+    await stage.sql("INSERT INTO t VALUES (1, 'org_1', 1)", "TRUNCATE streamhub.outbox", "UPDATE t SET a = 1")
+    assert await stage.value("SELECT count(*) FROM streamhub.outbox") == 0
 
 
 async def test_a_capture_made_before_tables_had_functions_goes_on(stage: Stage) -> None:

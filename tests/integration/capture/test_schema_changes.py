@@ -161,7 +161,7 @@ async def test_no_excluded_value_leaks_whatever_is_renamed_dropped_and_added(
 ) -> None:
     connection = stage.connection
     await stage.sql(
-        "DROP TABLE IF EXISTS t; TRUNCATE streamhub.changes, streamhub_hub.history, streamhub.shapes",
+        "DROP TABLE IF EXISTS t; TRUNCATE streamhub.outbox, streamhub_hub.history, streamhub.shapes",
         "CREATE TABLE t (id serial PRIMARY KEY, organization_id text DEFAULT 'org_1', a text, b text, c text)",
     )
     await capture.add(connection, CaptureSpec("t", "t", organization_column="organization_id", exclude=["b"]))

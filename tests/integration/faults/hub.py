@@ -195,7 +195,7 @@ class Hub:
         except PASSING:
             return False
         try:
-            return not await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.waiting)")
+            return not await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)")
         except PASSING:
             return False
         finally:

@@ -245,13 +245,13 @@ async def test_the_outbox_does_not_grow_with_the_changes_that_pass_through_it(
     monkeypatch.setattr("streamhub.relay.upkeep.VACUUM_FROM", 1)
     await stage.shop()
     await stage.sql("INSERT INTO skus SELECT i, 'org_1', 0, repeat('x', 300) FROM generate_series(1, 1000) AS i")
-    size = "SELECT pg_total_relation_size('streamhub.changes')"
+    size = "SELECT pg_total_relation_size('streamhub.outbox')"
     async with stage.relaying():
         await stage.drained()
         largest = 0
         for _ in range(15):
             vacuumed = await stage.value(
-                "SELECT vacuum_count FROM pg_stat_user_tables WHERE relid = 'streamhub.changes'::regclass"
+                "SELECT vacuum_count FROM pg_stat_user_tables WHERE relid = 'streamhub.outbox'::regclass"
             )
             await stage.sql("UPDATE skus SET price = price + 1")
             await stage.drained()
@@ -261,7 +261,7 @@ async def test_the_outbox_does_not_grow_with_the_changes_that_pass_through_it(
                 await stage.sql("SELECT pg_stat_clear_snapshot()")
                 return bool(
                     await stage.value(
-                        "SELECT vacuum_count > $1 FROM pg_stat_user_tables WHERE relid = 'streamhub.changes'::regclass",
+                        "SELECT vacuum_count > $1 FROM pg_stat_user_tables WHERE relid = 'streamhub.outbox'::regclass",
                         before,
                     )
                 )

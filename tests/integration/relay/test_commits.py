@@ -47,7 +47,7 @@ async def test_a_writer_that_took_its_number_long_before_it_writes_is_published(
             await asyncio.sleep(0.005)  # the floor moves, if it can, every 50 ms
         await published(stage, 59)
         await early.execute(INSERT.format(1))
-        await early.execute("UPDATE streamhub.changes SET seq = $1 WHERE new_row LIKE '%\"id\":1,%'", number)
+        await early.execute("UPDATE streamhub.outbox SET seq = $1 WHERE new_row LIKE '%\"id\":1,%'", number)
         await early.execute("COMMIT")
         await published(stage, 1)
         await stage.drained()
@@ -217,7 +217,7 @@ async def test_a_row_that_cannot_be_rendered_stops_nothing_and_is_counted_and_to
     await stage.shop()
     await stage.sql(INSERT.format(1), INSERT.format(2), INSERT.format(3))
     change, counter = POISON[poison]
-    await stage.sql(f"UPDATE streamhub.changes SET {change} WHERE new_row LIKE '%\"id\":1,%'")
+    await stage.sql(f"UPDATE streamhub.outbox SET {change} WHERE new_row LIKE '%\"id\":1,%'")
     events = await stage.relayed()
     assert kinds([event for event in events if "error" not in event]) == [("create", "2"), ("create", "3")]
     assert (await stage.counters()).get(counter) == 1
@@ -241,7 +241,7 @@ async def test_polling_starts_where_nothing_can_appear_any_more(stage: Stage, no
     """So an old snapshot that keeps consumed rows from being vacuumed does not make empty polls slow."""
     await stage.shop()
     old = await asyncpg.connect(stage.url)
-    await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM streamhub.changes")
+    await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM streamhub.outbox")
     await stage.sql("INSERT INTO skus SELECT i, 'org_1', i, 'a' FROM generate_series(1, 30000) AS i")
     outbox = Outbox(stage.connection, 20_000)
     while True:
@@ -264,7 +264,7 @@ async def test_polling_starts_where_nothing_can_appear_any_more(stage: Stage, no
 async def _buffers(stage: Stage, floor: int) -> int:
     plan = json.loads(
         await stage.value(
-            "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT * FROM streamhub.waiting "
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT * FROM streamhub.outbox "
             f"WHERE seq > {floor} ORDER BY seq LIMIT 2000"
         )
     )[0]["Plan"]

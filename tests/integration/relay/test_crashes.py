@@ -179,7 +179,7 @@ async def test_a_leader_stopped_before_it_consumed_what_it_appended_does_no_harm
     stage: Stage, source: Stage, start_relay: StartRelay
 ) -> None:
     await source.shop()
-    gate = GATE.format(when="BEFORE DELETE", table="streamhub.changes")
+    gate = GATE.format(when="BEFORE DELETE", table="streamhub.outbox")
     await stopped_at_the_gate(stage, source, lambda: start_relay(stage.url, other=source.url), source, gate)
 
 

@@ -199,10 +199,10 @@ async def test_a_large_backlog_that_was_noted_already_is_deleted_without_appendi
     monkeypatch.setattr("streamhub.relay.source.BATCH", 100)
     await source.shop()
     await source.sql("INSERT INTO skus SELECT i, 'org_1', 1, 'a' FROM generate_series(1, 1000) AS i")
-    await source.sql("CREATE TABLE kept AS SELECT * FROM streamhub.changes")
+    await source.sql("CREATE TABLE kept AS SELECT * FROM streamhub.outbox")
     async with relaying(stage, other=source.url):
         await source.drained()
-    await source.sql("INSERT INTO streamhub.changes SELECT * FROM kept WHERE seq % 3 > 0", INSERT.format(5000))
+    await source.sql("INSERT INTO streamhub.outbox SELECT * FROM kept WHERE seq % 3 > 0", INSERT.format(5000))
     async with relaying(stage, other=source.url):
         await source.drained()
     assert len(await stage.frames()) == 1001
@@ -212,17 +212,17 @@ async def test_noted_rows_that_a_former_leader_deletes_at_the_same_time_are_no_f
     stage: Stage, source: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     await source.shop()
-    await source.sql(INSERT.format(1), "CREATE TABLE kept AS SELECT * FROM streamhub.changes")
+    await source.sql(INSERT.format(1), "CREATE TABLE kept AS SELECT * FROM streamhub.outbox")
     async with relaying(stage, other=source.url):
         await source.drained()
-    await source.sql("INSERT INTO streamhub.changes SELECT * FROM kept")
+    await source.sql("INSERT INTO streamhub.outbox SELECT * FROM kept")
     waits = (
         "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
     )
     former = await asyncpg.connect(source.url)
     transaction = former.transaction()
     await transaction.start()
-    await former.execute("DELETE FROM streamhub.changes")
+    await former.execute("DELETE FROM streamhub.outbox")
     async with relaying(stage, other=source.url):
         await until(lambda: source.value(waits), "the new leader wants to delete them too")
         await transaction.commit()
