@@ -8,22 +8,33 @@ from streamhub.capture.backfills import (
     backfill,
     unfinished_backfills,
 )
-from streamhub.capture.captures import AddResult, CaptureSpec, ListedCapture, add, check_type, list_captures, remove
-from streamhub.capture.triggers import TriggerFault, faults
+from streamhub.capture.captures import (
+    AddResult,
+    CaptureSpec,
+    ListedCapture,
+    RemoveResult,
+    add,
+    check_type,
+    list_captures,
+    remove,
+)
+from streamhub.capture.faults import CaptureFault, faults, fix
 
 __all__ = [
     "RATE",
     "AddResult",
     "BackfillResult",
+    "CaptureFault",
     "CaptureSpec",
     "ListedCapture",
     "Progress",
-    "TriggerFault",
+    "RemoveResult",
     "UnfinishedBackfill",
     "add",
     "backfill",
     "check_type",
     "faults",
+    "fix",
     "list_captures",
     "remove",
     "unfinished_backfills",

@@ -58,7 +58,8 @@ SELECT pg_current_xact_id(), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
        set_config('statement_timeout', '0', true), set_config('row_security', 'off', true),
        set_config('datestyle', 'ISO, MDY', true), set_config('intervalstyle', 'postgres', true),
        set_config('extra_float_digits', '1', true), set_config('timezone', 'UTC', true),
-       set_config('bytea_output', 'hex', true),
+       set_config('bytea_output', 'hex', true), set_config('search_path', 'pg_catalog', true),
+       set_config('constraint_exclusion', 'off', true),
        set_config('synchronous_commit', 'off', true),
        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
 """
@@ -67,7 +68,8 @@ SELECT c.id, c.relation_oid, c.relation::text AS name,
        (SELECT coalesce(sum(greatest(k.reltuples, 0)), 0)::bigint FROM pg_class k
         WHERE k.oid = c.relation_oid OR k.oid IN (SELECT relid FROM pg_partition_tree(c.relation_oid))) AS expected
 FROM streamhub.captures c
-WHERE c.removed_at IS NULL AND c.relation = to_regclass($1) AND c.relation = c.relation_oid
+WHERE c.removed_at IS NULL AND c.relation = c.relation_oid
+  AND c.relation = coalesce(to_regclass($1), CASE WHEN $1 !~ '[.]' THEN to_regclass('public.' || $1) END)
 """
 # Held until the batch commits, so that no capture is replaced or removed while rows are written in its name. Asked for
 # after the table's lock, which `capture remove` takes first, too.

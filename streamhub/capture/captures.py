@@ -10,26 +10,30 @@ import asyncpg
 
 from streamhub import migrate
 from streamhub.capture import catalog, triggers
+from streamhub.capture.catalog import HIDDEN_ROWS
 from streamhub.core.rendering import EVENTS
 from streamhub.errors import UserError
+from streamhub.migrate import CAPTURE_ROLE
 
 _LOCK_TIMEOUT: Final = "5s"
 _TYPE: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _LONGEST_TYPE: Final = 255
 CONTROL_EVENTS: Final = frozenset({"heartbeat", "gap", "stream_error", "replay_started", "stream_complete"})
 
+# A name without a schema is one of public: sessions of ours look in pg_catalog alone.
 _TABLE: Final = f"""
-SELECT c.oid, c.oid::regclass::text AS name, c.relkind::text AS kind, c.relpersistence::text AS persistence,
-       n.nspname AS schema, c.relispartition AS is_partition,
-       CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::text END AS root,
-       has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
-       has_table_privilege(f.proowner, c.oid, 'SELECT') AS owner_may_select, pg_get_userbyid(f.proowner) AS owner,
-       {triggers.HIDDEN_ROWS.format("c")} AS hidden_rows,
+SELECT c.oid, c.oid::regclass::text AS name, format('%I.%I', n.nspname, c.relname) AS full_name, c.relnatts AS natts,
+       c.relkind::text AS kind, c.relpersistence::text AS persistence, n.nspname AS schema,
+       c.relispartition AS is_partition, CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::text END AS root,
+       has_table_privilege(c.oid, 'TRIGGER') AS may_trigger, {HIDDEN_ROWS.format("c")} AS hidden_rows,
+       (SELECT min(i.inhrelid::regclass::text) FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'r') AS heir,
+       (SELECT min(relid::text) FROM pg_partition_tree(c.oid) JOIN pg_class leaf ON leaf.oid = relid
+        WHERE leaf.relkind = 'f') AS foreign_partition,
        EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.condeferrable AND k.contype IN ('p', 'u'))
          AS deferrable_key
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
-     pg_proc f JOIN pg_roles r ON r.oid = f.proowner
-WHERE c.oid = to_regclass($1) AND f.oid = 'streamhub.capture()'::regprocedure
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_roles r
+WHERE c.oid = coalesce(to_regclass($1), CASE WHEN $1 !~ '[.]' THEN to_regclass('public.' || $1) END)
+  AND r.rolname = '{CAPTURE_ROLE}' AND to_regclass('streamhub.captures') IS NOT NULL
 """
 _COLUMNS: Final = """
 SELECT a.attname AS name, a.attnum AS number, a.atttypid = 'boolean'::regtype AS is_boolean,
@@ -42,23 +46,30 @@ _NO_NAME: Final = (
     asyncpg.PostgresSyntaxError, asyncpg.InvalidNameError, asyncpg.FeatureNotSupportedError, asyncpg.DataError,
 )  # fmt: skip
 _OPTIONS: Final = (
-    "resource_type", "key_columns", "organization_column", "organization_id", "test_column", "test",
-    "excluded_columns", "redacted_columns", "anonymization_column",
+    "resource_type", "key_columns", "key_is_primary", "organization_column", "organization_id", "test_column", "test",
+    "excluded_columns", "redacted_columns", "anonymization_column", "type_names", "column_names",
 )  # fmt: skip
+_SELECTED: Final = ", ".join(f"{name}::text" if name in ("type_names", "column_names") else name for name in _OPTIONS)
+# A capture whose table was restored or made again means columns that are not there.
 _ACTIVE: Final = f"""
-SELECT id, type_names::text AS type_names, {", ".join(_OPTIONS)} FROM streamhub.captures
-WHERE relation_oid = $1 AND removed_at IS NULL
+SELECT c.id, {_SELECTED} FROM streamhub.captures c JOIN pg_class k ON k.oid = c.relation_oid
+WHERE c.relation_oid = $1 AND c.relation = c.relation_oid AND k.relnatts >= c.natts AND removed_at IS NULL
 """
 _INSERT: Final = f"""
-INSERT INTO streamhub.captures (relation, relation_oid, type_names, {", ".join(_OPTIONS)})
-VALUES ($1::oid::regclass, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id
+INSERT INTO streamhub.captures (relation, relation_oid, name, natts, {", ".join(_OPTIONS)})
+VALUES ($1::oid::regclass, $1, $2, $3, {", ".join(f"${n}" for n in range(4, 4 + len(_OPTIONS)))}) RETURNING id
 """
-# After a dump and restore one that was captured before may still be there beside a newer one, its relation_oid stale.
 _REMOVE: Final = """
 UPDATE streamhub.captures SET removed_at = clock_timestamp() WHERE removed_at IS NULL AND relation = $1::oid::regclass
 """
+_NAME: Final = "UPDATE streamhub.captures SET name = $2 WHERE id = $1 AND name <> $2"
+_CAPTURED: Final = """
+SELECT relation::oid, relation::text AS name FROM streamhub.captures
+WHERE removed_at IS NULL AND relation = coalesce(to_regclass($1),
+                                                 CASE WHEN $1 !~ '[.]' THEN to_regclass('public.' || $1) END)
+"""
 _LIST: Final = f"""
-SELECT id, relation::text AS table, relation_oid, type_names::text AS type_names, created_at, {", ".join(_OPTIONS)}
+SELECT id, relation::text AS table, relation_oid, created_at, {_SELECTED}
 FROM streamhub.captures WHERE removed_at IS NULL AND EXISTS (SELECT FROM pg_class WHERE oid = relation_oid) ORDER BY 2
 """
 
@@ -90,6 +101,13 @@ class AddResult(NamedTuple):
     warnings: Sequence[str]
 
 
+class RemoveResult(NamedTuple):
+    """`warnings` are sentences."""
+
+    table: str
+    warnings: Sequence[str]
+
+
 class ListedCapture(NamedTuple):
     """A capture as it is now, columns by their present names."""
 
@@ -107,34 +125,36 @@ class ListedCapture(NamedTuple):
 async def add(connection: "asyncpg.Connection[Any]", spec: CaptureSpec) -> AddResult:
     """Capture a table from now on, or change how it is captured. Raises UserError for whatever stands against it."""
     _check_names(spec)
-    async with connection.transaction():
+    async with connection.transaction(isolation="read_committed"):
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         await migrate.keep_out(connection)  # before the table's lock: a migration is not waited for with that in hand
         table = await _table(connection, spec.table)
-        warnings = _check_table(table)
-        options = await _options(connection, table, spec)
-        type_names = json.dumps(dict(sorted(spec.type_names.items())))
+        _check_table(table)
         try:
-            # Nobody writes between the shape that is stored and the trigger.
-            await connection.execute(f"LOCK TABLE {table['name']} IN SHARE ROW EXCLUSIVE MODE")
+            # From here on nobody writes or alters, so names mean what they mean now.
+            await triggers.lock(connection, table["oid"])
+            table = await _table_again(connection, spec.table, table)
+            warnings = _check_table(table)
+            options = await _options(connection, table, spec)
             active = await connection.fetchrow(_ACTIVE, table["oid"])
-            if active is not None and active["type_names"] == type_names and _same(active, options):
+            if active is not None and all(active[name] == value for name, value in options.items()):
                 state, capture = "unchanged", active["id"]
+                await connection.execute(_NAME, capture, table["full_name"])
             else:
                 state = "added" if active is None else "replaced"
                 await connection.execute(_REMOVE, table["oid"])
                 capture = await connection.fetchval(
-                    _INSERT, table["oid"], type_names, *(options[name] for name in _OPTIONS)
+                    _INSERT, table["oid"], table["full_name"], table["natts"], *options.values()
                 )
             always = await triggers.install(connection, table["oid"], capture)
+            await connection.execute("UPDATE streamhub.captures SET always = $2 WHERE id = $1", capture, always)
+            await catalog.store_shapes(connection, await catalog.read_shapes(connection, captures=[capture]))
         except asyncpg.LockNotAvailableError:
             raise UserError(
                 f"{table['name']} was locked by others for {_LOCK_TIMEOUT}: nothing was changed, try again"
             ) from None
         except asyncpg.InsufficientPrivilegeError as error:
             raise UserError(f"{table['name']} cannot be captured by this role: {error.args[0]}") from None
-        shapes = await catalog.read_shapes(connection, await catalog.captured_relations(connection))
-        await catalog.store_shapes(connection, shapes)
     if not always:
         warnings.append(
             f"this role does not own {table['name']}, so a session with session_replication_role = replica is not "
@@ -143,23 +163,19 @@ async def add(connection: "asyncpg.Connection[Any]", spec: CaptureSpec) -> AddRe
     return AddResult(state, table["name"], warnings)
 
 
-async def remove(connection: "asyncpg.Connection[Any]", table: str) -> str:
-    """Capture no more of a table; what was written before still comes. The table's name; UserError if not captured."""
-    async with connection.transaction():
+async def remove(connection: "asyncpg.Connection[Any]", table: str) -> RemoveResult:
+    """Capture no more of a table; what was written before still comes. Raises UserError where it is not captured."""
+    async with connection.transaction(isolation="read_committed"):
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         await migrate.keep_out(connection)
         try:
-            row = await connection.fetchrow(
-                "SELECT relation::oid, relation::text AS name FROM streamhub.captures "
-                "WHERE removed_at IS NULL AND relation = to_regclass($1) LIMIT 1",
-                table,
-            )
+            row = await connection.fetchrow(_CAPTURED, table)
         except _NO_NAME:
             row = None
         if row is None:
             raise UserError(f"{table!r} is not captured: streamhub capture list shows what is")
         try:
-            await triggers.uninstall(connection, row["relation"])
+            dropped = await triggers.uninstall(connection, row["relation"])
         except asyncpg.LockNotAvailableError:
             raise UserError(
                 f"{row['name']} was locked by others for {_LOCK_TIMEOUT}: nothing was changed, try again"
@@ -167,7 +183,13 @@ async def remove(connection: "asyncpg.Connection[Any]", table: str) -> str:
         except asyncpg.InsufficientPrivilegeError as error:
             raise UserError(f"{row['name']} belongs to another role: {error.args[0]}") from None
         await connection.execute(_REMOVE, row["relation"])
-    return str(row["name"])
+    warnings = []
+    if not dropped:
+        warnings.append(
+            f"this role does not own {row['name']}, so its triggers stay and do nothing: its owner may drop those that "
+            "begin with !streamhub"
+        )
+    return RemoveResult(row["name"], warnings)
 
 
 async def list_captures(connection: "asyncpg.Connection[Any]") -> list[ListedCapture]:
@@ -233,11 +255,26 @@ async def _table(connection: "asyncpg.Connection[Any]", name: str) -> "asyncpg.R
         raise UserError(
             f"this role may not use the streamhub schema ({error.args[0]}): run the command as the role that owns it"
         ) from None
-    except (asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError):
-        raise UserError("this database has no streamhub schema yet: streamhub migrate makes it") from None
+    except asyncpg.InvalidSchemaNameError:
+        row = None
+    if row is None and await connection.fetchval("SELECT to_regclass('streamhub.captures') IS NULL"):
+        raise UserError("this database has no streamhub schema yet: streamhub migrate makes it")
     if row is None:
         raise UserError(f"there is no table {name!r} in this database: schema and table, for example public.skus")
     return row
+
+
+async def _table_again(connection: "asyncpg.Connection[Any]", name: str, locked: "asyncpg.Record") -> "asyncpg.Record":
+    """The table as it is now that it is locked."""
+    try:
+        table = await _table(connection, name)
+    except UserError:
+        table = None
+    if table is None or table["oid"] != locked["oid"]:
+        raise UserError(
+            f"{locked['name']} was replaced or renamed while it was waited for: nothing was changed, try again"
+        )
+    return table
 
 
 def _check_table(table: "asyncpg.Record") -> list[str]:
@@ -251,23 +288,31 @@ def _check_table(table: "asyncpg.Record") -> list[str]:
         raise UserError(f"{name} belongs to {table['schema']}: capture a table of the application")
     if table["is_partition"]:
         raise UserError(f"{name} is a partition: capture {table['root']}, and all of its partitions are")
+    if table["foreign_partition"] is not None:
+        raise UserError(
+            f"{name} has the foreign table {table['foreign_partition']} as a partition, whose changes no trigger here "
+            "sees: detach it, or capture the other partitions one by one"
+        )
+    if table["heir"] is not None:
+        raise UserError(
+            f"{name} has INHERITS children ({table['heir']} is one), and changes made through it would be changes of "
+            "theirs: capture each table without children, or partition it instead"
+        )
     if not table["may_trigger"]:
         raise UserError(f"this role may not put a trigger on {name}: GRANT TRIGGER ON {name} TO it")
-    owner = table["owner"]
-    if not table["owner_may_select"]:
-        raise UserError(
-            f"{owner}, who owns the streamhub schema, may not read {name}: GRANT SELECT ON {name} TO {owner}"
-        )
     if table["hidden_rows"]:
         raise UserError(
-            f"{name} has row-level security that {owner}, who owns the streamhub schema, does not bypass: "
-            f"ALTER ROLE {owner} BYPASSRLS"
+            f"{name} has row-level security that {CAPTURE_ROLE}, whose functions read it at a TRUNCATE, does not bypass: "
+            f"ALTER ROLE {CAPTURE_ROLE} BYPASSRLS"
         )
+    warnings = []
     if table["deferrable_key"]:
-        return [
+        warnings.append(
             f"{name} has a DEFERRABLE unique key: an INSERT may be captured before the DELETE that made room for it"
-        ]
-    return []
+        )
+    if table["persistence"] == "u":
+        warnings.append(f"{name} is UNLOGGED: a crash of PostgreSQL empties it, and no event tells so")
+    return warnings
 
 
 async def _options(connection: "asyncpg.Connection[Any]", table: "asyncpg.Record", spec: CaptureSpec) -> dict[str, Any]:
@@ -295,9 +340,15 @@ async def _options(connection: "asyncpg.Connection[Any]", table: "asyncpg.Record
         )
     if spec.test_column is not None and spec.test_column in columns and not columns[spec.test_column]["is_boolean"]:
         raise UserError(f"--test-column: {spec.test_column!r} of {table['name']} is no boolean")
-    return {
+    if secret := [name for name in spec.redact if name in columns and columns[name]["number"] in key]:
+        raise UserError(
+            f"--redact: {secret[0]!r} is of the key of {table['name']}, and every event tells its value as the "
+            "resource_id: name another key (--id-column)"
+        )
+    options: dict[str, Any] = {
         "resource_type": spec.resource_type,
         "key_columns": key,
+        "key_is_primary": not spec.id_columns,
         "organization_column": None
         if spec.organization_column is None
         else number(spec.organization_column, "--org-column"),
@@ -309,8 +360,11 @@ async def _options(connection: "asyncpg.Connection[Any]", table: "asyncpg.Record
         "anonymization_column": None
         if spec.anonymization_column is None
         else number(spec.anonymization_column, "--anonymization-column"),
+        "type_names": json.dumps(dict(sorted(spec.type_names.items()))),
     }
-
-
-def _same(active: "asyncpg.Record", options: Mapping[str, Any]) -> bool:
-    return all(active[name] == value for name, value in options.items())
+    named = {*key, *options["excluded_columns"], *options["redacted_columns"]} | {
+        options[name] for name in ("organization_column", "test_column", "anonymization_column")
+    }
+    by_number = {row["number"]: name for name, row in columns.items()}
+    options["column_names"] = json.dumps({str(n): by_number[n] for n in sorted(named - {None})})
+    return options

@@ -8,44 +8,68 @@ from typing import Any, Final
 import asyncpg
 
 from streamhub.core.changes import Capture
-from streamhub.core.shapes import VIRTUAL, Column, Kind, Shape
+from streamhub.core.kinds import PADDED, VIRTUAL, Kind
+from streamhub.core.shapes import Column, Shape
 
-_NUMBERS: Final = frozenset({"int8", "numeric"})
+ROW_TRIGGER: Final = "!streamhub"
+"""Of a table that is captured itself; partitions of a captured one have its oid behind it."""
+
+HIDDEN_ROWS: Final = """
+({0}.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls
+  OR (pg_has_role(r.oid, {0}.relowner, 'USAGE') AND NOT {0}.relforcerowsecurity)))
+"""
+"""Of the relation {0} and the role r, an expression: whether policies hide rows from it."""
+
 _DEEPEST: Final = 16  # a composite within a composite within …; PostgreSQL forbids cycles
+_SCALARS: Final[Mapping[str, Kind]] = {
+    "int2": "plain", "int4": "plain", "float4": "plain", "float8": "plain", "int8": "number", "numeric": "number",
+    "bool": "boolean", "bytea": "bytea", "json": "json", "jsonb": "json", "bpchar": PADDED, "timestamp": "timestamp",
+    "timestamptz": "timestamptz",
+}  # fmt: skip
+_VECTORS: Final = ("int2vector", "oidvector")  # arrays that are not written as such
 
 _CAPTURES: Final = """
-SELECT id, relation::oid AS relation, relation_oid, relation::text AS name, resource_type, key_columns,
-       organization_column, organization_id, test_column, test, excluded_columns, redacted_columns,
-       anonymization_column, type_names
-FROM streamhub.captures WHERE id = ANY($1::integer[]) OR $1 IS NULL
+SELECT c.id, c.relation::oid AS relation, c.relation_oid, c.name, c.natts, k.relnatts AS natts_now, c.column_names::text,
+       c.resource_type, c.key_columns, c.organization_column, c.organization_id, c.test_column, c.test,
+       c.excluded_columns, c.redacted_columns, c.anonymization_column, c.type_names::text
+FROM streamhub.captures c LEFT JOIN pg_class k ON k.oid = c.relation_oid
+WHERE c.id = ANY($1::integer[]) OR $1 IS NULL
 """
 
-# A leaf's columns are tied to the root's by name, which PostgreSQL keeps the same; their numbers may differ. A leaf
-# that was detached has no root to tie it to.
-_COLUMNS: Final = """
-SELECT a.attrelid AS relation, c.relfilenode AS filenode, c.relnatts AS natts, a.attname AS name, a.attnum AS position,
-       root.attnum AS number, a.atttypid AS type, a.attgenerated::text = 'v' AS is_virtual
-FROM pg_attribute a
-JOIN pg_class c ON c.oid = a.attrelid
-JOIN pg_attribute root ON root.attrelid = coalesce(pg_partition_root(a.attrelid), a.attrelid)
- AND root.attname = a.attname AND NOT root.attisdropped
-WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
-  AND root.attrelid IN (SELECT relation_oid FROM streamhub.captures)
-ORDER BY a.attrelid, a.attnum
+# A leaf's columns are tied to the root's by name, which PostgreSQL keeps the same while it is attached; their numbers
+# may differ. The row trigger says that it is: where the snapshot shows the one, it shows the other's names.
+_SHAPES: Final = f"""
+SELECT c.id AS capture, k.oid AS relation, coalesce(t.oid, 0) AS attachment, k.relfilenode AS filenode,
+       k.relnatts AS natts, streamhub.form(k.oid) AS form, streamhub.expanding_columns(k.oid) <> '{{}}' AS expands,
+       a.attname AS name, root.attnum AS number, a.attnum AS position, a.atttypid AS type,
+       a.attgenerated::text = 'v' AS is_virtual
+FROM streamhub.captures c
+CROSS JOIN LATERAL (SELECT c.relation_oid AS oid
+                    UNION SELECT relid::oid FROM pg_partition_tree(c.relation_oid) WHERE isleaf) AS leaf
+JOIN pg_class k ON k.oid = leaf.oid AND k.relkind = 'r'
+LEFT JOIN pg_trigger t ON t.tgrelid = k.oid AND t.tgname = '{ROW_TRIGGER}_' || c.relation_oid AND t.tgparentid <> 0
+JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_attribute root ON root.attrelid = c.relation_oid AND root.attname = a.attname AND NOT root.attisdropped
+WHERE c.relation = c.relation_oid AND (k.oid = c.relation_oid OR t.oid IS NOT NULL)
+  AND (c.id = ANY($1::integer[]) OR $1 IS NULL) AND (k.oid = ANY($2::oid[]) OR $2 IS NULL)
+  AND (c.removed_at IS NULL OR $1 IS NOT NULL)
+ORDER BY 1, 2, a.attnum
 """
 
 _TYPES: Final = """
-SELECT t.oid, t.typname, t.typnamespace = 'pg_catalog'::regnamespace AS builtin, t.typtype, t.typbasetype,
-       CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END AS element,
+SELECT t.oid, t.typname, t.oid::bigint < streamhub.first_oid_of_users() AS builtin, t.typtype, t.typbasetype,
+       CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem ELSE 0 END AS element,
+       (SELECT e.typdelim::text FROM pg_type e WHERE e.oid = t.typelem) AS delimiter,
        (SELECT json_agg(json_build_array(f.attname, f.atttypid::bigint) ORDER BY f.attnum) FROM pg_attribute f
         WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped) AS fields
 FROM pg_type t WHERE t.oid = ANY($1::oid[])
 """
-
-_LEAVES: Final = """
-SELECT leaf.relid::oid AS leaf FROM streamhub.captures c, LATERAL pg_partition_tree(c.relation_oid) leaf
-WHERE c.removed_at IS NULL AND leaf.isleaf
-UNION SELECT relation_oid FROM streamhub.captures WHERE removed_at IS NULL
+_STORE: Final = """
+INSERT INTO streamhub.shapes (capture, relation, attachment, filenode, natts, form, expands, columns, digest)
+SELECT * FROM unnest($1::integer[], $2::oid[], $3::oid[], $4::oid[], $5::smallint[], $6::text[], $7::boolean[],
+                     $8::json[], $9::text[])
+ON CONFLICT (capture, relation, attachment, natts, digest)
+DO UPDATE SET filenode = EXCLUDED.filenode, seen_at = clock_timestamp()
 """
 
 
@@ -55,52 +79,76 @@ async def read_captures(connection: "asyncpg.Connection[Any]", only: Iterable[in
     return [_capture(row) for row in rows]
 
 
-async def captured_relations(connection: "asyncpg.Connection[Any]") -> list[int]:
-    """The oids of all tables that are captured now, leaves of partitioned ones included."""
-    return [row["leaf"] for row in await connection.fetch(_LEAVES)]
+async def read_shapes(
+    connection: "asyncpg.Connection[Any]",
+    *,
+    captures: Sequence[int] | None = None,
+    relations: Sequence[int] | None = None,
+) -> list[Shape]:
+    """The shapes that captured tables have at this moment; a table that is gone has none.
 
-
-async def read_shapes(connection: "asyncpg.Connection[Any]", relations: Sequence[int]) -> list[Shape]:
-    """The shapes that these tables have at this moment; a table that is gone has none."""
-    rows = await connection.fetch(_COLUMNS, list(relations))
-    kinds = await _kinds(connection, {row["type"] for row in rows})
-    found: dict[tuple[int, int, int], list[Column]] = {}
+    Of all captures that are not removed, or of those with these ids; of all their tables and leaf partitions, or of those
+    with these oids.
+    """
+    rows = await connection.fetch(_SHAPES, captures, relations)
+    kinds = await read_kinds(connection, {row["type"] for row in rows})
+    found: dict[tuple[Any, ...], list[Column]] = {}
     for row in rows:
         kind = VIRTUAL if row["is_virtual"] else kinds[row["type"]]
-        column = Column(row["name"], row["number"], row["position"], kind)
-        found.setdefault((row["relation"], row["filenode"], row["natts"]), []).append(column)
-    return [Shape(*state, tuple(columns)) for state, columns in found.items()]
+        found.setdefault(tuple(row.values())[:7], []).append(Column(row["name"], row["number"], row["position"], kind))
+    return [Shape._make((*state, tuple(columns))) for state, columns in found.items()]
+
+
+async def read_names(connection: "asyncpg.Connection[Any]", relations: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    """The names of the columns of these relations, in the order of positions."""
+    rows = await connection.fetch(
+        "SELECT attrelid, array_agg(attname::text ORDER BY attnum) FROM pg_attribute "
+        "WHERE attrelid = ANY($1::oid[]) AND attnum > 0 AND NOT attisdropped GROUP BY 1",
+        list(relations),
+    )
+    return {relation: tuple(names) for relation, names in rows}
 
 
 async def known_shapes(connection: "asyncpg.Connection[Any]") -> list[Shape]:
     """Every shape that was ever stored, oldest first."""
-    rows = await connection.fetch("SELECT relation, filenode, natts, columns FROM streamhub.shapes ORDER BY seen_at")
-    return [
-        Shape(relation, filenode, natts, tuple(Column(*column) for column in json.loads(columns)))
-        for relation, filenode, natts, columns in rows
-    ]
+    rows = await connection.fetch(
+        "SELECT capture, relation, attachment, filenode, natts, form, expands, columns::text FROM streamhub.shapes "
+        "ORDER BY seen_at"
+    )
+    return [Shape._make((*state, tuple(Column(*column) for column in json.loads(columns)))) for *state, columns in rows]
 
 
 async def store_shapes(connection: "asyncpg.Connection[Any]", shapes: Iterable[Shape]) -> None:
     """Remember shapes for relays to come."""
-    for shape in shapes:
-        columns = json.dumps(shape.columns, separators=(",", ":"), ensure_ascii=False)
-        await connection.execute(
-            "INSERT INTO streamhub.shapes (relation, filenode, natts, columns, digest) VALUES ($1, $2, $3, $4, $5) "
-            "ON CONFLICT (relation, natts, digest) "
-            "DO UPDATE SET filenode = EXCLUDED.filenode, seen_at = clock_timestamp()",
-            shape.relation,
-            shape.filenode,
-            shape.natts,
-            columns,
-            hashlib.sha256(columns.encode()).hexdigest(),
-        )
+    stored = []
+    for *state, columns in shapes:
+        text = json.dumps(columns, separators=(",", ":"), ensure_ascii=False)
+        stored.append((*state, text, hashlib.sha256(text.encode()).hexdigest()))
+    if stored:
+        await connection.execute(_STORE, *map(list, zip(*stored, strict=True)))
+
+
+async def read_kinds(connection: "asyncpg.Connection[Any]", types: Iterable[int]) -> Mapping[int, Kind]:
+    """How values of each type are spelled; domains, arrays and composites all the way down. Unknown for one that is gone."""
+    asked = set(types)
+    known: dict[int, asyncpg.Record] = {}
+    wanted = set(asked)
+    for _ in range(_DEEPEST):
+        if not wanted:
+            break
+        for row in await connection.fetch(_TYPES, list(wanted)):
+            known[row["oid"]] = row
+        inner: set[int] = set()
+        for row in known.values():
+            inner |= {row["typbasetype"], row["element"], *(type_ for _, type_ in _fields(row))}
+        wanted = inner - set(known) - {0}
+    return {type_: _kind(type_, known, _DEEPEST) for type_ in asked}
 
 
 def _capture(row: "asyncpg.Record") -> Capture:
     fault = None
-    if row["relation"] != row["relation_oid"]:
-        fault = f"{row['name']} was restored or made anew since it was captured: run capture add for it again"
+    if row["relation"] != row["relation_oid"] or (row["natts_now"] or row["natts"]) < row["natts"]:
+        fault = f"{row['name']} was restored or made again since it was captured: run capture add for it again"
     return Capture(
         id=row["id"],
         relation=row["relation_oid"],
@@ -114,42 +162,26 @@ def _capture(row: "asyncpg.Record") -> Capture:
         redacted_columns=frozenset(row["redacted_columns"]),
         anonymization_column=row["anonymization_column"],
         type_names=json.loads(row["type_names"]),
+        natts=row["natts"],
+        column_names={int(number): name for number, name in json.loads(row["column_names"]).items()},
         fault=fault,
     )
-
-
-async def _kinds(connection: "asyncpg.Connection[Any]", types: set[int]) -> Mapping[int, Kind]:
-    """How values of each type are respelled; domains, arrays and composites all the way down."""
-    known: dict[int, asyncpg.Record] = {}
-    wanted = set(types)
-    for _ in range(_DEEPEST):
-        if not wanted:
-            break
-        for row in await connection.fetch(_TYPES, list(wanted)):
-            known[row["oid"]] = row
-        inner: set[int] = set()
-        for row in known.values():
-            inner |= {row["typbasetype"], row["element"], *(type_ for _, type_ in _fields(row))}
-        wanted = inner - set(known) - {0}
-    return {type_: _kind(type_, known, _DEEPEST) for type_ in types}
 
 
 def _kind(type_: int, known: Mapping[int, "asyncpg.Record"], depth: int) -> Kind:
     row = known.get(type_)
     if row is None or depth == 0:
-        return None
-    if row["builtin"] and row["typname"] in _NUMBERS:
-        return "number"
-    if row["builtin"] and row["typname"] == "bytea":
-        return "bytea"
+        return "unknown"
+    if row["builtin"] and row["typname"] in _SCALARS:
+        return _SCALARS[row["typname"]]
     if row["typbasetype"]:
         return _kind(row["typbasetype"], known, depth - 1)
-    if row["element"]:
-        element = _kind(row["element"], known, depth - 1)
-        return None if element is None else ["array", element]
-    # Every field is named, those that need nothing too: one that is not named was added since.
-    fields = {name: _kind(field, known, depth - 1) for name, field in _fields(row)}
-    return ["composite", fields] if fields else None
+    if row["element"] and row["typname"] not in _VECTORS:
+        delimiter = [] if row["delimiter"] == "," else [row["delimiter"]]
+        return ["array", _kind(row["element"], known, depth - 1), *delimiter]
+    if row["typtype"] == b"c":
+        return ["composite", {name: _kind(field, known, depth - 1) for name, field in _fields(row)}]
+    return None
 
 
 def _fields(row: "asyncpg.Record") -> list[tuple[str, int]]:

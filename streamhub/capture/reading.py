@@ -9,10 +9,12 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from streamhub.capture.catalog import ROW_TRIGGER
 from streamhub.errors import UserError
 
 BATCH: Final = 200  # rows in one transaction: as long as a writer of one of them waits, and everybody for a processor
 BATCH_BYTES: Final = 8 * 1024 * 1024  # stored bytes in one, unless a single row has more
+_ROW: Final = "streamhub_row"
 
 LEAVES: Final = """
 SELECT leaf.relid::oid AS oid FROM pg_partition_tree($1::oid) AS leaf WHERE leaf.isleaf
@@ -20,22 +22,26 @@ UNION SELECT oid FROM pg_class WHERE oid = $1 AND relkind = 'r'
 ORDER BY 1
 """
 _LEAF: Final = """
-SELECT c.oid::regclass::text AS name, c.relrowsecurity AND row_security_active(c.oid) AS hides_rows,
+SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity AND row_security_active(c.oid) AS hides_rows,
        has_table_privilege(c.oid, 'SELECT') AS may_select, has_any_column_privilege(c.oid, 'UPDATE') AS may_lock,
-       current_user AS role,
-       (SELECT array_agg(format('pg_column_size(t.%I)', a.attname)) FROM pg_attribute a
+       quote_ident(current_user) AS role, streamhub.reading_runs_code(c.oid) AS runs_code,
+       (SELECT array_agg(a.attname::text) FROM pg_attribute a WHERE a.attrelid = c.oid) AS names,
+       (SELECT array_agg(a.attname::text) FROM pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attlen = -1 AND NOT a.attisdropped
-          AND a.attgenerated::text <> 'v') AS sizes
-FROM pg_class c WHERE c.oid = $1
+          AND a.attgenerated::text <> 'v') AS varying
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1
 """
 # Indexes whose order is that of ORDER BY and of row comparison, no row left out; the capture's own key first.
 _ORDERS: Final = """
 SELECT array_agg(a.attname::text ORDER BY k.n) AS names,
-       array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.n) AS types
+       array_agg(format_type(base.oid, CASE WHEN base.oid = a.atttypid THEN a.atttypmod ELSE -1 END) ORDER BY k.n) AS types,
+       array_agg(base.typtype::text ORDER BY k.n) AS kinds,
+       bool_and(base.oid::bigint < streamhub.first_oid_of_users() OR base.typtype = 'e' OR o_.rolsuper) AS is_safe
 FROM pg_index i
 CROSS JOIN LATERAL unnest(i.indkey::smallint[], i.indcollation::oid[], i.indclass::oid[], i.indoption::smallint[])
      WITH ORDINALITY AS k (number, collated, opclass, option, n)
 LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number AND a.attnum > 0
+LEFT JOIN pg_type base ON base.oid = streamhub.base_type(a.atttypid) LEFT JOIN pg_roles o_ ON o_.oid = base.typowner
 LEFT JOIN pg_opclass o ON o.oid = k.opclass
 JOIN pg_class x ON x.oid = i.indexrelid
 JOIN pg_am am ON am.oid = x.relam
@@ -56,26 +62,38 @@ _END: Final = """
 SELECT key FROM (
   SELECT key, n, sum(size) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
   FROM (SELECT row_number() OVER (ORDER BY {order}) AS n, {key} AS key, {size} AS size
-        FROM ONLY {leaf} AS t WHERE {after} ORDER BY {order} LIMIT {batch}) AS next_rows
+        FROM ONLY {leaf} AS {row} WHERE {after} ORDER BY {order} LIMIT {batch}) AS next_rows
 ) AS summed WHERE coalesce(bytes_before, 0) <= {batch_bytes} ORDER BY n DESC LIMIT 1
 """
 # `locked` holds its rows, each in its newest version, before a sequence number is taken for it: numbers are taken by
 # the INSERT, which reads what was locked.
-_SEND: Final = """
-WITH locked AS MATERIALIZED (
-  SELECT t AS whole, {key} AS key FROM ONLY {leaf} AS t WHERE {range} ORDER BY {order} FOR SHARE OF t {wait}
+_SEND: Final = f"""
+WITH state AS MATERIALIZED (
+  SELECT form, expands, fields,
+         streamhub.origin('{{capture}}', {{oid}}, natts, CASE WHEN form = 'json' THEN 'b' ELSE 'bd' END, attachment,
+                          CASE WHEN form = 'described' THEN streamhub.described({{oid}}) END) AS origin,
+         streamhub.origin('{{capture}}', {{oid}}, natts, 'bdl', attachment,
+                          streamhub.described({{oid}}, numbers)) AS identity_origin
+  FROM (SELECT streamhub.known_form({{capture}}, {{oid}}) AS form, streamhub.expanding_columns({{oid}}) <> '{{{{}}}}' AS expands,
+               streamhub.columns_ever({{oid}}) AS natts,
+               (SELECT t.oid FROM pg_trigger t JOIN streamhub.captures c ON c.id = {{capture}}
+                WHERE t.tgrelid = {{oid}} AND t.tgparentid <> 0 AND t.tgname = '{ROW_TRIGGER}_' || c.relation_oid)
+                 AS attachment) AS facts,
+       streamhub.identity({{oid}}, {{capture}})
+), locked AS MATERIALIZED (
+  SELECT {{row}} AS whole, {{key}} AS key FROM ONLY {{leaf}} AS {{row}} WHERE {{range}} ORDER BY {{order}}
+  FOR SHARE OF {{row}} {{wait}}
 ), sent AS (
   INSERT INTO streamhub.outbox (origin, new_row)
-  SELECT (SELECT streamhub.origin('{capture}', {oid}, streamhub.columns_ever({oid}), 'b'))
-           || CASE WHEN converted IS NULL THEN 'l' ELSE '' END,
-         coalesce(converted, stripped)
-  FROM (SELECT r.converted, CASE WHEN r.converted IS NULL THEN ({identity}) END AS stripped
-        FROM locked AS l,
-        LATERAL (SELECT CASE WHEN pg_column_size(l.whole) > 65536 THEN streamhub.large_row_text(l.whole)
-                             ELSE streamhub.row_text(l.whole) END AS converted OFFSET 0) AS r) AS texts
+  SELECT CASE WHEN written IS NULL THEN identity_origin ELSE origin END, coalesce(written, identity)
+  FROM (SELECT state.origin, state.identity_origin, r.written,
+               CASE WHEN r.written IS NULL THEN streamhub.identity_text(l.whole, state.fields) END AS identity
+        FROM locked AS l, state,
+        LATERAL (SELECT streamhub.bounded_row_text(l.whole, {{oid}}, state.form = 'json', state.expands,
+                                                   current_setting('lc_monetary')) AS written OFFSET 0) AS r) AS texts
 )
 SELECT (SELECT count(*) FROM locked) AS rows,
-       (SELECT array_agg(key) FROM (SELECT {key} AS key FROM ONLY {leaf} AS t WHERE {range}
+       (SELECT array_agg(key) FROM (SELECT {{key}} AS key FROM ONLY {{leaf}} AS {{row}} WHERE {{range}}
                                     EXCEPT SELECT key FROM locked) AS left_out) AS left_out
 """
 
@@ -100,7 +118,18 @@ class Leaf(NamedTuple):
 
 async def leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -> Leaf | None:
     """None where the table is gone. Raises UserError for what keeps this role from reading it, or it from being read
-    in order."""
+    in order.
+
+    The statements run nothing that is not PostgreSQL's own: values are written by output functions and compared by the
+    operators of default operator classes, and no cast, no domain's check and no policy is called. They are written for a
+    session whose search_path is pg_catalog alone.
+    """
+    async with connection.transaction():
+        await connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
+        return await _leaf(connection, oid, capture)
+
+
+async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -> Leaf | None:
     row = await connection.fetchrow(_LEAF, oid)
     if row is None:
         return None
@@ -112,6 +141,11 @@ async def leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) ->
         )
     if row["hides_rows"]:
         raise UserError(f"{name} has row-level security that {role} does not bypass: ALTER ROLE {role} BYPASSRLS")
+    if row["runs_code"]:
+        raise UserError(
+            f"to read {name} would run functions of its owner with the rights of {role}: an index or statistics of it call "
+            "one with constants alone"
+        )
     key = await connection.fetchval(_KEY, capture)
     order = await connection.fetchrow(_ORDERS, oid, key)
     if order is None:
@@ -119,23 +153,31 @@ async def leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) ->
             f"{name} has no unique index on columns that are NOT NULL, and rows are sent in the order of one: "
             f"make one on {', '.join(key)}"
         )
-    identity = await connection.fetchval("SELECT streamhub.identity_query($1, $2, '(l.whole)')", oid, capture)
-    columns = [_quoted(column) for column in order["names"]]
-    own = f"({', '.join(f't.{column}' for column in columns)})"
+    if not order["is_safe"]:
+        raise UserError(f"{name} has a key of a type that somebody without superuser rights defined: {order['types']}")
+    alias = _ROW
+    while alias in row["names"]:  # a column of that name would be read in place of the row
+        alias += "_"
+    columns = [f"{alias}.{_quoted(column)}" for column in order["names"]]
+    own = f"({', '.join(columns)})"
     shared = {
         "leaf": name,
+        "row": alias,
         "oid": oid,
         "capture": capture,
-        "identity": identity,
         "order": own[1:-1],
-        "key": f"ARRAY[{', '.join(f't.{column}::text' for column in columns)}]",
-        "size": " + ".join(f"coalesce({size}, 0)" for size in row["sizes"] or ()) or "0",
+        "key": "ARRAY[{}]".format(", ".join(f"format('%s', {column})" for column in columns)),
+        "size": " + ".join(f"coalesce(pg_column_size({alias}.{_quoted(name)}), 0)" for name in row["varying"] or ())
+        or "0",
         "batch": BATCH,
         "batch_bytes": BATCH_BYTES,
     }
 
     def given(parameter: int) -> str:
-        values = (f"(${parameter}::text[])[{n}]::{type_}" for n, type_ in enumerate(order["types"], 1))
+        values = (
+            _value(f"(${parameter}::text[])[{n}]", type_, kind)
+            for n, (type_, kind) in enumerate(zip(order["types"], order["kinds"], strict=True), 1)
+        )
         return f"({', '.join(values)})"
 
     def send(wanted: str, wait: str = "SKIP LOCKED") -> str:
@@ -151,6 +193,13 @@ async def leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) ->
         send=send(f"{own} > {given(1)} AND {own} <= {given(2)}"),
         send_one=send(f"{own} = {given(1)}", wait=""),
     )
+
+
+def _value(text: str, type_: str, kind: str) -> str:
+    """The value of a text. A cast to an enum may be its owner's, so its labels are looked through instead."""
+    if kind == "e":
+        return f"(SELECT label FROM unnest(enum_range(NULL::{type_})) AS label WHERE format('%s', label) = {text})"
+    return f"{text}::{type_}"
 
 
 def _quoted(name: str) -> str:

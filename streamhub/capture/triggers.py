@@ -1,9 +1,10 @@
-"""The triggers of a captured table: installed, removed, and looked over.
+"""The triggers of a captured table: installed and removed.
 
 ``"!streamhub"`` is the row trigger; its name sorts before all usual ones, so that what an application's trigger changes
 comes after what made it run. It fires ALWAYS, for a session that replicates too. PostgreSQL copies it to partitions,
 new ones included; the TRUNCATE trigger it does not, so each leaf has its own. A table without partitions has a trigger
-function of its own, ``streamhub.capture_<id of the capture>``, made for what the table is; the others share one.
+function of its own, ``streamhub.capture_<id of the capture>``, made for what the table is; the others share one. The
+triggers of a partitioned table have its oid behind their names, so that a captured table can be attached to it.
 """
 
 from collections.abc import Sequence
@@ -12,117 +13,130 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from streamhub import migrate
+from streamhub.capture.catalog import ROW_TRIGGER
+from streamhub.migrate import CAPTURE_ROLE
 
-ROW_TRIGGER: Final = "!streamhub"
 TRUNCATE_TRIGGER: Final = "!streamhub_truncate"
 
-_ARGUMENTS: Final = """
-SELECT concat_ws(', ', quote_literal($2::integer), quote_literal(current_setting('lc_monetary')),
-                 CASE WHEN relkind = 'r' THEN format('%L, %L', relnatts, relnatts + 1) END)
-FROM pg_class WHERE oid = $1
-"""
 # Of the capture that a table's trigger belongs to; none where it is the one that several tables share.
 _FUNCTION: Final = """
 SELECT format('streamhub.%I()', proname) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
-WHERE tgrelid = $1 AND tgname = '!streamhub' AND pronamespace = 'streamhub'::regnamespace AND proname <> 'capture'
+WHERE tgrelid = $1 AND tgname = $2 AND pronamespace = 'streamhub'::regnamespace AND proname LIKE 'capture\\_%'
+  AND proname <> 'capture_nothing'
 """
 _RENEW: Final = """
 SELECT streamhub.make_capture_function(id, relation_oid) FROM streamhub.captures
-WHERE removed_at IS NULL AND relation_oid = ANY($1::oid[])
+WHERE removed_at IS NULL AND relation_oid = ANY($1::oid[]) AND relation = relation_oid
   AND to_regprocedure(format('streamhub.capture_%s()', id)) IS NOT NULL
 """
-_LEAVES: Final = """
+LEAVES: Final = """
 SELECT c.oid::regclass::text AS name FROM pg_class c
 WHERE c.oid = $1 AND c.relkind = 'r'
 UNION ALL
 SELECT relid::regclass::text FROM pg_partition_tree($1) WHERE isleaf AND relid <> $1
 """
-# Of the relation {0}, for the role r that owns the function f: whether policies hide rows from it.
-HIDDEN_ROWS: Final = """
-({0}.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls
-  OR (pg_has_role(f.proowner, {0}.relowner, 'USAGE') AND NOT {0}.relforcerowsecurity)))
-"""
-_TRIGGERS: Final = f"""
-SELECT c.id AS capture, c.relation_oid::regclass::text AS captured, leaf.relid::regclass::text AS name,
-       leaf.relid = c.relation_oid AS is_root, coalesce(leaf.isleaf, true) AS is_leaf,
-       row_trigger.tgenabled::text AS row_enabled,
-       c.id::text = split_part(encode(row_trigger.tgargs, 'escape'), '\\000', 1) AS row_current,
-       truncate_trigger.tgenabled::text AS truncate_enabled,
-       (SELECT min(t.tgname) FROM pg_trigger t WHERE t.tgrelid = leaf.relid AND NOT t.tgisinternal
-        AND t.tgtype & 2 = 0 AND t.tgtype & 1 = 1 AND t.tgname < '!streamhub') AS before_ours,
-       quote_ident(r.rolname) AS owner, quote_ident(n.nspname) AS schema,
-       {HIDDEN_ROWS.format("leaf_class")} AS hidden_rows,
-       has_table_privilege(f.proowner, leaf.relid, 'SELECT')
-         AND has_schema_privilege(f.proowner, n.oid, 'USAGE') AS may_select
-FROM pg_proc f JOIN pg_roles r ON r.oid = f.proowner, streamhub.captures c
-JOIN pg_class k ON k.oid = c.relation_oid
-CROSS JOIN LATERAL (SELECT relid, isleaf FROM pg_partition_tree(c.relation_oid)
-                    UNION SELECT c.relation_oid, NULL WHERE k.relkind = 'r') AS leaf
-JOIN pg_class leaf_class ON leaf_class.oid = leaf.relid JOIN pg_namespace n ON n.oid = leaf_class.relnamespace
-LEFT JOIN pg_trigger row_trigger ON row_trigger.tgrelid = leaf.relid AND row_trigger.tgname = '!streamhub'
-LEFT JOIN pg_trigger truncate_trigger ON truncate_trigger.tgrelid = leaf.relid
-      AND truncate_trigger.tgname = '!streamhub_truncate'
-WHERE c.removed_at IS NULL AND f.oid = 'streamhub.capture_truncate()'::regprocedure
-ORDER BY 2, 3
+_OWNS: Final = "SELECT pg_has_role(current_user, relowner, 'USAGE') FROM pg_class WHERE oid = $1"
+_READABLE: Final = """
+SELECT quote_ident(n.nspname) AS schema, has_schema_privilege($2, n.oid, 'USAGE') AS may_use,
+       pg_has_role(current_user, n.nspowner, 'USAGE') AS owns_schema, has_table_privilege($2, c.oid, 'SELECT') AS may_select,
+       pg_has_role(current_user, c.relowner, 'USAGE') AS owns
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::text::regclass
 """
 
 
-class TriggerFault(NamedTuple):
-    """Something about a captured table that keeps changes from being captured as they should be."""
+class Names(NamedTuple):
+    """What the triggers of a captured table are called."""
 
-    table: str
-    fault: str
-    remedy: str
+    row: str
+    truncate: str
+
+    @classmethod
+    def of(cls, relation: int, is_partitioned: bool) -> "Names":
+        suffix = f"_{relation}" if is_partitioned else ""
+        return cls(ROW_TRIGGER + suffix, TRUNCATE_TRIGGER + suffix)
+
+
+async def lock(connection: "asyncpg.Connection[Any]", relation: int) -> None:
+    """Keep others from writing and altering until the transaction ends. LOCK TABLE wants more than the right to make
+    triggers; making one takes the same lock, and it is replaced before anybody meets it."""
+    table, is_partitioned, may_lock = await connection.fetchrow(
+        "SELECT oid::regclass::text, relkind = 'p', has_table_privilege(oid, 'UPDATE, DELETE, TRUNCATE') "
+        "FROM pg_class WHERE oid = $1",
+        relation,
+    ) or (None, False, False)
+    if table is None:
+        return
+    if may_lock:
+        await connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+    else:
+        await _make_row_trigger(
+            connection, table, Names.of(relation, is_partitioned).row, "streamhub.capture_nothing()"
+        )
 
 
 async def install(connection: "asyncpg.Connection[Any]", relation: int, capture: int) -> bool:
     """Put the triggers of a capture on a table and its leaves; false where they may not be made to fire ALWAYS.
 
-    That takes the table's owner; without it a session with session_replication_role = replica is not captured.
+    That takes the table's owner; without it a session with session_replication_role = replica is not captured. Raises
+    asyncpg.InsufficientPrivilegeError where the role of the trigger functions may not read a leaf and nor may this one
+    let it.
     """
     table = await connection.fetchval("SELECT $1::oid::regclass::text", relation)
-    arguments = await connection.fetchval(_ARGUMENTS, relation, capture)
+    money = await connection.fetchval("SELECT quote_literal(current_setting('lc_monetary'))")
     function = await connection.fetchval("SELECT streamhub.make_capture_function($1, $2)", capture, relation)
-    name = "streamhub.capture" if function is None else function.removesuffix("()")
-    former = await connection.fetchval(_FUNCTION, relation)
-    await connection.execute(
-        f'CREATE OR REPLACE TRIGGER "{ROW_TRIGGER}" AFTER INSERT OR UPDATE OR DELETE ON {table} '
-        f"FOR EACH ROW EXECUTE FUNCTION {name}({arguments})"
-    )
+    names = Names.of(relation, function is None)
+    former = await connection.fetchval(_FUNCTION, relation, names.row)
+    call = f"streamhub.capture('{capture}', {money})" if function is None else function
+    await _make_row_trigger(connection, table, names.row, call)
     if former is not None and former != function:
         await connection.execute(f"DROP FUNCTION IF EXISTS {former}")
     leaves = await _leaves(connection, relation)
     for leaf in leaves:
+        await _let_read(connection, leaf)
         await connection.execute(
-            f'CREATE OR REPLACE TRIGGER "{TRUNCATE_TRIGGER}" BEFORE TRUNCATE ON {leaf} '
-            f"FOR EACH STATEMENT EXECUTE FUNCTION streamhub.capture_truncate('{capture}')"
+            f'CREATE OR REPLACE TRIGGER "{names.truncate}" BEFORE TRUNCATE ON {leaf} '
+            f"FOR EACH STATEMENT EXECUTE FUNCTION streamhub.capture_truncate('{capture}', '{names.row}', {money})"
         )
-    if not await connection.fetchval(
-        "SELECT pg_has_role(current_user, relowner, 'MEMBER') FROM pg_class WHERE oid = $1", relation
-    ):
+    if not await connection.fetchval(_OWNS, relation):
         return False
     for name in dict.fromkeys((table, *leaves)):
-        await connection.execute(f'ALTER TABLE {name} ENABLE ALWAYS TRIGGER "{ROW_TRIGGER}"')
+        await connection.execute(f'ALTER TABLE {name} ENABLE ALWAYS TRIGGER "{names.row}"')
     for leaf in leaves:
-        await connection.execute(f'ALTER TABLE {leaf} ENABLE ALWAYS TRIGGER "{TRUNCATE_TRIGGER}"')
+        await connection.execute(f'ALTER TABLE {leaf} ENABLE ALWAYS TRIGGER "{names.truncate}"')
     return True
 
 
-async def uninstall(connection: "asyncpg.Connection[Any]", relation: int) -> None:
-    """Take the triggers off a table and its leaves; a table that is gone has none."""
-    table = await connection.fetchval("SELECT oid::regclass::text FROM pg_class WHERE oid = $1", relation)
-    if table is None:
-        return
-    for leaf in await _leaves(connection, relation):
-        await connection.execute(f'DROP TRIGGER IF EXISTS "{TRUNCATE_TRIGGER}" ON {leaf}')
-    function = await connection.fetchval(_FUNCTION, relation)
-    await connection.execute(f'DROP TRIGGER IF EXISTS "{ROW_TRIGGER}" ON {table}')
+async def uninstall(connection: "asyncpg.Connection[Any]", relation: int) -> bool:
+    """Take the triggers off a table and its leaves; a table that is gone has none. False where only the table's owner may
+    drop them: then they stay and do nothing."""
+    found = await connection.fetchrow(
+        "SELECT oid::regclass::text, relkind = 'p' FROM pg_class WHERE oid = $1", relation
+    )
+    if found is None:
+        return True
+    table, is_partitioned = found
+    names = Names.of(relation, is_partitioned)
+    function = await connection.fetchval(_FUNCTION, relation, names.row)
+    owns = bool(await connection.fetchval(_OWNS, relation))
+    leaves = await _leaves(connection, relation)
+    if owns:
+        await connection.execute(f'DROP TRIGGER IF EXISTS "{names.row}" ON {table}')
+        for leaf in leaves:
+            await connection.execute(f'DROP TRIGGER IF EXISTS "{names.truncate}" ON {leaf}')
+    else:
+        await _make_row_trigger(connection, table, names.row, "streamhub.capture_nothing()")
+        for leaf in leaves:
+            await connection.execute(
+                f'CREATE OR REPLACE TRIGGER "{names.truncate}" BEFORE TRUNCATE ON {leaf} '
+                "FOR EACH STATEMENT EXECUTE FUNCTION streamhub.capture_nothing()"
+            )
     if function is not None:
         await connection.execute(f"DROP FUNCTION IF EXISTS {function}")
+    return owns
 
 
 async def renew_functions(connection: "asyncpg.Connection[Any]", relations: Sequence[int]) -> None:
-    """Make the functions of these tables anew, for what the tables are now: until then they work, but slowly.
+    """Make the functions of these tables again, for what the tables are now: until then they work, but slowly.
 
     Raises UserError while a migration runs.
     """
@@ -132,46 +146,30 @@ async def renew_functions(connection: "asyncpg.Connection[Any]", relations: Sequ
         await connection.execute(_RENEW, relations)
 
 
-async def faults(connection: "asyncpg.Connection[Any]") -> list[TriggerFault]:
-    """What is wrong with the triggers of the tables that are captured now, and with what their owner may read."""
-    found = []
-    for row in await connection.fetch(_TRIGGERS):
-        table, again = row["name"], f"streamhub capture add {row['captured']} … again, with the same options"
-        if row["row_enabled"] is None:
-            found.append(TriggerFault(table, "has no capture trigger: its changes are not captured", again))
-        elif row["row_enabled"] in ("D", "R"):
-            enable = f'ALTER TABLE {table} ENABLE ALWAYS TRIGGER "{ROW_TRIGGER}"'
-            found.append(TriggerFault(table, "has its capture trigger disabled: its changes are not captured", enable))
-        elif not row["row_current"]:
-            found.append(TriggerFault(table, "has the trigger of an earlier capture", again))
-        if row["is_leaf"] and row["truncate_enabled"] is None:
-            found.append(TriggerFault(table, "has no TRUNCATE trigger: a TRUNCATE of it gives no events", again))
-        elif row["is_leaf"] and row["truncate_enabled"] in ("D", "R"):
-            enable = f'ALTER TABLE {table} ENABLE ALWAYS TRIGGER "{TRUNCATE_TRIGGER}"'
-            found.append(TriggerFault(table, "has its TRUNCATE trigger disabled", enable))
-        owner = row["owner"]
-        if row["is_leaf"] and not row["may_select"]:
-            grants = f"GRANT USAGE ON SCHEMA {row['schema']} TO {owner}; GRANT SELECT ON {table} TO {owner}"
-            found.append(TriggerFault(table, f"may not be read by {owner}: a TRUNCATE of it fails", grants))
-        if row["is_leaf"] and row["hidden_rows"]:
-            found.append(
-                TriggerFault(
-                    table,
-                    f"has row-level security that {owner} does not bypass: a TRUNCATE gives no event for the rows that "
-                    "it hides",
-                    f"ALTER ROLE {owner} BYPASSRLS",
-                )
-            )
-        if row["before_ours"] is not None:
-            found.append(
-                TriggerFault(
-                    table,
-                    f"has a trigger {row['before_ours']!r} that runs before the capture trigger",
-                    "rename it to a name that sorts after '!streamhub'",
-                )
-            )
-    return found
+async def _make_row_trigger(connection: "asyncpg.Connection[Any]", table: str, name: str, call: str) -> None:
+    await connection.execute(
+        f'CREATE OR REPLACE TRIGGER "{name}" AFTER INSERT OR UPDATE OR DELETE ON {table} '
+        f"FOR EACH ROW EXECUTE FUNCTION {call}"
+    )
+
+
+async def _let_read(connection: "asyncpg.Connection[Any]", leaf: str) -> None:
+    """TRUNCATE is captured by reading the table."""
+    found = await connection.fetchrow(_READABLE, leaf, CAPTURE_ROLE)
+    assert found is not None
+    if not found["may_use"] and found["owns_schema"]:
+        await connection.execute(f"GRANT USAGE ON SCHEMA {found['schema']} TO {CAPTURE_ROLE}")
+    elif not found["may_use"]:
+        raise asyncpg.InsufficientPrivilegeError(
+            f"{CAPTURE_ROLE} may not use its schema: GRANT USAGE ON SCHEMA {found['schema']} TO {CAPTURE_ROLE}"
+        )
+    if not found["may_select"] and found["owns"]:
+        await connection.execute(f"GRANT SELECT ON {leaf} TO {CAPTURE_ROLE}")
+    elif not found["may_select"]:
+        raise asyncpg.InsufficientPrivilegeError(
+            f"{CAPTURE_ROLE} may not read it: GRANT SELECT ON {leaf} TO {CAPTURE_ROLE}"
+        )
 
 
 async def _leaves(connection: "asyncpg.Connection[Any]", relation: int) -> Sequence[str]:
-    return [row["name"] for row in await connection.fetch(_LEAVES, relation)]
+    return [row["name"] for row in await connection.fetch(LEAVES, relation)]

@@ -10,7 +10,16 @@ from pathlib import Path
 import click
 
 from streamhub import capture, organizations
-from streamhub.capture import RATE, AddResult, BackfillResult, CaptureSpec, ListedCapture, Progress, check_type
+from streamhub.capture import (
+    RATE,
+    AddResult,
+    BackfillResult,
+    CaptureSpec,
+    ListedCapture,
+    Progress,
+    RemoveResult,
+    check_type,
+)
 from streamhub.cli.database import data_dir_option, hub_connection, say, source_connection
 from streamhub.cli.output import json_option, print_rows
 from streamhub.config import load
@@ -165,11 +174,14 @@ def remove(table: str, source: str | None, data_dir: Path | None) -> None:
       streamhub capture remove public.skus
     """
 
-    async def run() -> str:
+    async def run() -> RemoveResult:
         async with source_connection(load(data_dir=data_dir), source) as connection:
             return await capture.remove(connection, table)
 
-    click.echo(f"{asyncio.run(run())} removed")
+    result = asyncio.run(run())
+    for warning in result.warnings:
+        say(f"warning: {warning}")
+    click.echo(f"{result.table} removed")
 
 
 @command.command("backfill")

@@ -15,6 +15,8 @@ from streamhub.core.window import timestamp
 RETRY: Final = b"retry: 6000\n\n"
 
 _ID: Final = b"\nid: "
+# In UTF-8, the characters at which clients in the wild (Python's splitlines is one) end a line and the standard does not.
+_LINE_ENDS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 _ID_LENGTH: Final = 36
 
 
@@ -24,13 +26,19 @@ def heartbeat(now_ms: int) -> bytes:
 
 def control(event: str, data: Mapping[str, Any]) -> bytes:
     """A control frame (gap, stream_error, replay_started, stream_complete)."""
-    return (
-        b"event: "
-        + event.encode()
-        + b"\ndata: "
-        + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
-        + b"\n\n"
-    )
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"event: " + event.encode() + b"\ndata: " + one_line(text) + b"\n\n"
+
+
+def one_line(text: bytes) -> bytes:
+    """JSON in which no client sees the end of a line. A raw LF or CR is white space between two tokens, as a column of
+    type json may hold; the others stand in strings alone."""
+    if b"\n" in text or b"\r" in text:
+        text = text.replace(b"\n", b" ").replace(b"\r", b" ")
+    if not text.isascii():
+        for character, escaped in _LINE_ENDS:
+            text = text.replace(character, escaped)
+    return text
 
 
 def first_id(frames: bytes) -> str:

@@ -15,6 +15,7 @@ from streamhub import organizations
 from streamhub.capture import catalog, triggers
 from streamhub.core.changes import Change, Origin
 from streamhub.core.rendering import Outcome, Rendered, Renderer, UnknownCaptureError, UnknownShapeError
+from streamhub.core.shapes import Shape
 from streamhub.errors import UserError
 from streamhub.history.append import Pending
 from streamhub.organizations import Organization
@@ -83,10 +84,11 @@ class Preparer:
             self._renderer.captures[capture.id] = capture
         for shape in await catalog.known_shapes(self._connection):
             self._renderer.book.add(shape)
-        await self._learn_shapes(await catalog.captured_relations(self._connection))
+        await self._learn_shapes(await catalog.read_shapes(self._connection))
 
     async def prepare(self, changes: Sequence[Change]) -> Batch:
         """Render in slices, so that the event loop turns while a large batch is worked on."""
+        await self._learn_names(changes)
         pending: list[Pending] = []
         counted: Counter[str] = Counter()
         known = self._registry.known
@@ -125,7 +127,11 @@ class Preparer:
         except Exception as again:  # noqa: BLE001 - one row must never stop the line
             return _given_up(change, again)
         # Not within a try: what goes wrong with a connection says nothing about the row.
-        await self._learn_shapes([Origin.of(change.origin).relation])
+        origin = Origin.of(change.origin)
+        self._renderer.types.update(await catalog.read_kinds(self._connection, origin.types))
+        await self._learn_shapes(
+            await catalog.read_shapes(self._connection, captures=[origin.capture], relations=[origin.relation])
+        )
         try:
             return self._renderer.render(change, settle=True)
         except Exception as again:  # noqa: BLE001 - one row must never stop the line
@@ -137,15 +143,26 @@ class Preparer:
             await self._report(change, f"{rendered.organization_id[:80]!r} cannot be an organization's id")
         return organization
 
-    async def _learn_shapes(self, relations: Iterable[int]) -> None:
-        new = [
-            shape
-            for shape in await catalog.read_shapes(self._connection, list(relations))
-            if self._renderer.book.add(shape)
-        ]
+    async def _learn_names(self, changes: Sequence[Change]) -> None:
+        """The text of a record has no names in it, so a column that was renamed is looked for."""
+        origins = [Origin.of(origin) for origin in {change.origin for change in changes}]
+        places = {(each.capture, each.relation) for each in origins if each.is_nameless}
+        if not places:
+            return
+        names = await catalog.read_names(self._connection, {relation for _, relation in places})
+        book = self._renderer.book
+        renamed = [place for place in places if not book.is_called(*place, names.get(place[1], ()))]
+        if renamed:
+            captures, relations = (list(each) for each in zip(*renamed, strict=True))
+            await self._learn_shapes(
+                await catalog.read_shapes(self._connection, captures=captures, relations=relations)
+            )
+
+    async def _learn_shapes(self, shapes: Iterable[Shape]) -> None:
+        new = [shape for shape in shapes if self._renderer.book.add(shape)]
+        self._renderer.forget_plans()
         if new:
             await catalog.store_shapes(self._connection, new)
-            self._renderer.forget_plans()
             try:
                 await triggers.renew_functions(self._connection, sorted({shape.relation for shape in new}))
             except (asyncpg.PostgresError, UserError) as error:  # writers are right without it, and slower

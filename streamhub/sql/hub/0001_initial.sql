@@ -1,7 +1,6 @@
 -- The hub's own schema: who the organizations are, the one order (log_head), history, and who leads or serves what.
 -- Nothing here is readable by PUBLIC.
 
-CREATE SCHEMA IF NOT EXISTS streamhub_hub;
 REVOKE ALL ON SCHEMA streamhub_hub FROM PUBLIC;
 
 -- Tenants. `key` is the short name that history is keyed by; `id` is the one that tokens and captured rows carry.

@@ -1,0 +1,210 @@
+"""What keeps captured tables from being captured as it was asked for, and the way to put each right."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from streamhub.capture import captures
+from streamhub.capture.captures import CaptureSpec
+from streamhub.capture.catalog import HIDDEN_ROWS, ROW_TRIGGER
+from streamhub.capture.triggers import Names
+from streamhub.migrate import CAPTURE_ROLE
+
+_CAPTURES: Final = """
+SELECT c.id, c.relation_oid, c.relation = c.relation_oid AND k.relnatts >= c.natts AS is_same, c.name, c.natts,
+       c.always, k.relkind = 'p' AS is_partitioned, format('%I.%I', n.nspname, k.relname) AS name_now,
+       to_regclass(c.name)::oid AS named_so_now,
+       c.resource_type, c.key_columns, c.key_is_primary, c.organization_column, c.organization_id, c.test_column, c.test,
+       c.excluded_columns, c.redacted_columns, c.anonymization_column, c.type_names::text, c.column_names::text,
+       (SELECT json_object_agg(a.attnum, a.attname) FROM pg_attribute a
+        WHERE a.attrelid = k.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns,
+       (SELECT conkey FROM pg_constraint p WHERE p.conrelid = k.oid AND p.contype = 'p') AS primary_key,
+       EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = k.oid AND k.relkind = 'r') AS has_heirs
+FROM streamhub.captures c
+LEFT JOIN pg_class k ON k.oid = c.relation_oid LEFT JOIN pg_namespace n ON n.oid = k.relnamespace
+WHERE c.removed_at IS NULL
+ORDER BY c.name
+"""
+_TABLES: Final = f"""
+SELECT leaf.oid::regclass::text AS name, leaf.oid = $1 AS is_root, leaf.relkind::text AS kind,
+       row_trigger.tgenabled::text AS row_enabled,
+       row_trigger.tgfoid = to_regprocedure(format('streamhub.capture_%s()', $2::integer))
+         OR $2::text = split_part(encode(row_trigger.tgargs, 'escape'), '\\000', 1) AS row_is_ours,
+       truncate_trigger.tgenabled::text AS truncate_enabled,
+       (SELECT min(t.tgname) FROM pg_trigger t WHERE t.tgrelid = leaf.oid AND NOT t.tgisinternal
+        AND t.tgtype & 2 = 0 AND t.tgtype & 1 = 1 AND t.tgname < '{ROW_TRIGGER}') AS before_ours,
+       quote_ident(n.nspname) AS schema, {HIDDEN_ROWS.format("leaf")} AS hidden_rows,
+       has_table_privilege(r.oid, leaf.oid, 'SELECT') AND has_schema_privilege(r.oid, n.oid, 'USAGE') AS may_select
+FROM pg_class leaf JOIN pg_namespace n ON n.oid = leaf.relnamespace
+JOIN pg_roles r ON r.rolname = '{CAPTURE_ROLE}'
+LEFT JOIN pg_trigger row_trigger ON row_trigger.tgrelid = leaf.oid AND row_trigger.tgname = $3
+LEFT JOIN pg_trigger truncate_trigger ON truncate_trigger.tgrelid = leaf.oid AND truncate_trigger.tgname = $4
+WHERE leaf.oid = $1 OR leaf.oid IN (SELECT relid FROM pg_partition_tree($1))
+ORDER BY 1
+"""
+
+
+class CaptureFault(NamedTuple):
+    """Something about a captured table that keeps changes from being captured as they should be.
+
+    `fix` is what `doctor --fix` does where what was meant is plain: a statement, or the capture to add again (and, with
+    it, the table whose capture to remove). None where somebody has to decide.
+    """
+
+    table: str
+    fault: str
+    remedy: str
+    fix: str | CaptureSpec | None = None
+    remove: str | None = None
+
+
+async def faults(connection: "asyncpg.Connection[Any]") -> list[CaptureFault]:
+    """What is wrong with the tables that are captured now, their triggers, and what the trigger functions may read."""
+    found: list[CaptureFault] = []
+    for row in await connection.fetch(_CAPTURES):
+        if (of_table := _of_table(row)) is not None:
+            found += of_table
+            continue
+        found += _of_columns(row)
+        names = Names.of(row["relation_oid"], row["is_partitioned"])
+        for leaf in await connection.fetch(_TABLES, row["relation_oid"], row["id"], *names):
+            found += _of_triggers(row, leaf, names)
+    return found
+
+
+async def fix(connection: "asyncpg.Connection[Any]", fault: CaptureFault) -> None:
+    """Do what `fault.fix` says. Raises UserError and what asyncpg raises where it cannot be done."""
+    if isinstance(fault.fix, str):
+        await connection.execute(fault.fix)
+    elif fault.fix is not None:
+        async with connection.transaction():
+            if fault.remove is not None:
+                await captures.remove(connection, fault.remove)
+            await captures.add(connection, fault.fix)
+
+
+def _of_table(row: "asyncpg.Record") -> list[CaptureFault] | None:
+    """None where the captured table is there and is the one that was captured."""
+    again = _again(row)
+    replaced = row["named_so_now"] is not None and row["named_so_now"] != row["relation_oid"]
+    if row["name_now"] is None:
+        if not replaced:
+            return []  # it was dropped: there is nothing to capture
+        fault = "was dropped and made again: the new table's changes are not captured"
+        return [CaptureFault(row["name"], fault, again, _spec(row))]
+    if not row["is_same"]:
+        fault = "was restored or made again since it was captured: its rows come as events with an error"
+        same = row["name_now"] == row["name"]
+        return [CaptureFault(row["name_now"], fault, again, _spec(row) if same else None)]
+    if replaced:
+        fault = f"was renamed to {row['name_now']}, and another table has its name, whose changes are not captured"
+        remedy = f"streamhub capture remove {row['name_now']}, and {again}"
+        return [CaptureFault(row["name"], fault, remedy, _spec(row), row["name_now"])]
+    return None
+
+
+def _of_columns(row: "asyncpg.Record") -> Iterator[CaptureFault]:
+    table, again = row["name_now"], _again(row)
+    columns = {int(number): name for number, name in json.loads(row["columns"] or "{}").items()}
+    names = _names(row)
+    newer = {name: number for number, name in columns.items() if number > row["natts"]}
+    uses = dict.fromkeys(row["key_columns"], "is of its key")
+    uses |= {row["organization_column"]: "tells the organization", row["test_column"]: "tells the environment"}
+    uses |= {row["anonymization_column"]: "tells of anonymization"}
+    for number, use in uses.items():
+        if number is None:
+            continue
+        name = names[number]
+        if name in newer:
+            fault = f"has another column {name!r} than the one that {use}"
+            yield CaptureFault(table, fault, again, _spec(row))
+        elif number not in columns:
+            yield CaptureFault(table, f"has no column {name!r} any more, which {use}", again)
+    primary = row["primary_key"]
+    if row["key_is_primary"] and primary is not None and set(primary) != set(row["key_columns"]):
+        yield CaptureFault(
+            table, "has another primary key than the one that its events name rows by", again, _spec(row)
+        )
+    for numbers, how in ((row["excluded_columns"], "excluded"), (row["redacted_columns"], "redacted")):
+        for number in numbers:
+            if number not in columns and names[number] in newer:
+                fault = f"has a new column {names[number]!r} in place of one that was {how}; it stays {how}"
+                yield CaptureFault(table, fault, again, _spec(row))
+    if row["has_heirs"]:
+        fault = "has INHERITS children by now, whose changes are not captured"
+        yield CaptureFault(table, fault, "capture the children themselves, or make them partitions")
+
+
+def _of_triggers(row: "asyncpg.Record", leaf: "asyncpg.Record", names: Names) -> Iterator[CaptureFault]:
+    table, again, spec = leaf["name"], _again(row), _spec(row)
+    is_leaf = leaf["kind"] == "r"
+    if leaf["kind"] == "f":
+        yield CaptureFault(
+            table, "is a foreign table: its changes are not captured", f"detach it from {row['name_now']}"
+        )
+        return
+    if leaf["row_enabled"] is None:
+        yield CaptureFault(table, "has no capture trigger: its changes are not captured", again, spec)
+    elif not leaf["row_is_ours"]:
+        yield CaptureFault(table, "has the trigger of an earlier capture", again, spec)
+    else:
+        yield from _of_firing(row, leaf, names.row, leaf["row_enabled"], "its changes are not captured")
+    if is_leaf and leaf["truncate_enabled"] is None:
+        yield CaptureFault(table, "has no TRUNCATE trigger: a TRUNCATE of it gives no events", again, spec)
+    elif is_leaf:
+        yield from _of_firing(row, leaf, names.truncate, leaf["truncate_enabled"], "a TRUNCATE of it gives no events")
+    if is_leaf and not leaf["may_select"]:
+        grants = f"GRANT USAGE ON SCHEMA {leaf['schema']} TO {CAPTURE_ROLE}; GRANT SELECT ON {table} TO {CAPTURE_ROLE}"
+        yield CaptureFault(
+            table, f"may not be read by {CAPTURE_ROLE}: a TRUNCATE of it gives no events", grants, grants
+        )
+    if is_leaf and leaf["hidden_rows"]:
+        fault = f"has row-level security that {CAPTURE_ROLE} does not bypass: a TRUNCATE of it gives no events"
+        yield CaptureFault(table, fault, f"ALTER ROLE {CAPTURE_ROLE} BYPASSRLS")
+    if leaf["before_ours"] is not None:
+        fault = f"has a trigger {leaf['before_ours']!r} that runs before the capture trigger"
+        yield CaptureFault(table, fault, f"rename it to a name that sorts after '{ROW_TRIGGER}'")
+
+
+def _of_firing(
+    row: "asyncpg.Record", leaf: "asyncpg.Record", trigger: str, enabled: str, otherwise: str
+) -> Iterator[CaptureFault]:
+    enable = f'ALTER TABLE {leaf["name"]} ENABLE ALWAYS TRIGGER "{trigger}"'
+    if enabled in ("D", "R"):
+        fault = f"has its trigger {trigger!r} disabled: {otherwise}"
+        yield CaptureFault(leaf["name"], fault, enable, enable)
+    elif enabled == "O" and row["always"]:
+        fault = f"has its trigger {trigger!r} turned from ALWAYS to ORIGIN: a replicating session is not captured"
+        yield CaptureFault(leaf["name"], fault, enable, enable)
+
+
+def _names(row: "asyncpg.Record") -> Mapping[int, str]:
+    return {int(number): name for number, name in json.loads(row["column_names"]).items()}
+
+
+def _spec(row: "asyncpg.Record") -> CaptureSpec:
+    """The same capture of the table that has its name now."""
+    names = _names(row)
+
+    def named(number: int | None) -> str | None:
+        return None if number is None else names[number]
+
+    return CaptureSpec(
+        table=row["name"],
+        resource_type=row["resource_type"],
+        id_columns=() if row["key_is_primary"] else [names[number] for number in row["key_columns"]],
+        organization_column=named(row["organization_column"]),
+        organization_id=row["organization_id"],
+        test_column=named(row["test_column"]),
+        test=row["test"],
+        exclude=[names[number] for number in row["excluded_columns"]],
+        redact=[names[number] for number in row["redacted_columns"]],
+        type_names=json.loads(row["type_names"]),
+        anonymization_column=named(row["anonymization_column"]),
+    )
+
+
+def _again(row: "asyncpg.Record") -> str:
+    return f"streamhub capture add {row['name']} … again, with the same options, or streamhub doctor --fix"

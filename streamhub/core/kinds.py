@@ -1,0 +1,127 @@
+"""How a column's values are spelled in an event, whichever of the two forms of the outbox they come in.
+
+A kind says it, and is kept as JSON: ``null`` for a JSON string; ``"plain"`` for a JSON number as it stands; ``"number"``
+(bigint, numeric) for a JSON string, so that no client rounds it; ``"boolean"``; ``"json"``; ``"bytea"`` as base64;
+``"padded"`` (char(n)) for a string that loses its padding where it tells whose a row is; ``"timestamp"`` and
+``"timestamptz"``; ``["array", kind]``, with its delimiter where that is no comma; ``["composite", {field: kind}]``. A
+``"virtual"`` generated column is never shown: a trigger sees it as null. ``"unknown"`` is a type that is gone.
+
+In JSON that row_to_json wrote, most are as they should be; `respelling` gives what changes the others. In the text of a
+record every value is what its type's output function writes; `spelled` makes JSON of it, the same that row_to_json does.
+"""
+
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from streamhub.core import literals
+
+Kind: TypeAlias = str | list[Any] | None
+Respelling: TypeAlias = Callable[[msgspec.Raw], msgspec.Raw]
+
+VIRTUAL: Final = "virtual"
+UNKNOWN: Final = "unknown"
+PADDED: Final = "padded"
+NULL: Final = msgspec.Raw(b"null")
+
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+_raw = msgspec.json.Decoder(msgspec.Raw).decode
+_encode = msgspec.json.Encoder().encode
+# 2026-11-22 10:00:00.5+00, with " BC" behind years before 1; infinity has no space.
+_TIMESTAMP: Final = re.compile(r"(\S+) ([^\s+]+)(\+00)?( BC)?")
+
+
+def is_known(kind: Kind) -> bool:
+    """False where a value of this kind could be spelled wrongly."""
+    if isinstance(kind, list):
+        return is_known(kind[1]) if kind[0] == "array" else all(map(is_known, kind[1].values()))
+    return kind != UNKNOWN
+
+
+def with_fields(kind: Kind, fields: Any, known: Mapping[int, Kind]) -> Kind:
+    """The kind of a type whose composite part had these fields ([[name, type, fields], …]) when a value was written."""
+    if fields is None:
+        return kind
+    if isinstance(kind, list) and kind[0] == "array":
+        return [kind[0], with_fields(kind[1], fields, known), *kind[2:]]
+    return ["composite", {name: with_fields(known.get(type_, UNKNOWN), its, known) for name, type_, its in fields}]
+
+
+def respelling(kind: Kind) -> Respelling | None:
+    """What turns a raw value that row_to_json wrote into the one that is sent; None where it is sent as it stands."""
+    if kind == "number":
+        return _number
+    if kind == "bytea":
+        return _bytea
+    if isinstance(kind, list) and kind[0] == "array":
+        element = respelling(kind[1])
+        return None if element is None else lambda raw: _elements(element, raw)
+    return None
+
+
+def _number(raw: msgspec.Raw) -> msgspec.Raw:
+    text = _encode(raw)
+    return raw if text[0] in b'n"' else msgspec.Raw(b'"%b"' % text)  # NaN and infinities are strings already
+
+
+def _bytea(raw: msgspec.Raw) -> msgspec.Raw:
+    text = _encode(raw)
+    return msgspec.Raw(_base64(text[4:-1])) if text.startswith(b'"\\\\x') else raw
+
+
+def _elements(change: Respelling, raw: msgspec.Raw) -> msgspec.Raw:
+    """Arrays of several dimensions are arrays of arrays in JSON."""
+    if not _is_array(raw):
+        return raw
+    items = _array.decode(raw)
+    return msgspec.Raw(_encode([(_elements(change, item) if _is_array(item) else change(item)) for item in items]))
+
+
+def _is_array(raw: msgspec.Raw) -> bool:
+    return bytes(memoryview(raw)[:1]) == b"["
+
+
+def spelled(kind: Kind, text: str | None) -> bytes:
+    """The JSON of a value that an output function wrote; None is SQL's null.
+
+    Raises ValueError (a literal that is none, another number of fields) and msgspec.DecodeError (no JSON).
+    """
+    if text is None:
+        return b"null"
+    if kind == "boolean":
+        return b"true" if text == "t" else b"false"
+    if kind == "plain":
+        return text.encode() if text[-1].isdigit() else _encode(text)  # NaN and infinities are strings
+    if kind == "bytea":
+        return _base64(text[2:])
+    if kind == "json":
+        return bytes(_raw(text)).strip()
+    if kind in ("timestamp", "timestamptz"):
+        return _encode(_TIMESTAMP.sub(_iso_8601, text))
+    if isinstance(kind, list):
+        if kind[0] == "array":
+            return _spelled_elements(kind[1], literals.elements(text, *kind[2:]))
+        values, fields = literals.fields(text), kind[1]
+        if len(values) != len(fields):
+            raise ValueError(f"{len(values)} values for {len(fields)} fields")
+        members = zip(fields.items(), values, strict=True)
+        return b"{%b}" % b",".join(b"%b:%b" % (_encode(name), spelled(its, value)) for (name, its), value in members)
+    return _encode(text)
+
+
+def _spelled_elements(kind: Kind, elements: list[Any]) -> bytes:
+    return b"[%b]" % b",".join(
+        _spelled_elements(kind, each) if isinstance(each, list) else spelled(kind, each) for each in elements
+    )
+
+
+def _base64(digits: str | bytes) -> bytes:
+    return b'"%b"' % binascii.b2a_base64(binascii.unhexlify(digits), newline=False)
+
+
+def _iso_8601(match: "re.Match[str]") -> str:
+    date, time, zone, era = match.groups("")
+    return f"{date}T{time}{'+00:00' if zone else ''}{era}"
