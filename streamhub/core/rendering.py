@@ -4,6 +4,7 @@ Values are raw slices of the texts that PostgreSQL wrote, so nothing is rounded 
 things, known only when it is appended: its id, and the organization's name in the registry.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
@@ -27,6 +28,7 @@ ENVELOPE_BYTES: Final = 1024
 Members: TypeAlias = dict[str, msgspec.Raw]
 
 _QUOTE, _BACKSLASH, _LF, _CR = b'"\\\n\r'
+_UNDECODED: Final = re.compile("[\ud800-\udfff]")  # a byte that is no text, as relay/texts.py reads it
 _members = msgspec.json.Decoder(Members).decode
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
 _text = msgspec.json.Decoder(str).decode
@@ -200,7 +202,10 @@ class Renderer:
             old = None if change.old_row is None else _members(change.old_row)
             new = None if change.new_row is None else _members(change.new_row)
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            return self._without_values(change, settle, _fault(f"the row is no JSON that can be read: {error}"))
+            detail = f"the row is no JSON that can be read: {error}"
+            if isinstance(error, UnicodeError):
+                detail = "the row holds bytes that are no text in its database's encoding"
+            return self._without_values(change, settle, _fault(detail))
         names = tuple(old if new is None else new)  # type: ignore[arg-type]
         plan = self._plan(change, names, settle)
         if plan.fault is not None:
@@ -295,9 +300,13 @@ class Renderer:
             if text is None:
                 sides.append(None)
                 continue
-            row = {name: msgspec.Raw(raw.encode("utf-8", "replace")) for name, raw in scan.members(text).items()}
+            raws = scan.members(text)
+            row = {name: msgspec.Raw(_UNDECODED.sub("\ufffd", raw).encode()) for name, raw in raws.items()}
             plan = self._plan(change, tuple(row), settle)
-            if not plan.attributable:
+            exact = not any(
+                name is not None and _UNDECODED.search(raws[name]) for name in (plan.organization, plan.test)
+            )
+            if not plan.attributable or not exact:
                 return Outcome((), ("unattributable",))
             sides.append((plan, row))
         old, new = sides

@@ -1,0 +1,35 @@
+"""Texts that hold bytes which mean nothing in their database's encoding, or which UTF-8 has no character for.
+
+A database without an encoding (SQL_ASCII) takes any bytes, and so do the gaps of others (0x81 in WIN1252). Each such
+byte becomes a lone surrogate, by which it is known further on: nothing else that comes from a database holds one.
+"""
+
+import codecs
+import re
+from typing import Final
+
+_UNDECODED: Final = re.compile("[\ud800-\udfff]")
+_CODECS: Final = {"SQL_ASCII": "utf-8", "KOI8R": "koi8-r", "KOI8U": "koi8-u"}
+
+
+def codec_of(encoding: str) -> str:
+    """Python's name of an encoding of PostgreSQL; ASCII for one that Python has not."""
+    name = _CODECS.get(encoding) or re.sub(r"^WIN(?=\d)", "cp", encoding)
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        return "ascii"
+
+
+def decoded(data: bytes | None, codec: str) -> str | None:
+    return None if data is None else data.decode(codec, "surrogateescape")
+
+
+def is_text(text: str | None) -> bool:
+    """Whether all of its bytes could be decoded."""
+    return text is None or text.isascii() or _UNDECODED.search(text) is None
+
+
+def readable(text: str | None) -> str | None:
+    """With U+FFFD for each byte that could not be decoded."""
+    return None if text is None else _UNDECODED.sub("\ufffd", text)
