@@ -39,7 +39,7 @@ FROM streamhub.outbox AS after
 JOIN streamhub.outbox AS before ON before.new_ctid = after.old_ctid AND before.xid = after.xid
  AND split_part(before.origin, ':', 2) = split_part(after.origin, ':', 2)  -- the relation
  AND split_part(before.origin, ':', 3) = split_part(after.origin, ':', 3)  -- its file node
-WHERE after.chained AND after.seq > $1 AND before.seq > $1 AND {condition}
+WHERE after.chained AND after.seq >= $1 AND before.seq > $1 AND {condition}
 ORDER BY after.seq LIMIT $2
 """
 _LATE: Final = _MAKERS.format(condition="before.seq > after.seq")
@@ -47,18 +47,20 @@ _FURTHER: Final = _MAKERS.format(condition="after.seq = ANY($3::bigint[])")
 
 
 class Look(NamedTuple):
-    """What one look at the outbox found: for changes up to `until`, of the transactions in its snapshot, the maker of
-    the version that a change replaced, where that comes later; and how many bytes each maker has."""
+    """What one look at the outbox found: for changes from `since` to `until`, of the transactions in its snapshot, the
+    maker of the version that a change replaced, where that comes later; and how many bytes each maker has."""
 
     xmax: int
     running: frozenset[int]
+    since: int
     until: int
     makers: dict[int, int]
     octets: dict[int, int]
 
     def covers(self, row: Row) -> bool:
         """No maker of this change is later that is not told here."""
-        return row[XID] < self.xmax and row[XID] not in self.running and row[SEQ] <= self.until
+        seen = row[XID] < self.xmax and row[XID] not in self.running
+        return seen and self.since <= row[SEQ] <= self.until
 
 
 class Remembered:
@@ -112,17 +114,20 @@ class Lookahead:
             self._remembered.clear()
             self._look = None
 
-    async def wanted(self, rows: Sequence[Row], floor: int) -> tuple[Sequence[Row], list[int]]:
+    async def wanted(self, rows: Sequence[Row]) -> tuple[Sequence[Row], list[int]]:
         """Of a read that was cut: the rows that it may give, and the numbers of those that must come along with them,
         since they made what these replaced. The rows are fewer where too many would come along."""
         while open_ended := self._open_ended(rows):
-            if self._look is None or not all(map(self._look.covers, open_ended)):
-                self._look = await self._looked(floor)
-            numbers = self._late(rows, self._look)
+            if not self._covered(open_ended):
+                self._look = await self._looked(rows[0][SEQ])
+            numbers = self._late(rows, self._look) if self._covered(open_ended) else None
             if numbers is not None:
                 return rows, numbers
             rows = rows[: (len(rows) + 1) // 2]
         return rows, []
+
+    def _covered(self, rows: Iterable[Row]) -> bool:
+        return self._look is not None and all(map(self._look.covers, rows))
 
     def ordered(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows, each behind the one that made the version which it replaced."""
@@ -155,8 +160,9 @@ class Lookahead:
                 open_ended.append(row)
         return open_ended
 
-    def _late(self, rows: Sequence[Row], look: Look) -> list[int] | None:
+    def _late(self, rows: Sequence[Row], look: Look | None) -> list[int] | None:
         """The numbers of what must come along; None where that is too much for one read."""
+        assert look is not None
         last = rows[-1][SEQ]
         numbers: dict[int, None] = {}
         octets = 0
@@ -170,11 +176,11 @@ class Lookahead:
                 return None
         return list(numbers)
 
-    async def _looked(self, floor: int) -> Look:
+    async def _looked(self, since: int) -> Look:
         _, xmax, running = await self._connection.fetchval(_SNAPSHOT)
         async with self._connection.transaction():
             await self._connection.execute(_PLAN)
-            found = await self._connection.fetch(_LATE, floor, MOST_LATE)
+            found = await self._connection.fetch(_LATE, since, MOST_LATE)
             until = found[-1]["seq"] if len(found) == MOST_LATE else _EVER
             makers: dict[int, int] = {}
             octets: dict[int, int] = {}
@@ -186,5 +192,5 @@ class Lookahead:
                 # What made the version that a late one replaced may stand before it, and still further on than a read.
                 further = octets.keys() - makers.keys() - asked
                 asked |= further
-                found = await self._connection.fetch(_FURTHER, floor, MOST_LATE, further) if further else []
-        return Look(xmax, frozenset(running), until, makers, octets)
+                found = await self._connection.fetch(_FURTHER, since, MOST_LATE, further) if further else []
+        return Look(xmax, frozenset(running), since, until, makers, octets)

@@ -137,7 +137,7 @@ class Outbox:
         rows, more = await self._first(in_hand)
         if any(map(_chained, rows)):
             if more:
-                kept, further = await self._lookahead.wanted(rows, self._floor.value)
+                kept, further = await self._lookahead.wanted(rows)
                 rows = [*kept, *await self._fetch(_THESE, further)] if further else kept
             rows = self._lookahead.ordered(rows)
         self._lookahead.consumed(rows, more)

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import asyncpg
 import pytest
 
 from streamhub import organizations
@@ -74,7 +73,8 @@ async def test_one_that_is_not_enterprise_is_asked_for_each_time_before_anything
     """No news of the change has come: it is delivered after the commit, and may be late."""
     for id_ in "ab":
         await pool.execute(
-            "INSERT INTO streamhub_hub.organizations (id, slug, slug_is_made, enterprise) VALUES ($1, $1, false, false)",
+            "INSERT INTO streamhub_hub.organizations (id, slug, slug_is_made, enterprise) "
+            "VALUES ($1, $1, false, false)",
             id_,
         )
     registry = Registry(pool)
