@@ -107,10 +107,11 @@ class Lookahead:
         self._look: Look | None = None
 
     def consumed(self, rows: Sequence[Row], cut: bool) -> None:
-        """What a read gave in the end. Where it was not `cut`, it had its transactions whole."""
-        if cut:
+        """What a read gave in the end, none where it held nothing to look at. Where it was not `cut`, it had its
+        transactions whole."""
+        if cut and rows:
             self._remembered.add(rows)
-        else:
+        elif not cut:
             self._remembered.clear()
             self._look = None
 

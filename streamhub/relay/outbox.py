@@ -30,15 +30,13 @@ _READ_SMALL: Final = f"""
 SELECT {_HEADER},
        CASE WHEN octet_length(who) <= {SMALL_WHO} THEN nullif(who, '') WHEN who IS NOT NULL THEN '' END,
        CASE WHEN octet_length(old_row) <= {SMALL} THEN old_row WHEN old_row IS NOT NULL THEN '' END,
-       CASE WHEN octet_length(new_row) <= {SMALL} THEN new_row WHEN new_row IS NOT NULL THEN '' END,
-       old_ctid, new_ctid
+       CASE WHEN octet_length(new_row) <= {SMALL} THEN new_row WHEN new_row IS NOT NULL THEN '' END
+       {{versions}}
 FROM streamhub.outbox WHERE seq > $1 {{condition}} ORDER BY seq LIMIT $2
 """
-_READ: Final = f"SELECT {_HEADER}, nullif(who, ''), old_row, new_row, old_ctid, new_ctid"
+_READ: Final = f"SELECT {_HEADER}, nullif(who, ''), old_row, new_row {{versions}}"
 # The bytes as they are stored: textsend converts to the client's encoding, which is none while these are read.
-_READ_RAW: Final = (
-    f"SELECT {_HEADER}, textsend(nullif(who, '')), textsend(old_row), textsend(new_row), old_ctid, new_ctid"
-)
+_READ_RAW: Final = f"SELECT {_HEADER}, textsend(nullif(who, '')), textsend(old_row), textsend(new_row) {{versions}}"
 _LARGE: Final = f"""
 {{read}} FROM (
   SELECT *, sum(coalesce(octet_length(old_row), 0) + coalesce(octet_length(new_row), 0)
@@ -49,6 +47,7 @@ _LARGE: Final = f"""
 WHERE coalesce(bytes_before, 0) <= {MOST_BYTES}
 ORDER BY seq
 """
+_VERSIONS: Final = ", old_ctid, new_ctid"
 _THESE: Final = "{read} FROM streamhub.outbox WHERE seq = ANY ($1::bigint[]) ORDER BY seq"
 _NOT_IN_HAND: Final = """
 AND NOT EXISTS (SELECT FROM unnest($3::bigint[], $4::bigint[]) AS hand (low, high)
@@ -68,6 +67,7 @@ WHERE seq BETWEEN hand.low AND hand.high
 _TEXTS: Final = tuple(Change._fields.index(name) for name in ("who", "old_row", "new_row"))
 _WIDTH: Final = len(Change._fields)
 _texts = itemgetter(*_TEXTS)
+_each_text: Final = tuple(map(itemgetter, _TEXTS))
 _chained = itemgetter(CHAINED)
 # What a text that is none fails a read with: asyncpg's, or the server's that converts it.
 _NO_TEXT: Final = (UnicodeDecodeError, asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
@@ -125,7 +125,8 @@ class Outbox:
         self._most = most
         self._floor = Floor()
         self._lookahead = Lookahead(connection, most, MOST_BYTES)
-        self._large = False  # the last read held a text that was not small, so the next one may as well
+        self._nested = False  # the last read held a change that needs a look at versions, so the next one may as well
+        self._large = False  # … a text that was not small
         self._raw = False  # … a text that was none
 
     @property
@@ -135,7 +136,14 @@ class Outbox:
     async def read(self, in_hand: Ranges | None = None) -> tuple[list[Change], bool]:
         """(the next changes in order, whether there may be more of them). `in_hand`: read before, not yet deleted."""
         rows, more = await self._first(in_hand)
-        if any(map(_chained, rows)):
+        if not self._nested and any(map(_chained, rows)):
+            self._nested = True
+            rows, more = await self._first(in_hand)
+        if not self._nested:
+            self._lookahead.consumed((), more)
+            return [*map(Change._make, rows)], more
+        self._nested = any(map(_chained, rows))
+        if self._nested:
             if more:
                 kept, further = await self._lookahead.wanted(rows)
                 rows = [*kept, *await self._fetch(_THESE, further)] if further else kept
@@ -149,11 +157,12 @@ class Outbox:
         arguments = (self._floor.value, self._most, *(in_hand or ()))
         if not self._large and not self._raw:
             try:
-                rows: Sequence[Row] = await self._connection.fetch(_READ_SMALL.format(condition=condition), *arguments)
+                query = _READ_SMALL.format(condition=condition, versions=_VERSIONS if self._nested else "")
+                rows: Sequence[Row] = await self._connection.fetch(query, *arguments)
             except _NO_TEXT:
                 self._raw = True
             else:
-                if not any("" in texts for texts in map(_texts, rows)):
+                if not any("" in map(text, rows) for text in _each_text):
                     return rows, len(rows) == self._most
         rows = await self._fetch(_LARGE.replace("{condition}", condition), *arguments)
         lengths = [len(text) for row in rows for text in _texts(row) if text is not None]
@@ -163,15 +172,16 @@ class Outbox:
 
     async def _fetch(self, query: str, *arguments: Any) -> Sequence[Row]:
         """Rows of this query, whatever bytes their texts hold."""
+        versions = _VERSIONS if self._nested else ""
         if not self._raw:
             try:
-                return await self._connection.fetch(query.format(read=_READ), *arguments)
+                return await self._connection.fetch(query.format(read=_READ.format(versions=versions)), *arguments)
             except _NO_TEXT:
                 self._raw = True
         async with self._connection.transaction():
             codec = codec_of(await self._connection.fetchval("SELECT getdatabaseencoding()"))
             await self._connection.execute("SET LOCAL client_encoding = 'SQL_ASCII'")
-            found = await self._connection.fetch(query.format(read=_READ_RAW), *arguments)
+            found = await self._connection.fetch(query.format(read=_READ_RAW.format(versions=versions)), *arguments)
         rows = []
         self._raw = False
         for row in found:
