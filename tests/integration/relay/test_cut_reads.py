@@ -135,7 +135,9 @@ async def test_transactions_that_are_cut_cost_no_look_where_what_they_replace_wa
     assert not looks
 
 
-async def test_versions_that_a_transaction_with_a_higher_id_made_cost_no_look(stage: Stage, looks: list[int]) -> None:
+async def test_versions_that_a_transaction_with_a_higher_id_made_cost_one_look_at_most(
+    stage: Stage, looks: list[int]
+) -> None:
     await stage.shop()
     await stage.sql("INSERT INTO skus SELECT i, 'org_1', 0, 'a' FROM generate_series(1, 50) AS i")
     await stage.sql("TRUNCATE streamhub.outbox")
@@ -150,7 +152,7 @@ async def test_versions_that_a_transaction_with_a_higher_id_made_cost_no_look(st
     assert await stage.value("SELECT count(*) FROM streamhub.outbox WHERE chained") == 50
     reads = await read_in_pieces(stage, 7)
     assert sum(map(len, reads)) == 100
-    assert not looks
+    assert len(looks) <= 1  # reads without any such change are not remembered, which keeps them cheap
 
 
 async def test_one_look_is_enough_for_all_transactions_that_it_saw(stage: Stage, looks: list[int]) -> None:
