@@ -7,8 +7,7 @@ names before anybody registered it is registered then, with a slug made from its
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import asyncpg
@@ -24,6 +23,7 @@ SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 LONGEST_SLUG = 63
 LONGEST_ID = 255
 
+_ATTEMPTS = 20
 _COLUMNS = "key, id, slug, slug_is_made, enterprise"
 
 
@@ -106,27 +106,34 @@ async def set_(
     return Organization(*row)
 
 
-async def register_on_first_sight(conn: Connection, id: str) -> Organization:
-    """The organization with this id; registered as enterprise under a made slug if it was not known yet.
+async def with_ids(conn: Connection, ids: Collection[str]) -> dict[str, Organization]:
+    """Those that are registered, by id."""
+    rows = await conn.fetch(f"SELECT {_COLUMNS} FROM streamhub_hub.organizations WHERE id = ANY ($1::text[])", ids)
+    return {row["id"]: Organization(*row) for row in rows}
 
-    Safe against others doing the same, and within a transaction: no statement of it can fail on a conflict.
+
+async def register_on_first_sight(conn: Connection, ids: Collection[str]) -> dict[str, Organization]:
+    """The organizations with these ids; each that was not known yet is registered as enterprise under a made slug.
+
+    Three round trips, however many there are. Safe against others doing the same, and within a transaction: no
+    statement of it can fail on a conflict.
     """
-    known = await with_id(conn, id)
-    if known is not None:
-        return known
-    for slug in await _free_slugs(conn, slug_for(id)):
-        row = await conn.fetchrow(
-            f"""INSERT INTO streamhub_hub.organizations (id, slug, slug_is_made, enterprise) VALUES ($1, $2, true, true)
-                ON CONFLICT DO NOTHING RETURNING {_COLUMNS}""",
-            id,
-            slug,
-        )
-        if row is not None:
-            return Organization(*row)
-        known = await with_id(conn, id)
-        if known is not None:
+    known = await with_ids(conn, ids)
+    for _ in range(_ATTEMPTS):
+        new = [id for id in dict.fromkeys(ids) if id not in known]
+        if not new:
             return known
-    raise AssertionError("the slugs that may be tried have no end")
+        rows = await conn.fetch(
+            f"""INSERT INTO streamhub_hub.organizations (id, slug, slug_is_made, enterprise)
+                SELECT id, slug, true, true FROM unnest($1::text[], $2::text[]) AS new (id, slug)
+                ON CONFLICT DO NOTHING RETURNING {_COLUMNS}""",
+            new,
+            await _free_slugs(conn, [slug_for(id) for id in new]),
+        )
+        known |= {row["id"]: Organization(*row) for row in rows}
+        if len(rows) < len(new):  # others registered an id, or took a slug, at the same moment
+            known |= await with_ids(conn, new)
+    raise RuntimeError(f"{new[0]!r} and others were not registered: each slug that was free was taken meanwhile")
 
 
 def slug_for(id: str) -> str:
@@ -134,15 +141,35 @@ def slug_for(id: str) -> str:
     return re.sub(r"[^a-z0-9]", "-", id.lower()).strip("-")[:LONGEST_SLUG].rstrip("-") or "org"
 
 
-async def _free_slugs(conn: Connection, wanted: str) -> Iterator[str]:
-    """`wanted`, `wanted-2`, …, without those that are taken now."""
-    stem = wanted[: LONGEST_SLUG - 10]
+async def _free_slugs(conn: Connection, wanted: Sequence[str]) -> list[str]:
+    """For each the first of `wanted`, `wanted-2`, … that is not taken, no two alike."""
     taken = {
         row["slug"]
-        for row in await conn.fetch("SELECT slug FROM streamhub_hub.organizations WHERE starts_with(slug, $1)", stem)
+        for row in await conn.fetch(
+            """SELECT slug FROM streamhub_hub.organizations WHERE slug = ANY ($1::text[])
+               UNION ALL
+               SELECT slug FROM unnest($2::text[]) AS stem
+               JOIN streamhub_hub.organizations ON slug > (stem || '-') COLLATE "C" AND slug < (stem || '.') COLLATE "C"
+               """,  # "." comes after "-", and no slug holds it
+            wanted,
+            list({_stem(slug) for slug in wanted}),
+        )
     }
-    candidates = (wanted if number == 1 else f"{stem}-{number}" for number in count(1))
-    return (slug for slug in candidates if slug not in taken)
+    free = []
+    numbers: dict[str, int] = {}
+    for slug in wanted:
+        candidate, stem = slug, _stem(slug)
+        while candidate in taken:
+            numbers[stem] = number = numbers.get(stem, 1) + 1
+            candidate = f"{stem}-{number}"
+        taken.add(candidate)
+        free.append(candidate)
+    return free
+
+
+def _stem(slug: str) -> str:
+    """What a number is put behind."""
+    return slug[: LONGEST_SLUG - 10]
 
 
 def _check_slug(slug: str) -> None:

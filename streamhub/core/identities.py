@@ -6,7 +6,7 @@ The sequence number alone does not do: a promoted standby that was behind gives 
 import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 
@@ -27,17 +27,24 @@ def pack(identities: Sequence[Identity]) -> bytes:
     return zlib.compress(packed.tobytes(), level=1)
 
 
+def common(packed: bytes, numbers: set[int], wanted: set[Identity]) -> set[Identity]:
+    """Those of `wanted`, whose sequence numbers are `numbers`, that are in `packed`. Most often none, which the numbers
+    alone tell, ten times as fast."""
+    its_numbers = accumulate(_columns(_unpacked(packed))[0])
+    return set() if numbers.isdisjoint(its_numbers) else wanted & {*unpack(packed)}
+
+
 def unpack(packed: bytes) -> Iterable[Identity]:
     """The inverse of `pack`."""
+    return map(Identity._make, zip(*map(accumulate, _columns(_unpacked(packed))), strict=True))
+
+
+def _unpacked(packed: bytes) -> "array[int]":
     numbers = array("q")
     numbers.frombytes(zlib.decompress(packed))
+    return numbers
+
+
+def _columns(numbers: "array[int]") -> Sequence["array[int]"]:
     size = len(numbers) // 3
-    columns = []
-    for start in (0, size, 2 * size):
-        total = 0
-        column = []
-        for difference in numbers[start : start + size]:
-            total += difference
-            column.append(total)
-        columns.append(column)
-    return map(Identity._make, zip(*columns, strict=True))
+    return [numbers[start : start + size] for start in (0, size, 2 * size)]

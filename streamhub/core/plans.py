@@ -1,6 +1,5 @@
 """What is done with every text of one capture and one set of columns: worked out once, used for each row."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -20,6 +19,7 @@ from streamhub.core.kinds import (
     with_fields,
 )  # fmt: skip
 from streamhub.core.shapes import Column, ShapeBook, Tie
+from streamhub.core.texts import is_text, readable
 
 REDACTED: Final = msgspec.Raw(b'"[REDACTED]"')
 
@@ -28,7 +28,6 @@ Identity: TypeAlias = tuple[str | None, bool, str | None]
 """Organization, environment, resource: None for an organization that is null, and a key all of whose parts are."""
 
 _QUOTE, _BACKSLASH = b'"\\'
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -164,9 +163,9 @@ class Plan:
         members = {}
         for (name, kind), value in zip(self._fields, values, strict=True):
             if name in wanted:
-                if name == self.organization and not is_whole(value or ""):
+                if name == self.organization and not is_text(value):
                     raise ValueError("the organization's id is no text")
-                value = None if value is None else without_surrogates(value)  # noqa: PLW2901
+                value = None if value is None else readable(value)  # noqa: PLW2901
                 members[name] = msgspec.Raw(spelled(kind if is_known(kind) else None, value))
         return members
 
@@ -235,16 +234,6 @@ def fields_of_record(
             kind = VIRTUAL if type_ == 0 else with_fields(types.get(type_, UNKNOWN), fields, types)
         columns.append(Column(name, position if own else numbers.get(position, 0), position, kind))
     return columns
-
-
-def is_whole(text: str) -> bool:
-    """False for a text that was not UTF-8: what could not be decoded stands in it as lone surrogates."""
-    return text.isascii() or _SURROGATE.search(text) is None
-
-
-def without_surrogates(text: str) -> str:
-    """U+FFFD in place of what was not UTF-8."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def _of_key(kind: Kind) -> Respelling | None:

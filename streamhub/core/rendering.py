@@ -12,9 +12,10 @@ import msgspec
 from streamhub.core import ids, literals, scan
 from streamhub.core.changes import DESCRIBED, LINK, TOO_LARGE, UNREAD_TRUNCATE, Capture, Change, Origin
 from streamhub.core.kinds import NULL, Kind
-from streamhub.core.plans import EventKind, Identity, Members, Plan, is_whole, without_surrogates
+from streamhub.core.plans import EventKind, Identity, Members, Plan
 from streamhub.core.shapes import ShapeBook
 from streamhub.core.sse import one_line
+from streamhub.core.texts import is_text, readable
 
 CREATE: Final = "create"
 UPDATE: Final = "update"
@@ -105,7 +106,9 @@ class Renderer:
         try:
             old = None if change.old_row is None else _members(change.old_row)
             new = None if change.new_row is None else _members(change.new_row)
-        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        except UnicodeError:
+            return self._without_values(change, settle, NO_TEXT)
+        except (msgspec.DecodeError, RecursionError) as error:
             return self._without_values(change, settle, f"the row is no JSON that can be read: {error}")
         names = tuple(old if new is None else new)  # type: ignore[arg-type]
         plan = self._plan(change, names, settle)
@@ -122,6 +125,8 @@ class Renderer:
                 return self._without_values(change, settle, None if too_large else plan.fault)
             old_row = None if old is None else plan.read(old)
             new_row = None if new is None else plan.read(new)
+        except UnicodeError:
+            return self._without_values(change, settle, NO_TEXT)
         except (ValueError, msgspec.DecodeError, RecursionError) as error:
             return self._without_values(change, settle, f"the row's text cannot be read: {error}")
         return self._with_values(plan, change, old_row, new_row, settle)
@@ -254,9 +259,9 @@ class Renderer:
             return plan, plan.read_identity(values)
         members = scan.members(text)
         plan = self._plan(change, tuple(members), settle)
-        if plan.organization is not None and not is_whole(members[plan.organization]):
+        if plan.organization is not None and not is_text(members[plan.organization]):
             raise ValueError("the organization's id is no text")
-        return plan, {name: msgspec.Raw(without_surrogates(raw).encode()) for name, raw in members.items()}
+        return plan, {name: msgspec.Raw(readable(raw).encode()) for name, raw in members.items()}
 
     def _plan(self, change: Change, layout: tuple[str, ...] | int, settle: bool) -> Plan:
         plan = self._plans.get((change.origin, layout))
@@ -276,6 +281,7 @@ class Renderer:
 
 
 NULL_KEY: Final = "the key of the row is null"
+NO_TEXT: Final = "the row holds bytes that are no text in its database's encoding"
 
 
 def _json_of(text: str | None) -> bytes:
@@ -285,7 +291,7 @@ def _json_of(text: str | None) -> bytes:
     try:
         return bytes(_raw(text)).strip()
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return _encode(without_surrogates(text))
+        return _encode(readable(text))
 
 
 def _kind_of_update(plan: Plan, old: Members, new: Members) -> str:

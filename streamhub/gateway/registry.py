@@ -57,31 +57,32 @@ class Registrations:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: dict[str, asyncio.Future[int]] = {}
+        self._waiting: dict[str, set[asyncio.Future[int]]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def key_of(self, organization_id: str) -> int:
         """Wait until it is registered."""
-        future = self._waiting.get(organization_id)
-        if future is None:
-            future = self._waiting[organization_id] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(organization_id, set()).add(future)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look(), name="registrations")
         try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            # One live stream an organization: nobody else waits for it here.
-            if self._waiting.get(organization_id) is future:
-                del self._waiting[organization_id]
-            raise
+            return await future
+        finally:
+            # A stream that ends leaves the one that comes after it waiting.
+            others = self._waiting.get(organization_id)
+            if others is not None:
+                others.discard(future)
+                if not others:
+                    del self._waiting[organization_id]
 
     async def _look(self) -> None:
         while self._waiting:
             try:
                 for organization_id, key in await self._pool.fetch(_KEYS, list(self._waiting), timeout=TIMEOUT):
-                    future = self._waiting.pop(organization_id, None)
-                    if future is not None:
-                        future.set_result(key)
+                    for future in self._waiting.pop(organization_id, ()):
+                        if not future.done():
+                            future.set_result(key)
             except Exception as error:  # noqa: BLE001 - whatever it is, streams wait for the next look
                 log.warning("the registry cannot be read just now: %r", error)
             await asyncio.sleep(LOOK_EVERY)

@@ -5,26 +5,27 @@ What is learnt on the way (captures, shapes, the registry) is kept and read agai
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from streamhub import organizations
 from streamhub.capture import catalog, triggers
 from streamhub.core.changes import Change, Origin
 from streamhub.core.rendering import Outcome, Rendered, Renderer, UnknownCaptureError, UnknownShapeError
 from streamhub.core.shapes import Shape
+from streamhub.core.texts import readable
 from streamhub.errors import UserError
 from streamhub.history.append import Pending
-from streamhub.organizations import Organization
 from streamhub.relay.outbox import Ranges
+from streamhub.relay.registry import Registry
 
 log = logging.getLogger(__name__)
 
 _SLICE: Final = 100  # changes rendered between two turns of the event loop: about a millisecond
-_MOST_CACHED: Final = 100_000
+REPORT_EVERY: Final = 60.0  # seconds between two incidents of one kind
 
 _INCIDENT: Final = "INSERT INTO streamhub_hub.incidents (kind, source, detail) VALUES ($1, $2, $3)"
 
@@ -36,33 +37,6 @@ class Batch(NamedTuple):
     ranges: Ranges
     pending: Sequence[Pending]
     counted: Counter[str]
-
-
-class Registry:
-    """The organizations as the relay has seen them; entries are dropped when the hub tells of a change."""
-
-    def __init__(self, hub: "asyncpg.Pool[Any]") -> None:
-        self._hub = hub
-        self.known: dict[str, Organization] = {}
-
-    async def organization(self, id_: str) -> Organization | None:
-        """The one with this id, registered if it is new; None for an id that cannot be one."""
-        known = self.known.get(id_)
-        if known is None:
-            if not 0 < len(id_) <= organizations.LONGEST_ID:
-                return None
-            if len(self.known) >= _MOST_CACHED:
-                self.known.clear()
-            async with self._hub.acquire(timeout=10) as connection:
-                known = await organizations.register_on_first_sight(connection, id_)
-            self.known[id_] = known
-        return known
-
-    def forget(self, id_: str) -> None:
-        self.known.pop(id_, None)
-
-    def forget_all(self) -> None:
-        self.known.clear()
 
 
 class Preparer:
@@ -77,6 +51,7 @@ class Preparer:
         self._hub = hub
         self._registry = registry
         self._renderer = Renderer(max_event_bytes)
+        self._silent_until: dict[str, float] = {}
 
     async def learn(self) -> None:
         """Read what the source has of captures and shapes, and store the shapes of this moment."""
@@ -89,9 +64,8 @@ class Preparer:
     async def prepare(self, changes: Sequence[Change]) -> Batch:
         """Render in slices, so that the event loop turns while a large batch is worked on."""
         await self._learn_names(changes)
-        pending: list[Pending] = []
+        events: list[Rendered] = []
         counted: Counter[str] = Counter()
-        known = self._registry.known
         for start in range(0, len(changes), _SLICE):
             if start:
                 await asyncio.sleep(0)
@@ -100,19 +74,26 @@ class Preparer:
                     outcome = self._renderer.render(change)
                 except Exception as error:  # noqa: BLE001 - one row must never stop the line
                     outcome = await self._render_again(change, error)
+                events += outcome.events
                 if outcome.counted:
-                    if "unattributable" in outcome.counted and not counted["unattributable"]:
-                        await self._report(change, "nothing tells whose row it is")  # the first of a batch for all
                     counted.update(outcome.counted)
-                for rendered in outcome.events:
-                    organization = known.get(rendered.organization_id) or await self._organization(change, rendered)
-                    if organization is None:
-                        counted["invalid_organization"] += 1
-                    elif not organization.enterprise:
-                        counted["not_enterprise"] += 1
-                    else:
-                        pending.append(Pending(organization, rendered))
+                    await self._report_faults(change, outcome)
         del counted["unchanged"]
+        organizations = await self._registry.organizations({rendered.organization_id for rendered in events})
+        pending: list[Pending] = []
+        for rendered in events:
+            organization = organizations.get(rendered.organization_id)
+            if organization is None:
+                counted["invalid_organization"] += 1
+                await self._report(
+                    "invalid_organization",
+                    f"a row of {rendered.kind.resource_type}, id {rendered.resource_id[:80]!r}: "
+                    f"{rendered.organization_id[:80]!r} cannot be an organization's id",
+                )
+            elif not organization.enterprise:
+                counted["not_enterprise"] += 1
+            else:
+                pending.append(Pending(organization, rendered))
         return Batch(changes, Ranges.of(change.seq for change in changes), pending, counted)
 
     async def _render_again(self, change: Change, error: Exception) -> Outcome:
@@ -136,12 +117,6 @@ class Preparer:
             return self._renderer.render(change, settle=True)
         except Exception as again:  # noqa: BLE001 - one row must never stop the line
             return _given_up(change, again)
-
-    async def _organization(self, change: Change, rendered: Rendered) -> Organization | None:
-        organization = await self._registry.organization(rendered.organization_id)
-        if organization is None:
-            await self._report(change, f"{rendered.organization_id[:80]!r} cannot be an organization's id")
-        return organization
 
     async def _learn_names(self, changes: Sequence[Change]) -> None:
         """The text of a record has no names in it, so a column that was renamed is looked for."""
@@ -168,9 +143,22 @@ class Preparer:
             except (asyncpg.PostgresError, UserError) as error:  # writers are right without it, and slower
                 log.info("the capture functions of %s stay as they are: %s", self._source, error)
 
-    async def _report(self, change: Change, what: str) -> None:
-        detail = f"change {change.seq} (transaction {change.xid}) of {change.origin}: {what}"
-        await self._hub.execute(_INCIDENT, "poison", self._source, detail, timeout=10)
+    async def _report_faults(self, change: Change, outcome: Outcome) -> None:
+        for kind in ("unattributable", "errors"):
+            if kind in outcome.counted:
+                fault = outcome.fault or "nothing tells whose row it is"
+                await self._report(fault, f"{_named(change)}: {readable(fault)}")
+
+    async def _report(self, fault: str, detail: str) -> None:
+        """An incident, the first of its kind in a minute: the rest are counted."""
+        now = time.monotonic()
+        if now >= self._silent_until.get(fault, 0.0):
+            self._silent_until[fault] = now + REPORT_EVERY
+            await self._hub.execute(_INCIDENT, "poison", self._source, detail, timeout=10)
+
+
+def _named(change: Change) -> str:
+    return f"change {change.seq} (transaction {change.xid}) of {change.origin}"
 
 
 def _given_up(change: Change, error: Exception) -> Outcome:

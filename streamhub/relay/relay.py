@@ -19,9 +19,10 @@ from streamhub.core import ids
 from streamhub.database import DATABASE_ERRORS, connect, create_pool
 from streamhub.history.append import Appended, FencedError
 from streamhub.history.partitions import Partitions
-from streamhub.relay.batches import Preparer, Registry
+from streamhub.relay.batches import Preparer
 from streamhub.relay.leader import CANDIDATE_EVERY, RENEW_EVERY, Leadership, application_name
 from streamhub.relay.outbox import read_times_as_integers
+from streamhub.relay.registry import Registry
 from streamhub.relay.source import SourceRelay
 from streamhub.relay.upkeep import Upkeep, keep_lean
 from streamhub.tail import Append

@@ -5,8 +5,8 @@ Two arrangements, told apart by where the outbox lives:
 hub's database      one transaction appends and deletes, so a change is in the outbox or in history, never in both.
 another database    read; make what was read durable there, since its writers may commit asynchronously; append, and in
                     that transaction note who the rows are; delete them. A crash between the last two leaves rows that
-                    are noted already: whoever reads them next deletes them without appending. So does the first read
-                    after a fail-over to a standby that had not heard of the deletion.
+                    are noted already: the relay that reads them next deletes them without appending. So it does after
+                    a fail-over to a standby that had not heard of the deletion (notes.py).
 """
 
 import asyncio
@@ -14,14 +14,16 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from typing import Any, Final
 
 import asyncpg
 
 from streamhub.core.changes import Change, Origin
-from streamhub.core.identities import Identity, pack, unpack
+from streamhub.core.identities import Identity, pack
 from streamhub.history.append import Appended, append
 from streamhub.relay.batches import Batch, Preparer
+from streamhub.relay.notes import Notes
 from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, delete
 from streamhub.tail import Append
 
@@ -44,11 +46,11 @@ PIECE_PAUSE: Final = 0.002
 PIECES_PAUSE: Final = 0.005  # after the last one
 APPEND_TIMEOUT: Final = 60.0
 
-_MAKE_DURABLE: Final = "UPDATE streamhub.relay_mark SET marked_at = clock_timestamp()"
+# A row lock assigns a transaction id and is logged, so its commit flushes the log, and it leaves no version behind.
+_MAKE_DURABLE: Final = "SELECT FROM streamhub.relay_mark FOR UPDATE"
 _NOTE: Final = """
 INSERT INTO streamhub_hub.consumed (source, first_seq, last_seq, rows, identities) VALUES ($1, $2, $3, $4, $5)
 """
-_NOTED: Final = "SELECT identities FROM streamhub_hub.consumed WHERE source = $1 AND last_seq >= $2"
 
 
 class SourceRelay:
@@ -87,7 +89,7 @@ class SourceRelay:
         self._appended = appended
         self._journal = journal
         self._outbox = Outbox(reader, BATCH)
-        self._noted: set[Identity] = set()
+        self._notes = Notes(hub, name, epoch)
         self._undeleted: Batch | None = None
         self.consumed = 0
 
@@ -95,7 +97,7 @@ class SourceRelay:
         """Until cancelled, or until a connection or the leadership is lost (which raises)."""
         await self._preparer.learn()
         if not self._in_hub:
-            await self._read_noted()
+            await self._notes.begin()
         in_hand: tuple[asyncio.Task[None], Batch] | None = None
         last_change = observed_at = 0.0
         highest = 0
@@ -105,7 +107,7 @@ class SourceRelay:
                 if highest > self._outbox.floor and now - observed_at >= OBSERVE_EVERY:
                     await self._outbox.observe()
                     observed_at = now
-                changes, more = await self._read(in_hand[1] if in_hand else None)
+                changes, more = await self._read(in_hand)
                 if in_hand is None and not more and _backfilled(changes):
                     await self._append_in_pieces(changes)
                     last_change = time.monotonic()
@@ -139,19 +141,24 @@ class SourceRelay:
                 in_hand[0].cancel()
                 await asyncio.gather(in_hand[0], return_exceptions=True)
 
-    async def _read(self, in_hand: Batch | None) -> tuple[list[Change], bool]:
+    async def _read(self, in_hand: tuple[asyncio.Task[None], Batch] | None) -> tuple[list[Change], bool]:
         """The next changes, without those in hand and those appended but not yet deleted."""
         while True:
-            out = [batch.ranges for batch in (in_hand, self._undeleted) if batch is not None]
+            out = [batch.ranges for batch in (in_hand[1] if in_hand else None, self._undeleted) if batch is not None]
             changes, more = await self._outbox.read(Ranges.joined(out) if out else None)
-            known = [change for change in changes if _identity(change) in self._noted] if self._noted else []
-            if not known:
+            if self._in_hub or not self._notes.may_have(map(_number, changes)):
                 return changes, more
+            if in_hand is not None:
+                await in_hand[0]  # notes are read over the connection that appends
+            noted = await self._notes.among(map(_identity, changes))
+            if not noted:
+                return changes, more
+            known = [change.seq for change in changes if _identity(change) in noted]
             log.info("%s: %d changes were appended before; deleting them", self._name, len(known))
             with suppress(LostRowsError):  # a leader that was stopped may be deleting them too
-                await delete(self._consumer, Ranges.of(change.seq for change in known), len(known))
+                await delete(self._consumer, Ranges.of(known), len(known))
             if len(known) < len(changes):
-                return [change for change in changes if _identity(change) not in self._noted], more
+                return [change for change in changes if _identity(change) not in noted], more
 
     async def _append(self, batch: Batch) -> None:
         if self._in_hub:
@@ -207,11 +214,8 @@ class SourceRelay:
                 await self._consumer.execute(_MAKE_DURABLE)
         self._undeleted = None
 
-    async def _read_noted(self) -> None:
-        first = await self._reader.fetchval("SELECT min(seq) FROM streamhub.outbox")
-        if first is not None:
-            for row in await self._hub.fetch(_NOTED, self._name, first):
-                self._noted.update(unpack(row["identities"]))
+
+_number = itemgetter(Change._fields.index("seq"))
 
 
 def _pause(since_last_change: float) -> float:

@@ -15,6 +15,10 @@ Connection = asyncpg.Connection
 Pool = asyncpg.Pool
 
 
+async def seen_first(connection: Connection, id: str) -> Organization:
+    return (await organizations.register_on_first_sight(connection, [id]))[id]
+
+
 async def test_one_is_added_under_its_slug(connection: Connection) -> None:
     added = await organizations.add(connection, "my-org")
     assert added == Organization(added.key, "my-org", "my-org", False, True)
@@ -60,12 +64,12 @@ async def test_slug_and_enterprise_can_be_changed(connection: Connection) -> Non
 
 
 async def test_a_made_slug_that_is_changed_is_chosen_from_then_on(connection: Connection) -> None:
-    made = await organizations.register_on_first_sight(connection, "Org 1")
+    made = await seen_first(connection, "Org 1")
     assert not (await organizations.set_(connection, made.slug, new_slug="chosen")).slug_is_made
 
 
 async def test_enterprise_alone_leaves_a_made_slug_made(connection: Connection) -> None:
-    made = await organizations.register_on_first_sight(connection, "Org 1")
+    made = await seen_first(connection, "Org 1")
     assert (await organizations.set_(connection, made.slug, enterprise=False)).slug_is_made
 
 
@@ -82,33 +86,51 @@ async def test_changing_one_that_is_not_there_names_it(connection: Connection) -
 
 
 async def test_one_seen_first_is_registered_as_enterprise_under_a_made_slug(connection: Connection) -> None:
-    seen = await organizations.register_on_first_sight(connection, "Org_42")
+    seen = await seen_first(connection, "Org_42")
     assert seen == Organization(seen.key, "Org_42", "org-42", True, True)
-    assert await organizations.register_on_first_sight(connection, "Org_42") == seen
+    assert await seen_first(connection, "Org_42") == seen
 
 
 async def test_a_made_slug_that_is_taken_gets_a_number(connection: Connection) -> None:
-    slugs = [(await organizations.register_on_first_sight(connection, id)).slug for id in ("a b", "a_b", "a.b")]
+    slugs = [(await seen_first(connection, id)).slug for id in ("a b", "a_b", "a.b")]
     assert slugs == ["a-b", "a-b-2", "a-b-3"]
 
 
 async def test_a_long_made_slug_that_is_taken_stays_a_slug(connection: Connection) -> None:
-    slugs = [(await organizations.register_on_first_sight(connection, "x" * 70 + end)).slug for end in "ab"]
+    slugs = [(await seen_first(connection, "x" * 70 + end)).slug for end in "ab"]
     assert slugs == ["x" * 63, "x" * 53 + "-2"]
 
 
 async def test_a_conflict_does_not_end_the_transaction_it_happens_in(connection: Connection) -> None:
     await organizations.add(connection, "a-b")
     async with connection.transaction():
-        assert (await organizations.register_on_first_sight(connection, "a b")).slug == "a-b-2"
+        assert (await seen_first(connection, "a b")).slug == "a-b-2"
         assert await connection.fetchval("SELECT 1") == 1
 
 
 async def test_many_at_once_get_one_registration_for_each_id(pool: Pool) -> None:
     async def see(id: str) -> Organization:
         async with pool.acquire() as connection:
-            return await organizations.register_on_first_sight(connection, id)
+            return await seen_first(connection, id)
 
     seen = await asyncio.gather(*(see(id) for id in ["o 1", "o_1", "o 1", "o.1", "o_1", "o 1"]))
     assert len(set(seen)) == 3
     assert {organization.slug for organization in seen} == {"o-1", "o-1-2", "o-1-3"}
+
+
+async def test_many_that_give_one_slug_are_registered_in_three_round_trips(connection: Connection) -> None:
+    ids = [f"{'.' * n}org{'.' * (300 - n)}"[:255] for n in range(250)]
+    await organizations.add(connection, "org-7")
+    asked: list[str] = []
+    with connection.query_logger(lambda query: asked.append(query.query)):
+        seen = await organizations.register_on_first_sight(connection, ids)
+        await asyncio.sleep(0)  # a logger is called at the loop's next turn
+    assert len(asked) == 3
+    assert [seen[id].slug for id in ids] == ["org", *(f"org-{n}" for n in range(2, 252) if n != 7)]
+
+
+async def test_made_slugs_of_one_batch_never_collide(connection: Connection) -> None:
+    """An id may spell the slug that another one of the batch is given for being second."""
+    for ids in (["a b", "a_b", "a-b-2", "a.b"], ["c-2", "c", "C"], ["x" * 70, "x" * 71, "x" * 53 + "-2"]):
+        seen = await organizations.register_on_first_sight(connection, ids)
+        assert len({organization.slug for organization in seen.values()}) == len(ids)

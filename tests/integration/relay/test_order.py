@@ -120,7 +120,7 @@ async def test_a_transaction_with_more_out_of_order_than_is_kept_in_memory_stays
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streamhub.relay.source.BATCH", 3)
-    monkeypatch.setattr("streamhub.relay.outbox.MOST_LATE", 4)
+    monkeypatch.setattr("streamhub.relay.lookahead.MOST_LATE", 4)
     await stage.sql(APPLICATION.format(body=BODIES["the next row"], name="zz", when=""))
     await stage.add()
     await stage.sql("INSERT INTO skus SELECT i FROM generate_series(1, 20) AS i", "UPDATE skus SET n = 0")

@@ -1,13 +1,16 @@
 """Outbox and hub in two databases, and several sources: nothing is appended twice, and none waits for another."""
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from streamhub.core.identities import Identity, common, pack
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.migrate import migrate_source
 from streamhub.relay import Relay, Source
@@ -128,15 +131,131 @@ async def test_a_source_that_has_no_schema_yet_does_not_stop_the_others(
 
 
 async def test_a_source_whose_writers_commit_asynchronously_is_made_durable_before_it_is_appended(
-    stage: Stage, source: Stage
+    stage: Stage, own_stage: Stage
+) -> None:
+    """By the relay, not by a writer of the log that comes round."""
+    source = own_stage
+    await source.sql(
+        "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()", "SET synchronous_commit = off"
+    )
+    await source.shop()
+    async with relaying(stage, other=source.url):
+        for id_ in range(1, 6):
+            await source.sql(INSERT.format(id_))
+            written = await source.value("SELECT pg_current_wal_insert_lsn()::text")
+            await published(stage, id_)
+            assert await source.value("SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn", written)
+
+
+async def test_making_a_source_durable_leaves_no_versions_behind(stage: Stage, source: Stage) -> None:
+    await source.shop()
+    version = "SELECT ctid::text FROM streamhub.relay_mark"
+    before = await source.value(version)
+    async with relaying(stage, other=source.url):
+        for id_ in range(1, 20):
+            await source.sql(INSERT.format(id_))
+            await published(stage, id_)
+    assert await source.value(version) == before
+
+
+class Late:
+    """Between a relay and its hub: cuts the relay off at the COMMIT of an append, which it hands on `delay` later."""
+
+    def __init__(self, url: str, delay: float) -> None:
+        self._server = urlsplit(url)
+        self._delay = delay
+        self.armed = False
+        self.delivered = asyncio.Event()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """The URL of the hub by this way."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        user, _, _ = self._server.netloc.rpartition("@")
+        yield self._server._replace(netloc=f"{user}@127.0.0.1:{port}").geturl()
+        server.close()
+
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        hub, to_hub = await asyncio.open_connection(self._server.hostname, self._server.port)
+        back = asyncio.create_task(self._pass(hub, to_client))
+        appends = False
+        with suppress(ConnectionError):
+            while data := await client.read(65_536):
+                appends = appends or b"history" in data
+                late = self.armed and appends and b"COMMIT;" in data
+                if late:
+                    self.armed = False
+                    to_client.transport.abort()
+                    await asyncio.sleep(self._delay)
+                to_hub.write(data)
+                await to_hub.drain()
+                if late:
+                    self.delivered.set()
+                    await back  # the hub's answer finds no client
+        to_hub.close()
+        await asyncio.gather(back, return_exceptions=True)
+        to_client.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.0])
+async def test_an_append_whose_commit_is_delivered_late_is_not_appended_again(
+    stage: Stage, source: Stage, delay: float
 ) -> None:
     await source.shop()
-    before = await source.value("SELECT marked_at FROM streamhub.relay_mark")
-    async with relaying(stage, other=source.url):
-        await source.sql("SET synchronous_commit = off", INSERT.format(1))
-        await published(stage, 1)
-        await source.drained()
-    assert await source.value("SELECT marked_at FROM streamhub.relay_mark") > before
+    late = Late(stage.url, delay)
+    async with late.listening() as url:
+        hub = Stage(url, stage.connection)
+        async with relaying(hub, other=source.url):
+            await source.sql(INSERT.format(0))
+            await published(stage, 1)
+            late.armed = True
+            await source.sql("INSERT INTO skus SELECT i, 'org_1', 1, 'a' FROM generate_series(1, 5) AS i")
+            await asyncio.wait_for(late.delivered.wait(), 30)
+            await source.drained()
+            await source.sql(INSERT.format(6))
+            await published(stage, 7)
+            await source.drained()
+    assert kinds(await stage.new_events()) == [("create", str(id_)) for id_ in range(7)]
+
+
+async def test_an_old_row_with_many_notes_behind_it_costs_no_look_at_them(stage: Stage, source: Stage) -> None:
+    """A transaction took its number before 300,000 others, and commits once their rows have gone."""
+    await source.shop()
+    long = await asyncpg.connect(source.url)
+    transaction = long.transaction()
+    await transaction.start()
+    await long.execute(INSERT.format(1))
+    notes = []
+    for first in range(10, 300_000, 1_000):
+        identities = [Identity(seq, seq, seq * 1_000) for seq in range(first, first + 1_000)]
+        notes.append(("other", first, first + 999, 1_000, pack(identities)))
+    columns = ["source", "first_seq", "last_seq", "rows", "identities"]
+    await stage.connection.copy_records_to_table(
+        "consumed", schema_name="streamhub_hub", columns=columns, records=notes
+    )
+    await source.sql("SELECT setval('streamhub.outbox_seq_seq', 400000)")
+    await transaction.commit()
+    await long.close()
+    read: list[bytes] = []
+
+    def counting(packed: bytes, *more: Any) -> set[Identity]:
+        read.append(packed)
+        return common(packed, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamhub.relay.notes.common", counting)
+        async with relaying(stage, other=source.url):
+            await source.sql(INSERT.format(2))
+            await published(stage, 2)
+            await source.drained()
+    assert not read
 
 
 def copy(postgres: EmbeddedPostgres, back: bool = False) -> None:
