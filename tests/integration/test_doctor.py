@@ -40,7 +40,7 @@ async def wrong(database_url: str, check: str) -> Finding:
 async def nodes(connection: Connection) -> None:
     await connection.execute(
         f"""INSERT INTO streamhub_hub.nodes (id, host, pid, expires_at)
-            VALUES ('{ALIVE}', 'here', 4711, clock_timestamp() + interval '1 hour'),
+            VALUES ('{ALIVE}', 'here', 4711, clock_timestamp() + interval '9 s'),
                    ('{GONE}', 'there', 4712, clock_timestamp() - interval '10 minutes')"""
     )
 

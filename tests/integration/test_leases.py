@@ -53,7 +53,7 @@ async def test_a_renewal_under_way_is_waited_for_and_wins(nodes: list[Node], poo
         renewal = connection.transaction()
         await renewal.start()
         await connection.execute(
-            "UPDATE streamhub_hub.nodes SET expires_at = clock_timestamp() + interval '10 s' "
+            "UPDATE streamhub_hub.nodes SET expires_at = clock_timestamp() + interval '9 s' "
             "WHERE id = $1 AND expires_at > clock_timestamp()",
             nodes[0].id,
         )
