@@ -4,9 +4,9 @@ A week begins on Monday 00:00 UTC; `history_2026w47` holds the events published 
 partition takes events whose week is not there, so no append waits for a week to be made. They move into weeks later:
 
     copied     beside appends and readers, a few thousand rows at a time, into tables that are not attached yet
-    switched   in one transaction that locks DEFAULT: what came meanwhile is copied, DEFAULT is emptied, the tables are
-               attached. Readers see each event before and after. An append that goes to DEFAULT waits for LOCKED_WITHIN
-               and SWITCHED_WITHIN at most; where they are over, all stays as it was until the next round.
+    switched   in one transaction that locks the order and DEFAULT: what came meanwhile is copied, DEFAULT emptied, the
+               tables are attached. Readers see each event before and after. Appends wait for DEFAULT_LOCKED_WITHIN and
+               SWITCHED_WITHIN at most; where they are over, all stays as it was until the next round.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ _NAME: Final = re.compile(r"history_(\d{4})w(\d{2})")
 _LOCK: Final = 7_370_102  # an advisory lock of the database: an arbitrary number, ours
 
 LOCKED_WITHIN: Final = "1s"
+DEFAULT_LOCKED_WITHIN: Final = "200ms"  # while the order is locked
 DROP_LOCKED_WITHIN: Final = "100ms"  # to drop a week locks out all appends
 DROP_TRIES: Final = 20
 DROP_PAUSE: Final = 1.0  # seconds between them
@@ -122,6 +123,8 @@ class Partitions:
                 async with self._connection.transaction():
                     await self._limit()
                     await self._make(week)
+                    if week.start <= ids.datetime_of(ms):
+                        await self._lock_log()
                     await self._attach(week)
 
     async def drop_before(self, when: datetime) -> list[str]:
@@ -162,6 +165,14 @@ class Partitions:
             f"CONSTRAINT in_week CHECK (id >= '{low}' AND id < '{high}'))"
         )
 
+    async def _lock_log(self) -> None:
+        """An append that had found its way to DEFAULT, and waited there, would fail once its week is attached."""
+        await self._connection.execute(
+            "SELECT FROM streamhub_hub.log_epoch WHERE only_row FOR NO KEY UPDATE; "
+            f"SET LOCAL lock_timeout = '{DEFAULT_LOCKED_WITHIN}'; "
+            "LOCK TABLE streamhub_hub.history_default IN ACCESS EXCLUSIVE MODE"
+        )
+
     async def _attach(self, week: Week) -> None:
         low, high = week.bounds
         await self._connection.execute(
@@ -185,7 +196,7 @@ class Partitions:
             raise MovedError("events come to history's default partition faster than they are moved out of it")
         async with asyncio.timeout(SWITCHED_WITHIN), self._connection.transaction():
             await self._limit()
-            await self._connection.execute("LOCK TABLE streamhub_hub.history_default IN ACCESS EXCLUSIVE MODE")
+            await self._lock_log()
             copied += sum([await self._copy(week, copied_to, ids.MAX_ID, pause=0) for week in weeks])
             # Not by TRUNCATE: those who have an older snapshot are to see the rows.
             tag = await self._connection.execute("DELETE FROM streamhub_hub.history_default")

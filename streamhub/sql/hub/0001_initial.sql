@@ -54,7 +54,8 @@ INSERT INTO streamhub_hub.log_heads VALUES (0, 0, 0, 0);
 CREATE VIEW streamhub_hub.log_head AS
 SELECT e.epoch, h.last_ms, h.last_counter, h.event_ms, h.event_counter
   FROM streamhub_hub.log_epoch AS e
- CROSS JOIN (SELECT * FROM streamhub_hub.log_heads ORDER BY last_ms DESC, last_counter DESC LIMIT 1) AS h;
+ CROSS JOIN (SELECT * FROM streamhub_hub.log_heads ORDER BY last_ms DESC, last_counter DESC LIMIT 1) AS h
+ WHERE e.only_row;
 
 -- Lock the order, for the leader of this epoch or (null) for anybody, and read its head. All null: another one leads.
 -- VOLATILE, so that under READ COMMITTED the head is read after the lock was waited for; another isolation would give
@@ -69,7 +70,8 @@ BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE 'history is appended to under READ COMMITTED, not %', current_setting('transaction_isolation');
   END IF;
-  PERFORM FROM streamhub_hub.log_epoch AS e WHERE e.epoch = leader OR leader IS NULL FOR NO KEY UPDATE;
+  PERFORM FROM streamhub_hub.log_epoch AS e WHERE e.only_row AND (e.epoch = leader OR leader IS NULL)
+    FOR NO KEY UPDATE;
   IF FOUND THEN
     SELECT h.last_ms, h.last_counter, h.event_ms, h.event_counter
       INTO STRICT head_ms, head_counter, event_ms, event_counter
