@@ -25,11 +25,12 @@ SELECT node.id IS NOT NULL AS held, stream.connected_at, node.host, node.pid, st
   LEFT JOIN streamhub_hub.nodes AS node ON node.id = stream.node AND streamhub_hub.lease_holds(node.expires_at)
  WHERE stream.organization_id = $1
 """
-_HEAD: Final = "SELECT id::text FROM streamhub_hub.history WHERE organization = $1 ORDER BY id DESC LIMIT 1"
+# ORDER BY h.id: a plain id would be the text that is selected, which no index has.
+_HEAD: Final = "SELECT h.id::text FROM streamhub_hub.history AS h WHERE organization = $1 ORDER BY h.id DESC LIMIT 1"
 _LAG: Final = f"""
 SELECT (SELECT count(*) FROM (SELECT FROM streamhub_hub.history WHERE organization = $1 AND id > $2
                                LIMIT {MOST_COUNTED}) AS counted),
-       (SELECT id::text FROM streamhub_hub.history WHERE organization = $1 AND id > $2 ORDER BY id LIMIT 1)
+       (SELECT h.id::text FROM streamhub_hub.history AS h WHERE organization = $1 AND id > $2 ORDER BY h.id LIMIT 1)
 """
 _NOTE_GAP: Final = """
 UPDATE streamhub_hub.streams SET last_gap = $3::text::jsonb WHERE organization_id = $1 AND epoch = $2

@@ -40,7 +40,7 @@ SELECT organization, id::text, test, type, resource_type, resource_id, frame, sc
                                       ORDER BY id LIMIT {PAGE_ROWS}) AS h
                  ORDER BY h.id LIMIT {PAGE_ROWS}) AS first) AS measured
  WHERE bytes_before < {PAGE_BYTES}
- ORDER BY id
+ ORDER BY measured.id
 """
 # The last row stands for whatever has no events (any more): with it there is no hole.
 _MEND: Final = f"""
