@@ -263,4 +263,4 @@ async def test_how_the_last_leader_went_is_told(
     await connection.execute(f"UPDATE streamhub_hub.relay_lease SET holder = 'somebody', expires_at = {expires}")
     finding = await wrong(database_url, "relay")
     assert finding.state == "fail"
-    assert said in finding.text
+    assert said in str(finding)
