@@ -12,3 +12,12 @@ async def insert(connection: Any, events: Sequence[StoredEvent]) -> None:
     await connection.copy_records_to_table(
         "history", schema_name="streamhub_hub", columns=rows.COLUMNS, records=map(rows.values, events)
     )
+
+
+async def move_head(connection: Any, ms: int, counter: int = 0) -> None:
+    """Move the one order to there, where it is not so far yet."""
+    await connection.execute(
+        "INSERT INTO streamhub_hub.log_heads SELECT $1, $2, event_ms, event_counter FROM streamhub_hub.log_head "
+        "WHERE (last_ms, last_counter) < ($1, $2)",
+        ms, counter,
+    )  # fmt: skip

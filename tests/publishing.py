@@ -32,7 +32,9 @@ async def append_by_hand(
     """One append with an event for each of these organizations (`org_<key>`), in this order."""
     async with pool.acquire() as connection, connection.transaction():
         row = await connection.fetchrow(
-            "UPDATE streamhub_hub.log_head SET last_ms = greatest(last_ms, 1), last_counter = last_counter + $1 "
+            "WITH head AS (SELECT greatest(head_ms, 1) AS ms, head_counter + $1 AS counter "
+            "FROM streamhub_hub.lock_log(NULL)) "
+            "INSERT INTO streamhub_hub.log_heads SELECT ms, counter, ms, counter FROM head "
             "RETURNING last_ms, last_counter",
             len(organizations),
         )

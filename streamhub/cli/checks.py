@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import AsyncIterator
@@ -118,16 +119,27 @@ async def organizations(patient: Patient) -> AsyncIterator[Finding]:
 
 async def relay(patient: Patient) -> AsyncIterator[Finding]:
     row = await patient.hub.fetchrow(
-        """SELECT holder, epoch, expires_at > clock_timestamp() AS alive, expires_at = '-infinity' AS never,
-                  extract(epoch FROM clock_timestamp() - expires_at) AS gone
+        """SELECT holder, epoch, streamhub_hub.lease_holds(expires_at) AS alive,
+                  extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM expires_at)::float8 AS gone
              FROM streamhub_hub.relay_lease"""
     )
     assert row is not None
     if row["alive"]:
         yield Finding("relay", "ok", f"{row['holder']} leads, epoch {row['epoch']}")
     else:
-        since = "none ever led" if row["never"] else f"the last one, {row['holder']}, is gone for {row['gone']:.0f} s"
+        since = _since(row["holder"], row["gone"])
         yield Finding("relay", "fail", f"no relay leads ({since}), so no change is published", "streamhub serve")
+
+
+def _since(holder: str | None, gone: float) -> str:
+    """`gone` for so many seconds; infinite where the holder gave the lease up, negative where it was dated ahead."""
+    if holder is None:
+        return "none ever led"
+    if math.isinf(gone):
+        return f"the last one, {holder}, has stopped"
+    if gone < 0:
+        return f"the lease of the last one, {holder}, is dated {-gone:.0f} s ahead of the clock, so it has expired"
+    return f"the last one, {holder}, is gone for {gone:.0f} s"
 
 
 async def kafka(patient: Patient) -> AsyncIterator[Finding]:

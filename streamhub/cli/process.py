@@ -22,6 +22,7 @@ from streamhub.database import DATABASE_ERRORS, Connection, Pool, create_pool
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
 from streamhub.gateway.server import Server, authenticator_of, serve
+from streamhub.history.plans import INDEX_ORDER
 from streamhub.metrics import Metrics
 from streamhub.migrate import migrate_hub, migrate_source
 from streamhub.relay import Publisher, Relay, Source
@@ -146,7 +147,7 @@ def _not_installed(error: ImportError) -> UserError:
 @asynccontextmanager
 async def connections(url: str, name: str, most: int) -> AsyncIterator[Pool]:
     """A pool under this application_name. At the end it waits for its connections, and then no longer."""
-    pool = await create_pool(url, name, most, command_timeout=30)
+    pool = await create_pool(url, name, most, command_timeout=30, server_settings=INDEX_ORDER)
     try:
         yield pool
     finally:

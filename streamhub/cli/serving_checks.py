@@ -18,13 +18,14 @@ CUT_OFF_WITHIN: Final = 24 * 3600.0  # seconds; older ones are nobody's concern 
 LOOK_EVERY: Final = 0.5  # seconds
 
 _NODES: Final = """
-SELECT host, pid, expires_at > clock_timestamp() AS alive,
-       extract(epoch FROM clock_timestamp() - expires_at)::float8 AS gone
+SELECT host, pid, streamhub_hub.lease_holds(expires_at) AS alive,
+       greatest(0, extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM expires_at)::float8) AS gone
   FROM streamhub_hub.nodes ORDER BY alive DESC, least(expires_at, now()) DESC, host, pid
 """
 _STREAMS: Final = """
-SELECT stream.organization_id, coalesce(node.expires_at > clock_timestamp(), false) AS alive,
-       extract(epoch FROM clock_timestamp() - coalesce(node.expires_at, stream.cursor_at))::float8 AS gone
+SELECT stream.organization_id, coalesce(streamhub_hub.lease_holds(node.expires_at), false) AS alive,
+       extract(epoch FROM clock_timestamp())::float8
+       - extract(epoch FROM coalesce(node.expires_at, stream.cursor_at))::float8 AS gone
   FROM streamhub_hub.streams AS stream LEFT JOIN streamhub_hub.nodes AS node ON node.id = stream.node
  WHERE stream.node IS NOT NULL
 """
@@ -37,15 +38,15 @@ SELECT count(*) FILTER (WHERE alive) AS held, count(*) FILTER (WHERE gone > $1) 
 _ASKED: Final = """
 SELECT stream.organization_id, stream.epoch, node.host, node.pid
   FROM streamhub_hub.streams AS stream
-  JOIN streamhub_hub.nodes AS node ON node.id = stream.node AND node.expires_at > clock_timestamp()
+  JOIN streamhub_hub.nodes AS node ON node.id = stream.node AND streamhub_hub.lease_holds(node.expires_at)
  WHERE stream.ending_epoch = stream.epoch ORDER BY 1
 """
 _REPLAYS: Final = """
-SELECT node.host, node.pid, coalesce(node.expires_at > clock_timestamp(), false) AS alive,
+SELECT node.host, node.pid, coalesce(streamhub_hub.lease_holds(node.expires_at), false) AS alive,
        count(*) FILTER (WHERE state = 'running') AS running, count(*) FILTER (WHERE state = 'queued') AS queued,
        count(*) FILTER (WHERE age < $1) AS recent,
        coalesce(max(age) FILTER (WHERE state = 'queued'), 0) AS longest
-  FROM (SELECT *, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age
+  FROM (SELECT *, extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM created_at)::float8 AS age
           FROM streamhub_hub.replays WHERE state IN ('queued', 'running')) AS replay
   LEFT JOIN streamhub_hub.nodes AS node ON node.id = replay.node
  GROUP BY node.id ORDER BY node.host, node.pid

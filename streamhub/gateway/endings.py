@@ -27,7 +27,7 @@ ENDED_WITHIN: Final = 8.0  # seconds
 _ACTIVE: Final = """
 SELECT stream.epoch, stream.node::text
   FROM streamhub_hub.streams AS stream
-  JOIN streamhub_hub.nodes AS node ON node.id = stream.node AND node.expires_at > clock_timestamp()
+  JOIN streamhub_hub.nodes AS node ON node.id = stream.node AND streamhub_hub.lease_holds(node.expires_at)
  WHERE stream.organization_id = $1
 """
 _ASK: Final = """
@@ -37,8 +37,8 @@ UPDATE streamhub_hub.streams SET ending_epoch = epoch WHERE organization_id = $1
 _FREE_OF_THE_DEAD: Final = """
 UPDATE streamhub_hub.streams AS stream SET node = NULL, released_at = clock_timestamp()
  WHERE organization_id = $1 AND epoch = $2 AND stream.node = $3
-   AND NOT coalesce((SELECT node.expires_at FROM streamhub_hub.nodes AS node
-                      WHERE node.id = stream.node FOR SHARE) > clock_timestamp(), false)
+   AND NOT coalesce(streamhub_hub.lease_holds((SELECT node.expires_at FROM streamhub_hub.nodes AS node
+                                                WHERE node.id = stream.node FOR SHARE)), false)
 """
 _ASKED: Final = "SELECT organization_id, epoch FROM streamhub_hub.streams WHERE node = $1 AND ending_epoch = epoch"
 

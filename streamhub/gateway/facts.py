@@ -28,7 +28,7 @@ COUNTERS: Final = (
 
 _STATE: Final = """
 SELECT h.last_ms > 0 AS any, extract(epoch FROM clock_timestamp())::float8 - h.last_ms / 1000.0::float8 AS since_last,
-       l.expires_at > clock_timestamp() AS led, l.epoch
+       streamhub_hub.lease_holds(l.expires_at) AS led, l.epoch
   FROM streamhub_hub.log_head h, streamhub_hub.relay_lease l
 """
 _OUTBOX: Final = f"""

@@ -18,7 +18,7 @@ TIMEOUT: Final = 10.0  # seconds
 MOST_LISTED: Final = 100
 RETRY_AFTER: Final = 6  # seconds: by then the jobs of a process that died count no more
 
-_ALIVE: Final = "SELECT id FROM streamhub_hub.nodes WHERE expires_at > clock_timestamp()"
+_ALIVE: Final = "SELECT id FROM streamhub_hub.nodes WHERE streamhub_hub.lease_holds(expires_at)"
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('streamhub replays of ' || $1, 0))"
 _FAIL_ORPHANS: Final = f"""
 UPDATE streamhub_hub.replays SET state = 'failed', finished_at = clock_timestamp()

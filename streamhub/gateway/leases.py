@@ -30,12 +30,15 @@ INSERT INTO streamhub_hub.nodes (id, host, pid, expires_at) VALUES ($1, $2, $3, 
 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at
 """
 _RENEW: Final = """
-UPDATE streamhub_hub.nodes SET expires_at = clock_timestamp() + $2 WHERE id = $1 AND expires_at > clock_timestamp()
-RETURNING true
+UPDATE streamhub_hub.nodes SET expires_at = clock_timestamp() + $2
+ WHERE id = $1 AND streamhub_hub.lease_holds(expires_at) RETURNING true
 """
 _STILL_OURS: Final = "SELECT organization_id, epoch FROM streamhub_hub.streams WHERE node = $1"
 _FORGET_NODE: Final = "DELETE FROM streamhub_hub.nodes WHERE id = $1"
-_SWEEP: Final = "DELETE FROM streamhub_hub.nodes WHERE expires_at < clock_timestamp() - interval '1 hour'"
+_SWEEP: Final = """
+DELETE FROM streamhub_hub.nodes
+ WHERE expires_at NOT BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp() + interval '1 hour'
+"""
 
 # One statement, on one clock. ON CONFLICT waits for whoever has the stream's row and sees its newest version; the
 # owner's node row is locked *before* its expiry is judged, so a renewal that is under way is waited for, not missed.
@@ -50,9 +53,9 @@ ON CONFLICT (organization_id) DO UPDATE
  WHERE CASE WHEN stream.node IS NULL
             THEN stream.released_at IS NULL OR stream.released_at + $5 <= clock_timestamp()
                  OR stream.released_at > clock_timestamp() + $5
-            ELSE NOT coalesce((SELECT node.expires_at FROM streamhub_hub.nodes AS node
-                                WHERE node.id = stream.node FOR SHARE) > clock_timestamp(),
-                              stream.connected_at > statement_timestamp()) END
+            ELSE NOT coalesce(streamhub_hub.lease_holds((SELECT node.expires_at FROM streamhub_hub.nodes AS node
+                                                          WHERE node.id = stream.node FOR SHARE)),
+                              stream.connected_at BETWEEN statement_timestamp() AND clock_timestamp()) END
 RETURNING epoch, cursor::text, coalesce(read_epoch = epoch - 1, false)
 """
 _WHY_REFUSED: Final = """

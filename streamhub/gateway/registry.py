@@ -39,7 +39,7 @@ class Place(NamedTuple):
 async def find(pool: Pool, claims: Claims) -> Place:
     """Raises ApiError (403) where the registry knows the organization by another slug, set by hand."""
     row = await pool.fetchrow(_FIND, claims.organization_id, timeout=TIMEOUT)
-    assert row is not None, "log_head has its one row from the migration on"
+    assert row is not None, "log_head has a row from the migration on"
     if row["key"] is not None and row["slug"] != claims.slug:
         if not row["slug_is_made"]:
             raise mismatch(

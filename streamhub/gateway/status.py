@@ -19,16 +19,18 @@ MOST_COUNTED: Final = 10_000  # events; the rest of a long way behind is not wor
 _STREAM: Final = """
 SELECT node.id IS NOT NULL AS held, stream.connected_at, node.host, node.pid, stream.cursor::text, stream.last_gap,
        CASE WHEN stream.node IS NULL AND stream.released_at + $2 > clock_timestamp()
-            THEN stream.released_at + $2 END AS stale_until
+                 AND stream.released_at - $2 <= clock_timestamp()  -- else the clock was ahead then
+            THEN least(stream.released_at, clock_timestamp()) + $2 END AS stale_until
   FROM streamhub_hub.streams AS stream
-  LEFT JOIN streamhub_hub.nodes AS node ON node.id = stream.node AND node.expires_at > clock_timestamp()
+  LEFT JOIN streamhub_hub.nodes AS node ON node.id = stream.node AND streamhub_hub.lease_holds(node.expires_at)
  WHERE stream.organization_id = $1
 """
-_HEAD: Final = "SELECT id::text FROM streamhub_hub.history WHERE organization = $1 ORDER BY id DESC LIMIT 1"
+# ORDER BY h.id: a plain id would be the text that is selected, which no index has.
+_HEAD: Final = "SELECT h.id::text FROM streamhub_hub.history AS h WHERE organization = $1 ORDER BY h.id DESC LIMIT 1"
 _LAG: Final = f"""
 SELECT (SELECT count(*) FROM (SELECT FROM streamhub_hub.history WHERE organization = $1 AND id > $2
                                LIMIT {MOST_COUNTED}) AS counted),
-       (SELECT id::text FROM streamhub_hub.history WHERE organization = $1 AND id > $2 ORDER BY id LIMIT 1)
+       (SELECT h.id::text FROM streamhub_hub.history AS h WHERE organization = $1 AND id > $2 ORDER BY h.id LIMIT 1)
 """
 _NOTE_GAP: Final = """
 UPDATE streamhub_hub.streams SET last_gap = $3::text::jsonb WHERE organization_id = $1 AND epoch = $2

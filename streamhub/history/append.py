@@ -1,7 +1,8 @@
 """Appending to history: one transaction gives a batch its ids, stores its bytes, and does what must happen with it.
 
-The order of events is made here and nowhere else. Every append updates the one row of `log_head`, WHERE the epoch is
-its own: it waits for the append before it, and a leader that was replaced updates nothing and learns it by FencedError.
+The order of events is made here and nowhere else. Every append locks the row of `log_epoch`, WHERE the epoch is its
+own: it waits for the append before it, and a leader that was replaced finds no row and learns it by FencedError. Then
+it reads the newest row of `log_heads` and adds one. Nothing is updated, so an old snapshot makes no append slower.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -25,22 +26,7 @@ _INSERT: Final = (
     f"INSERT INTO streamhub_hub.history ({', '.join(rows.COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 )
 
-_RESERVE: Final = """
-WITH head AS MATERIALIZED (
-  SELECT *, CASE WHEN $2 = 0 THEN last_ms ELSE greatest(last_ms, clock) END AS new_ms,
-            CASE WHEN $2 > 0 AND clock > last_ms THEN $2 - 1 ELSE last_counter + $2 END AS new_counter
-  FROM (SELECT *, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS clock
-        FROM streamhub_hub.log_head WHERE epoch = $1 FOR UPDATE) AS locked
-)
-UPDATE streamhub_hub.log_head AS log_head
-SET last_ms = new_ms, last_counter = new_counter,
-    event_ms = CASE WHEN $2 = 0 THEN head.event_ms ELSE new_ms END,
-    event_counter = CASE WHEN $2 = 0 THEN head.event_counter ELSE new_counter END
-FROM head
-RETURNING head.last_ms AS previous_ms, head.last_counter AS previous_counter, head.clock,
-          head.event_ms AS previous_event_ms, head.event_counter AS previous_event_counter,
-          log_head.last_ms, log_head.last_counter
-"""
+_RESERVE: Final = "SELECT * FROM streamhub_hub.reserve($1, $2)"
 _NOTIFY: Final = "SELECT pg_notify($1, $2)"
 # In the same round trip: what a publisher reads history by.
 _JOURNAL_AND_NOTIFY: Final = """
@@ -50,9 +36,8 @@ WITH noted AS (
 SELECT pg_notify($1, $2)
 """
 _COUNT: Final = """
-INSERT INTO streamhub_hub.counters AS c (name, source, value)
-SELECT name, $1, value FROM unnest($2::text[], $3::bigint[]) AS counted (name, value)
-ON CONFLICT (name, source) DO UPDATE SET value = c.value + EXCLUDED.value
+INSERT INTO streamhub_hub.counted (name, source, value)
+SELECT name, $1, value FROM unnest($2::text[], $3::bigint[]) AS its (name, value)
 """
 
 
@@ -85,24 +70,21 @@ async def append(
     source: str,
     counted: Mapping[str, int],
     within: Callable[["asyncpg.Connection[Any]"], Awaitable[None]],
-    partition_for: Callable[[int], Awaitable[None]],
     journal: bool = False,
 ) -> Appended:
     """Append a batch, and do `within` in the same transaction (consume the outbox, or note what was consumed).
 
-    `partition_for(ms)` is awaited before anything is written, so that the partition is there; `journal` notes the
-    append for a publisher. Raises FencedError, and whatever `within` raises; then nothing has happened. The row of
-    `log_head` is held from the first statement on.
+    `journal` notes the append for a publisher. Raises FencedError, and whatever `within` raises; then nothing has
+    happened. The row of `log_epoch` is locked from the first statement on.
     """
     async with connection.transaction():
         head = await connection.fetchrow(_RESERVE, epoch, len(pending))
-        if head is None:
+        assert head is not None, "a function that gives one row"
+        if head["clock"] is None:
             raise FencedError(f"epoch {epoch} of the log has ended")
         done = Appended(None, head["clock"])
         if pending:
-            await partition_for(head["last_ms"])
-            first_counter = head["last_counter"] - len(pending) + 1
-            events = _stored(pending, head["last_ms"], first_counter)
+            events = _stored(pending, head["ms"], head["counter"] - len(pending) + 1)
             await _write(connection, events)
             previous = ids.event_id(head["previous_ms"], head["previous_counter"])
             previous_event = ids.event_id(head["previous_event_ms"], head["previous_event_counter"])

@@ -16,10 +16,7 @@ _STATE: Final = """
 SELECT last_ms >= $1 AS closed, greatest($1 - extract(epoch FROM clock_timestamp()) * 1000, 0)::float8 AS ms_left
   FROM streamhub_hub.log_head
 """
-_CLOSE: Final = """
-UPDATE streamhub_hub.log_head SET last_ms = $1, last_counter = 0
- WHERE last_ms < $1 AND extract(epoch FROM clock_timestamp()) * 1000 >= $1
-"""
+_CLOSE: Final = "SELECT streamhub_hub.close_window($1)"
 
 
 async def close_window(pool: Pool, to_ms: int) -> None:
@@ -27,7 +24,7 @@ async def close_window(pool: Pool, to_ms: int) -> None:
     where it has not got there yet. Raises what asyncpg raises."""
     while True:
         state = await pool.fetchrow(_STATE, to_ms, timeout=TIMEOUT)
-        assert state is not None, "log_head has its one row from the migration on"
+        assert state is not None, "log_head has a row from the migration on"
         if state["closed"]:
             return
         if state["ms_left"] > 0:

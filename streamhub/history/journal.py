@@ -28,16 +28,19 @@ SELECT h.last_ms, h.last_counter, h.event_ms, h.event_counter,
          ON true
  ORDER BY j.last_id
 """
+# Each organization by its own stretch of the key: by `= ANY`, a plan may sort the rest of all their history.
 _PAGE: Final = f"""
 SELECT organization, id::text, test, type, resource_type, resource_id, frame, scanned
   FROM (SELECT *, count(*) OVER () AS scanned,
                sum(octet_length(frame)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING)
                - octet_length(frame) AS bytes_before
-          FROM (SELECT * FROM streamhub_hub.history
-                 WHERE organization = ANY ($1::int[]) AND id > $2 AND id <= $3 ORDER BY id LIMIT {PAGE_ROWS}
-               ) AS first) AS measured
+          FROM (SELECT h.* FROM unnest($1::int[]) AS wanted (organization)
+                 CROSS JOIN LATERAL (SELECT * FROM streamhub_hub.history
+                                      WHERE organization = wanted.organization AND id > $2 AND id <= $3
+                                      ORDER BY id LIMIT {PAGE_ROWS}) AS h
+                 ORDER BY h.id LIMIT {PAGE_ROWS}) AS first) AS measured
  WHERE bytes_before < {PAGE_BYTES}
- ORDER BY id
+ ORDER BY measured.id
 """
 # The last row stands for whatever has no events (any more): with it there is no hole.
 _MEND: Final = f"""

@@ -23,12 +23,29 @@ TIMEOUT: Final = 120.0  # seconds for one page; a rare type in a long window is 
 # PAGE_ROWS stands in the text: with a LIMIT that it does not know, a generic plan would sort the whole window.
 _PAGE: Final = """
 SELECT string_agg(frame, ''::bytea) FILTER (WHERE bytes_before < ${bound}), \
-count(*) FILTER (WHERE bytes_before < ${bound}), count(*)
-  FROM (SELECT frame, sum(octet_length(frame)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING)
+count(*) FILTER (WHERE bytes_before < ${bound}), count(*), coalesce(bool_or(cut), false)
+  FROM (SELECT frame, cut, sum(octet_length(frame)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING)
                - octet_length(frame) AS bytes_before
-          FROM (SELECT id, frame FROM streamhub_hub.history
-                 WHERE {conditions} ORDER BY id LIMIT {rows}) AS scanned) AS measured
+          FROM ({scan}) AS scanned) AS measured
 """
+_SCAN: Final = """
+SELECT id, frame, false AS cut FROM streamhub_hub.history WHERE {conditions} ORDER BY id LIMIT {rows}
+"""
+# Of each resource the next few, by its own stretch of the index; where one has more of them, the page is cut at the
+# last one taken, as what follows of it may come before others. No organization in the conditions: the key is of one,
+# and the resource's id is compared, so its index is the only one that fits.
+_SCAN_RESOURCES: Final = """
+SELECT id, frame, cut IS NOT NULL AS cut
+  FROM (SELECT h.id, h.frame, min(h.id::text COLLATE "C") FILTER (WHERE h.nth = {each}) OVER () AS cut
+          FROM unnest({keys}::bigint[]) AS wanted (resource_key)
+         CROSS JOIN LATERAL (
+           SELECT id, frame, row_number() OVER (ORDER BY id) AS nth
+             FROM (SELECT id, frame FROM streamhub_hub.history
+                    WHERE resource_key = wanted.resource_key AND {conditions} ORDER BY id LIMIT {each}) AS next) AS h
+       ) AS found
+ WHERE cut IS NULL OR id <= cut::uuid ORDER BY id LIMIT {rows}
+"""
+LEAST_OF_EACH: Final = 50  # events of one resource in a look; a page of many resources looks at four pages of rows
 
 _PARTITION_BOUNDS: Final = """
 SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -76,11 +93,11 @@ class Reader:
         async with self._slots:
             row = await self._pool.fetchrow(query, *arguments, timeout=TIMEOUT)
         assert row is not None
-        frames, count, scanned = row
+        frames, count, scanned, cut = row
         if not count:
             return Page(b"", 0, None, None, until, complete=True)
         last = sse.last_id(frames)
-        complete = count == scanned and scanned < max_rows
+        complete = count == scanned and scanned < max_rows and not cut
         return Page(frames, count, sse.first_id(frames), last, until if complete else last, complete)
 
     async def pages(
@@ -88,8 +105,8 @@ class Reader:
     ) -> AsyncGenerator[Page, None]:
         """All pages with `after` < id <= `until`. While the caller is busy with one page the next one is read; no more.
 
-        A selection by resource ids is walked from partition to partition, so that what PostgreSQL has to sort is
-        what one week holds of these resources.
+        A selection by resource ids is walked from partition to partition, so that each resource is looked for in one
+        week at a time.
         """
         ends = [until] if selection.resource_ids is None else await self._ends(after, until)
         async with aclosing(self._one_by_one(selection, after, ends, max_bytes)) as pages:
@@ -126,22 +143,26 @@ class Reader:
 def _page_query(
     selection: Selection, after: str, until: str, max_bytes: int, max_rows: int
 ) -> tuple[str, list[object]]:
-    conditions = ["organization = $1", "id > $2", "id <= $3"]
+    conditions = ["organization + 0 = $1" if selection.resource_ids is not None else "organization = $1"]
+    conditions += ["id > $2", "id <= $3"]
     arguments: list[object] = [selection.organization, after, until]
 
-    def add(condition: str, argument: object) -> None:
+    def add(argument: object) -> str:
         arguments.append(argument)
-        conditions.append(condition.format(f"${len(arguments)}"))
+        return f"${len(arguments)}"
 
     if selection.test is not None:
-        add("test = {}", selection.test)
+        conditions.append(f"test = {add(selection.test)}")
     if selection.resource_type is not None:
-        add("resource_type = {}", selection.resource_type)
-    if selection.resource_ids is not None:
+        conditions.append(f"resource_type = {add(selection.resource_type)}")
+    if selection.resource_ids is None:
+        scan = _SCAN.format(conditions=" AND ".join(conditions), rows=max_rows)
+    else:
         resource_type = selection.resource_type
         assert resource_type is not None, "resource ids are ids of a type"
-        keys = [resource_key(selection.organization, resource_type, each) for each in selection.resource_ids]
-        add("resource_key = ANY ({}::bigint[])", keys)
-        add("resource_id = ANY ({}::text[])", list(selection.resource_ids))
-    arguments.append(max_bytes)
-    return _PAGE.format(bound=len(arguments), conditions=" AND ".join(conditions), rows=max_rows), arguments
+        wanted = list(dict.fromkeys(selection.resource_ids))
+        keys = add([resource_key(selection.organization, resource_type, each) for each in wanted])
+        conditions.append(f"resource_id = ANY ({add(wanted)}::text[])")
+        each = min(max_rows, max(LEAST_OF_EACH, 4 * max_rows // max(1, len(wanted))))
+        scan = _SCAN_RESOURCES.format(conditions=" AND ".join(conditions), rows=max_rows, each=each, keys=keys)
+    return _PAGE.format(bound=add(max_bytes)[1:], scan=scan), arguments

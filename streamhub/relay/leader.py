@@ -4,7 +4,7 @@ The lease only keeps two relays from working against each other; what makes it s
 compares within its own transaction. So a leader that was paused for any length of time can do no harm when it wakes
 up: its next append finds another epoch and changes nothing.
 
-A relay that stops in the middle of an append would hold the row of `log_head` for as long as its connection lives.
+A relay that stops in the middle of an append would hold the row of `log_epoch` for as long as its connection lives.
 Its connections carry the holder's name, and a new leader ends them before it raises the epoch.
 """
 
@@ -21,7 +21,8 @@ CANDIDATE_EVERY: Final = 0.5
 
 _ACQUIRE: Final = """
 WITH free AS (
-  SELECT holder, epoch FROM streamhub_hub.relay_lease WHERE expires_at < clock_timestamp() FOR UPDATE SKIP LOCKED
+  SELECT holder, epoch FROM streamhub_hub.relay_lease WHERE NOT streamhub_hub.lease_holds(expires_at)
+  FOR UPDATE SKIP LOCKED
 )
 UPDATE streamhub_hub.relay_lease AS lease
 SET holder = $1, epoch = free.epoch + 1, expires_at = clock_timestamp() + make_interval(secs => $2)
@@ -38,7 +39,7 @@ _END_CONNECTIONS: Final = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE application_name = $1 AND pid <> pg_backend_pid() AND usename = current_user
 """
-_RAISE_EPOCH: Final = "UPDATE streamhub_hub.log_head SET epoch = $1 WHERE epoch < $1"
+_RAISE_EPOCH: Final = "UPDATE streamhub_hub.log_epoch SET epoch = $1 WHERE epoch < $1"
 
 
 def application_name(holder: str) -> str:

@@ -2,7 +2,7 @@
 
 Appends note who their rows are (`streamhub_hub.consumed`), in their own transactions. An append may still be under way
 when a relay begins, one whose COMMIT comes late over a connection that was given up, say. Every append holds the row of
-`log_head`, so `begin` takes it once: then all earlier ones have ended, and later ones of this epoch and source are the
+`log_epoch`, so `begin` takes it once: then all earlier ones have ended, and later ones of this epoch and source are the
 relay's own. Rows with numbers above the highest that was noted by then are new. Numbers below come again after a crash,
 and where a standby that was behind was promoted; or their transaction just took long.
 """
@@ -20,7 +20,7 @@ from streamhub.history.append import FencedError
 MOST_SPANS: Final = 8  # of numbers in one look: what is between two is not read
 _AT_ONCE: Final = 20  # notes in memory
 
-_LAST_APPEND_ENDED: Final = "SELECT FROM streamhub_hub.log_head WHERE epoch = $1 FOR UPDATE"
+_LAST_APPEND_ENDED: Final = "SELECT FROM streamhub_hub.log_epoch WHERE epoch = $1 FOR UPDATE"
 _HIGHEST: Final = "SELECT last_seq FROM streamhub_hub.consumed WHERE source = $1 ORDER BY last_seq DESC LIMIT 1"
 _PLAN: Final = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
 _NOTES: Final = """

@@ -40,7 +40,7 @@ class Publication:
     async def begin(self, partitions: int) -> str:
         """The id up to which the topic has all events. One that has none yet begins at the head of this moment."""
         head = await self._pool.fetchrow(_HEAD, timeout=TIMEOUT)
-        assert head is not None, "log_head has its one row from the migration on"
+        assert head is not None, "log_head has a row from the migration on"
         now = ids.event_id(head["last_ms"], head["last_counter"])
         await self._pool.execute(_BEGIN, self._topic, now, partitions, timeout=TIMEOUT)
         row = await self._pool.fetchrow(_READ, self._topic, timeout=TIMEOUT)

@@ -8,9 +8,10 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 import asyncpg
@@ -18,12 +19,13 @@ import asyncpg
 from streamhub.core import ids
 from streamhub.database import DATABASE_ERRORS, connect, create_pool
 from streamhub.history.append import Appended, FencedError
-from streamhub.history.partitions import Partitions
+from streamhub.history.plans import INDEX_ORDER
 from streamhub.relay.batches import Preparer
 from streamhub.relay.leader import CANDIDATE_EVERY, RENEW_EVERY, Leadership, application_name
 from streamhub.relay.outbox import read_times_as_integers
 from streamhub.relay.registry import Registry
 from streamhub.relay.source import SourceRelay
+from streamhub.relay.upkeep import SETTINGS as UPKEEP_SETTINGS
 from streamhub.relay.upkeep import Upkeep, keep_lean
 from streamhub.tail import Append
 
@@ -31,11 +33,12 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST: Final = 0.1
 RETRY_LONGEST: Final = 5.0
+WEEKS_WITHIN: Final = 2.0  # seconds: after that it is relayed without
 CLOCK_JUMP: Final = 60_000  # milliseconds
 
 # A server ends a connection that went silent in the middle of a transaction: a relay that was stopped there holds the
-# row of log_head.
-_SETTINGS: Final = {"idle_in_transaction_session_timeout": "10s", "timezone": "UTC", "jit": "off"}
+# row of log_epoch.
+_SETTINGS: Final = {"idle_in_transaction_session_timeout": "10s", "timezone": "UTC", "jit": "off", **INDEX_ORDER}
 
 
 class Source(NamedTuple):
@@ -130,23 +133,13 @@ class Relay:
             listener = await _connect(self._hub_dsn, name)
             stack.push_async_callback(_close, listener)
             await listener.add_listener("streamhub_organizations", lambda *arguments: registry.forget(arguments[3]))
-            house = await _connect(self._hub_dsn, name)
-            stack.push_async_callback(_close, house)
-            partitions = Partitions(house)
-            making = asyncio.Lock()
-
-            async def partition_for(ms: int) -> None:
-                async with making:
-                    await partitions.ensure(ms)
-
-            await partition_for(await house.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"))
-            upkeep = Upkeep(house, making, partition_for, partitions, self._retention)
+            upkeep = Upkeep(lambda: _connect(self._hub_dsn, name, UPKEEP_SETTINGS), self._retention)
             tasks = [
                 asyncio.create_task(_keep_lease(leadership, epoch)),
                 asyncio.create_task(_until_closed(listener)),
                 asyncio.create_task(upkeep.run()),
                 *(
-                    asyncio.create_task(self._keep_relaying(source, name, epoch, hub, registry, partition_for, upkeep))
+                    asyncio.create_task(self._keep_relaying(source, name, epoch, hub, registry, upkeep))
                     for source in self._sources
                 ),
             ]
@@ -164,9 +157,11 @@ class Relay:
 
     async def _keep_relaying(
         self, source: Source, name: str, epoch: int, hub: "asyncpg.Pool[Any]", registry: Registry,
-        partition_for: Callable[[int], Awaitable[None]], upkeep: Upkeep,
+        upkeep: Upkeep,
     ) -> None:  # fmt: skip
         """One source for as long as this process leads; the others go on while it is away."""
+        with suppress(TimeoutError):  # an append waits for no week: what has none goes to the DEFAULT partition
+            await asyncio.wait_for(upkeep.looked.wait(), WEEKS_WITHIN)
         task = asyncio.current_task()
         assert task is not None, "it runs in a task of its own"
         pause = RETRY_FIRST
@@ -192,15 +187,12 @@ class Relay:
                         consumer=consumer,
                         hub=appender,
                         preparer=preparer,
-                        partition_for=partition_for,
                         announce=self._announce,
                         appended=lambda done, written_at: self._note(done, written_at, upkeep),
                         journal=self._publisher is not None,
                     )
                     self.lost.pop(source.name, None)
-                    vacuum = await _connect(source.dsn, name)
-                    stack.push_async_callback(_close, vacuum)
-                    lean = asyncio.create_task(keep_lean(vacuum, relay))
+                    lean = asyncio.create_task(keep_lean(lambda: _connect(source.dsn, name), relay))
                     stack.callback(lean.cancel)
                     await relay.run()
             except FencedError:
@@ -245,8 +237,10 @@ async def _until_closed(connection: "asyncpg.Connection[Any]") -> None:
     raise ConnectionError("the connection that listens to the hub was lost")
 
 
-async def _connect(dsn: str, name: str) -> "asyncpg.Connection[Any]":
-    return await connect(dsn, command_timeout=60, server_settings=_SETTINGS | {"application_name": name})
+async def _connect(
+    dsn: str, name: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> "asyncpg.Connection[Any]":
+    return await connect(dsn, command_timeout=60, server_settings={**_SETTINGS, **settings, "application_name": name})
 
 
 async def _close(connection: "asyncpg.Connection[Any]") -> None:

@@ -12,7 +12,7 @@ another database    read; make what was read durable there, since its writers ma
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import Any, Final
@@ -29,7 +29,7 @@ from streamhub.tail import Append
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 2_000  # changes; keeps the row of log_head for less than 50 ms
+BATCH: Final = 2_000  # changes; keeps the row of log_epoch for less than 50 ms
 BUSY_PAUSE: Final = 0.001  # seconds between polls while something came in the last BUSY_FOR
 BUSY_FOR: Final = 0.1
 PAUSE: Final = 0.005
@@ -72,7 +72,6 @@ class SourceRelay:
         consumer: "asyncpg.Connection[Any]",
         hub: "asyncpg.Connection[Any]",
         preparer: Preparer,
-        partition_for: Callable[[int], Awaitable[None]],
         announce: Callable[[Append], None],
         appended: Callable[[Appended, float], None],
         journal: bool = False,
@@ -84,7 +83,6 @@ class SourceRelay:
         self._consumer = consumer
         self._hub = hub
         self._preparer = preparer
-        self._partition_for = partition_for
         self._announce = announce
         self._appended = appended
         self._journal = journal
@@ -182,7 +180,6 @@ class SourceRelay:
                 source=self._name,
                 counted=batch.counted,
                 within=within,
-                partition_for=self._partition_for,
                 journal=self._journal,
             )
         if not self._in_hub:

@@ -1,7 +1,13 @@
-"""What the leader does beside relaying: partitions ahead of time, retention, old notes, incidents, a lean outbox."""
+"""What the leader does beside relaying: partitions ahead of time, retention, what is old, incidents, a lean outbox.
+
+No append waits for any of it. It has connections of its own, waits for no lock longer than LOCKED_WITHIN, works in
+small steps, and comes back after every error, with a new connection; a step that fails keeps no other from running.
+"""
 
 import asyncio
 import logging
+import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -10,92 +16,196 @@ from typing import Any, Final, Protocol
 import asyncpg
 
 from streamhub.database import DATABASE_ERRORS
-from streamhub.history.partitions import Partitions
+from streamhub.history.partitions import MovedError, Partitions
 
 log = logging.getLogger(__name__)
 
 TICK: Final = 1.0
+WEEKS_EVERY: Final = 10.0
+TRIM_EVERY: Final = 10.0
 HOUSE_EVERY: Final = 600.0
+RETRY_FIRST: Final = 2.0  # seconds after a step failed; doubled each time
+RETRY_LONGEST: Final = 60.0
 NOTES_KEPT: Final = timedelta(hours=24)  # a standby that is further behind than this must not be promoted
 INCIDENTS_KEPT: Final = 1_000
 REPLAYS_KEPT: Final = timedelta(days=30)
+STEP: Final = 5_000  # rows deleted at once
+STEP_PAUSE: Final = 0.05  # seconds
+SETTINGS: Final = {"lock_timeout": "1s"}  # of the connection
 
 VACUUM_EVERY: Final = 5.0
+VACUUM_LONGEST: Final = 600.0  # seconds between two vacuums, where the one before brought nothing or took long
 VACUUM_FROM: Final = 20_000  # consumed changes
 SHRINK_FROM: Final = 64 * 1024 * 1024  # bytes of an outbox that holds next to nothing
 
 _VACUUM: Final = "VACUUM (SKIP_LOCKED, TRUNCATE {truncate}) streamhub.outbox"
 _SIZE: Final = "SELECT pg_table_size('streamhub.outbox')"
 
+_REPORT: Final = "INSERT INTO streamhub_hub.incidents (kind, source, detail) VALUES ($1, $2, $3)"
+_NOW_MS: Final = """
+SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, last_ms) FROM streamhub_hub.log_head
+"""
+# By ctid, which no statistics can turn into a scan of the whole table. The heads from where the last step ended: dead
+# rows stay in an index until no snapshot needs them any more.
+_OLD_HEADS: Final = f"""
+WITH old AS (
+  DELETE FROM streamhub_hub.log_heads WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM streamhub_hub.log_heads
+     WHERE last_ms >= $1 AND last_ms < (SELECT last_ms FROM streamhub_hub.log_head) ORDER BY last_ms LIMIT {STEP}))
+  RETURNING last_ms
+)
+SELECT max(last_ms), count(*) FROM old
+"""
+_ADD_UP: Final = f"""
+WITH few AS (
+  DELETE FROM streamhub_hub.counted WHERE ctid = ANY (ARRAY(SELECT ctid FROM streamhub_hub.counted LIMIT {STEP}))
+  RETURNING *
+), added AS (
+  INSERT INTO streamhub_hub.counted (name, source, value) SELECT name, source, sum(value) FROM few GROUP BY 1, 2
+)
+SELECT count(*) FROM few
+"""
+_OLD_NOTES: Final = f"""
+DELETE FROM streamhub_hub.consumed WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM streamhub_hub.consumed WHERE consumed_at < clock_timestamp() - $1::interval
+   ORDER BY consumed_at LIMIT {STEP}))
+"""
+_OLD_INCIDENTS: Final = f"""
+DELETE FROM streamhub_hub.incidents WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM streamhub_hub.incidents WHERE id <= (SELECT max(id) FROM streamhub_hub.incidents) - $1
+   ORDER BY id LIMIT {STEP}))
+"""
+_OLD_REPLAYS: Final = f"""
+DELETE FROM streamhub_hub.replays WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM streamhub_hub.replays WHERE created_at < clock_timestamp() - $1::interval
+     AND state NOT IN ('queued', 'running') LIMIT {STEP}))
+"""
+
+Connect = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
+
 
 class Upkeep:
-    """Over one connection to the hub, which `lock` shares with whoever makes partitions."""
+    """`connect` opens a connection to the hub with SETTINGS, for this alone. `looked` is set once it was seen to that
+    there is a week for what is appended now; where that failed it is set as well, as the DEFAULT partition takes it."""
 
-    def __init__(
-        self,
-        connection: "asyncpg.Connection[Any]",
-        lock: asyncio.Lock,
-        partition_for: Callable[[int], Awaitable[None]],
-        partitions: Partitions,
-        retention: timedelta | None,
-    ) -> None:
-        self._connection = connection
-        self._lock = lock
-        self._partition_for = partition_for
-        self._partitions = partitions
+    def __init__(self, connect: Connect, retention: timedelta | None) -> None:
+        self.looked = asyncio.Event()
+        self._connect = connect
+        self._connection: asyncpg.Connection[Any] | None = None
         self._retention = retention
         self._incidents: deque[tuple[str, str | None, str]] = deque(maxlen=100)
+        self._trimmed_to = 0
+        self._steps = (
+            _Step("weeks of history", self._make_weeks, WEEKS_EVERY),
+            _Step("incidents", self._report_incidents, 0),
+            _Step("old heads of the log", self._trim, TRIM_EVERY),
+            _Step("counters", self._add_up, TRIM_EVERY),
+            _Step("retention", self._drop_weeks, HOUSE_EVERY),
+            _Step("old notes", self._delete(_OLD_NOTES, NOTES_KEPT), HOUSE_EVERY),
+            _Step("old incidents", self._delete(_OLD_INCIDENTS, INCIDENTS_KEPT), HOUSE_EVERY),
+            _Step("old replays", self._delete(_OLD_REPLAYS, REPLAYS_KEPT), HOUSE_EVERY),
+        )
 
     def report(self, kind: str, source: str | None, detail: str) -> None:
         """An incident for `doctor`; written at the next tick."""
         self._incidents.append((kind, source, detail))
 
     async def run(self) -> None:
-        """For as long as this process leads; a failure is logged and tried again at the next round."""
-        loop = asyncio.get_running_loop()
-        due = 0.0
+        """For as long as this process leads. Raises nothing but a programming error."""
+        try:
+            while True:
+                for step in self._steps:
+                    if time.monotonic() >= step.due:
+                        await self._take(step)
+                    self.looked.set()
+                await asyncio.sleep(TICK)
+        finally:
+            self._disconnect()
+
+    async def _take(self, step: "_Step") -> None:
+        try:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await self._connect()
+            await step.work(self._connection)
+        except (*DATABASE_ERRORS, MovedError) as error:
+            self._disconnect()
+            pause = step.failed()
+            log.warning("upkeep: %s: %s: %s; retrying in %.0f s", step.name, type(error).__name__, error, pause)
+        else:
+            step.done()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _make_weeks(self, connection: "asyncpg.Connection[Any]") -> None:
+        await Partitions(connection).ensure(await connection.fetchval(_NOW_MS))
+
+    async def _report_incidents(self, connection: "asyncpg.Connection[Any]") -> None:
+        while self._incidents:
+            await connection.execute(_REPORT, *self._incidents[0])
+            self._incidents.popleft()
+
+    async def _trim(self, connection: "asyncpg.Connection[Any]") -> None:
         while True:
-            try:
-                while self._incidents:
-                    kind, source, detail = self._incidents[0]
-                    async with self._lock:
-                        await self._connection.execute(
-                            "INSERT INTO streamhub_hub.incidents (kind, source, detail) VALUES ($1, $2, $3)",
-                            kind, source, detail,
-                        )  # fmt: skip
-                    self._incidents.popleft()
-                if loop.time() >= due:
-                    due = loop.time() + HOUSE_EVERY
-                    await self._keep_house()
-            except asyncpg.PostgresError as error:
-                log.warning("upkeep: %s", error)
-            await asyncio.sleep(TICK)
+            row = await connection.fetchrow(_OLD_HEADS, self._trimmed_to)
+            assert row is not None, "an aggregate gives one row"
+            newest, deleted = row
+            if deleted:
+                self._trimmed_to = newest
+            if deleted < STEP:
+                return
+            await asyncio.sleep(STEP_PAUSE)
 
-    async def _keep_house(self) -> None:
-        now_ms = await self._now_ms()
-        await self._partition_for(now_ms)
-        async with self._lock:
-            if self._retention is not None:
-                now = await self._connection.fetchval("SELECT clock_timestamp()")
-                for name in await self._partitions.drop_before(now - self._retention):
-                    log.info("dropped %s: all of its events are past retention", name)
-            await self._connection.execute(
-                "DELETE FROM streamhub_hub.consumed WHERE consumed_at < clock_timestamp() - $1::interval", NOTES_KEPT
-            )
-            await self._connection.execute(
-                "DELETE FROM streamhub_hub.incidents WHERE id <= (SELECT max(id) FROM streamhub_hub.incidents) - $1",
-                INCIDENTS_KEPT,
-            )
-            await self._connection.execute(
-                "DELETE FROM streamhub_hub.replays WHERE created_at < clock_timestamp() - $1::interval "
-                "AND state NOT IN ('queued', 'running')",
-                REPLAYS_KEPT,
-            )
+    async def _add_up(self, connection: "asyncpg.Connection[Any]") -> None:
+        if (
+            await connection.fetchval("SELECT count(*) FROM (SELECT FROM streamhub_hub.counted LIMIT 1000) AS few")
+            < 1000
+        ):
+            return
+        added = STEP
+        while added == STEP:
+            added = await connection.fetchval(_ADD_UP)
+            await asyncio.sleep(STEP_PAUSE)
 
-    async def _now_ms(self) -> int:
-        async with self._lock:
-            now: int = await self._connection.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
-        return now
+    async def _drop_weeks(self, connection: "asyncpg.Connection[Any]") -> None:
+        if self._retention is not None:
+            now = await connection.fetchval("SELECT clock_timestamp()")
+            for name in await Partitions(connection).drop_before(now - self._retention):
+                log.info("dropped %s: all of its events are past retention", name)
+
+    @staticmethod
+    def _delete(query: str, kept: object) -> "Callable[[asyncpg.Connection[Any]], Awaitable[None]]":
+        async def work(connection: "asyncpg.Connection[Any]") -> None:
+            done = ""
+            while done != "DELETE 0":
+                done = await connection.execute(query, kept)
+                await asyncio.sleep(STEP_PAUSE)
+
+        return work
+
+
+class _Step:
+    """Something to be done now and then, and sooner again where it failed."""
+
+    def __init__(self, name: str, work: "Callable[[asyncpg.Connection[Any]], Awaitable[None]]", every: float) -> None:
+        self.name = name
+        self.work = work
+        self.due = 0.0
+        self._every = every
+        self._pause = RETRY_FIRST
+
+    def done(self) -> None:
+        self._pause = RETRY_FIRST
+        self.due = time.monotonic() + self._every
+
+    def failed(self) -> float:
+        """How long it waits now."""
+        pause = self._pause * random.uniform(0.8, 1.2)
+        self._pause = min(self._pause * 2, RETRY_LONGEST)
+        self.due = time.monotonic() + pause
+        return pause
 
 
 class Consumer(Protocol):
@@ -104,26 +214,49 @@ class Consumer(Protocol):
     consumed: int
 
 
-async def keep_lean(connection: "asyncpg.Connection[Any]", consumer: Consumer) -> None:
+async def keep_lean(connect: Connect, consumer: Consumer) -> None:
     """Vacuum an outbox as it is consumed: autovacuum looks once a minute, which is a long time at thousands a second.
 
-    Its file is only shortened while it holds next to nothing, since that locks writers out for a moment.
+    Its file is only shortened while it holds next to nothing, since that locks writers out for a moment. A vacuum that
+    took long, or brought nothing because an old snapshot needs the rows, makes the next one wait longer. After an
+    error it goes on with a new connection.
     """
-    try:
-        vacuumed = consumer.consumed
-        while True:
-            await asyncio.sleep(VACUUM_EVERY)
-            if consumer.consumed - vacuumed < VACUUM_FROM:
-                await _shrink(connection)
-                continue
-            vacuumed = consumer.consumed
+    lean = _Lean(consumer)
+    pause = RETRY_FIRST
+    while True:
+        connection: asyncpg.Connection[Any] | None = None
+        try:
+            connection = await connect()
+            while True:
+                await asyncio.sleep(lean.pause)
+                await lean.vacuum(connection)
+                pause = RETRY_FIRST
+        except DATABASE_ERRORS as error:
+            log.warning("the outbox is not vacuumed: %s: %s; retrying in %.0f s", type(error).__name__, error, pause)
+        finally:
+            if connection is not None:
+                connection.terminate()
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        pause = min(pause * 2, RETRY_LONGEST)
+
+
+class _Lean:
+    def __init__(self, consumer: Consumer) -> None:
+        self.pause = VACUUM_EVERY
+        self._consumer = consumer
+        self._vacuumed = consumer.consumed
+
+    async def vacuum(self, connection: "asyncpg.Connection[Any]") -> None:
+        started = time.monotonic()
+        brought = True
+        consumed = self._consumer.consumed
+        if consumed - self._vacuumed >= VACUUM_FROM:
             await connection.execute(_VACUUM.format(truncate=False), timeout=600)
-    except DATABASE_ERRORS as error:
-        log.warning("the outbox is not vacuumed: %s", error)
+            self._vacuumed = consumed
+        else:
+            brought = await _shrink(connection)
+        least = VACUUM_EVERY if brought else self.pause * 2
+        self.pause = min(max(least, 10 * (time.monotonic() - started)), VACUUM_LONGEST)
 
 
-async def _shrink(connection: "asyncpg.Connection[Any]") -> None:
-    if await connection.fetchval(_SIZE) < SHRINK_FROM:
-        return
-    if await connection.fetchval("SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT 1000) AS few") < 1000:
-        await connection.execute(_VACUUM.format(truncate=True), timeout=600)
+from streamhub.history.partitions import MovedError, Partitions

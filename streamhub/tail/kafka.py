@@ -311,7 +311,7 @@ class KafkaTail:
     async def _ask_hub(self) -> _Hub:
         async with self._pool.acquire(timeout=TIMEOUT) as connection:
             row = await connection.fetchrow(_HUB, self._topic.name, timeout=TIMEOUT)
-        assert row is not None, "log_head has its one row from the migration on"
+        assert row is not None, "log_head has a row from the migration on"
         head = ids.event_id(row["last_ms"], row["last_counter"])
         return _Hub(head, row["published"] or ids.MIN_ID, row["partitions"] or 0)
 

@@ -10,6 +10,7 @@ PIECE_ROWS: Final = 2_000
 PIECE_BYTES: Final = 4_000_000
 TIMEOUT: Final = 10.0  # seconds
 
+# The limit stands before the order: where there is more than a piece, nothing of it is of use.
 _PIECE: Final = f"""
 SELECT scanned, organization, id::text, test, type, resource_type, resource_id, frame
   FROM (SELECT *, count(*) OVER () AS scanned,
@@ -19,7 +20,7 @@ SELECT scanned, organization, id::text, test, type, resource_type, resource_id, 
                     SELECT * FROM streamhub_hub.history
                      WHERE organization = wanted.organization AND id > wanted.after AND id <= $3
                      ORDER BY id LIMIT {PIECE_ROWS + 1}) AS h
-                 ORDER BY h.id LIMIT {PIECE_ROWS + 1}) AS first) AS measured
+                 LIMIT {PIECE_ROWS + 1}) AS first) AS measured
  WHERE bytes_so_far <= {PIECE_BYTES} OR bytes_so_far = octet_length(frame)
 """
 

@@ -22,6 +22,7 @@ import asyncpg
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.database import Pool, connect
+from streamhub.history.plans import INDEX_ORDER
 from streamhub.tail import Append, Receiver
 from streamhub.tail.pieces import TIMEOUT, read_piece
 
@@ -153,7 +154,7 @@ class PostgresTail:
         away = False
         while True:
             try:
-                connection = await connect(self._dsn)
+                connection = await connect(self._dsn, server_settings=INDEX_ORDER)
                 away = False
                 try:
                     await self._follow(connection)
@@ -190,5 +191,5 @@ class PostgresTail:
 
 async def _head(connection: "Connection") -> str:
     row = await connection.fetchrow(_HEAD, timeout=TIMEOUT)
-    assert row is not None, "log_head has its one row from the migration on"
+    assert row is not None, "log_head has a row from the migration on"
     return ids.event_id(row["last_ms"], row["last_counter"])

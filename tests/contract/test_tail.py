@@ -249,7 +249,10 @@ async def test_a_lost_connection_loses_no_event(engine: Engine) -> None:
 async def test_a_head_that_moved_without_an_event_is_no_gap(engine: Engine) -> None:
     tail, receiver = await engine.tail(), Collector()
     tail.subscribe(1, "org_1", receiver)
-    await engine.pool.execute("UPDATE streamhub_hub.log_head SET last_ms = last_ms + 10")
+    await engine.pool.execute(
+        "INSERT INTO streamhub_hub.log_heads "
+        "SELECT last_ms + 10, last_counter, event_ms, event_counter FROM streamhub_hub.log_head"
+    )
     append = await engine.append([1])
     tail.announce(append)
     await receiver.has(append.first_id)

@@ -25,7 +25,7 @@ from streamhub.gateway.server import serve
 from streamhub.tail import Append, Tail
 from streamhub.tail.kafka import KafkaTail
 from streamhub.tail.postgres import PostgresTail
-from tests.history import insert
+from tests.history import insert, move_head
 from tests.integration.error_schema import checked_errors
 from tests.publishing import Publisher, publishing
 
@@ -219,16 +219,13 @@ class History:
 
     async def _append(self, organization: int, count: int, first: int, **more: Any) -> Append:
         async with self.pool.acquire() as connection, connection.transaction():
-            head = await connection.fetchrow("SELECT last_ms, last_counter FROM streamhub_hub.log_head FOR UPDATE")
-            now = int(await connection.fetchval("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"))
-            ms, counter = (now, 0) if now > head["last_ms"] else (head["last_ms"], head["last_counter"] + 1)
-            new = ids.event_ids(ms, counter, count)
+            head = await connection.fetchrow(
+                "SELECT * FROM streamhub_hub.reserve((SELECT epoch FROM streamhub_hub.log_epoch), $1)", count
+            )
+            new = ids.event_ids(head["ms"], head["counter"] - count + 1, count)
             events = [self.event(organization, each, first + n, **more) for n, each in enumerate(new)]
             await insert(connection, events)
-            await connection.execute(
-                "UPDATE streamhub_hub.log_head SET last_ms = $1, last_counter = $2", ms, counter + count - 1
-            )
-            previous = ids.event_id(head["last_ms"], head["last_counter"])
+            previous = ids.event_id(head["previous_ms"], head["previous_counter"])
             await connection.execute(
                 "SELECT pg_notify('streamhub_append', $1)", f"{previous} {new[0]} {new[-1]} {organization}"
             )
@@ -244,10 +241,7 @@ class History:
         newest = max(event.id for event in events)
         async with self.pool.acquire() as connection, connection.transaction():
             await insert(connection, events)
-            await connection.execute(
-                "UPDATE streamhub_hub.log_head SET last_ms = $1, last_counter = $2 WHERE last_ms < $1",
-                *ids.parse(newest),
-            )
+            await move_head(connection, *ids.parse(newest))
         return [event.id for event in events]
 
 

@@ -40,7 +40,7 @@ async def wrong(database_url: str, check: str) -> Finding:
 async def nodes(connection: Connection) -> None:
     await connection.execute(
         f"""INSERT INTO streamhub_hub.nodes (id, host, pid, expires_at)
-            VALUES ('{ALIVE}', 'here', 4711, clock_timestamp() + interval '1 hour'),
+            VALUES ('{ALIVE}', 'here', 4711, clock_timestamp() + interval '9 s'),
                    ('{GONE}', 'there', 4712, clock_timestamp() - interval '10 minutes')"""
     )
 
@@ -247,3 +247,20 @@ async def test_a_pooler_that_does_not_pass_on_what_sessions_ask_for_is_found_out
     finding = await wrong(database_url, "durability")
     assert finding.state == "fail"
     assert finding.detail == "hub: synchronous_commit is off: a crash can take back what was sent"
+
+
+@pytest.mark.parametrize(
+    ("expires", "said"),
+    [
+        ("'-infinity'", "the last one, somebody, has stopped"),
+        ("clock_timestamp() - interval '1 min'", "is gone for 6"),
+        ("clock_timestamp() + interval '1 h'", "s ahead of the clock"),
+    ],
+)
+async def test_how_the_last_leader_went_is_told(
+    database_url: str, connection: Connection, expires: str, said: str
+) -> None:
+    await connection.execute(f"UPDATE streamhub_hub.relay_lease SET holder = 'somebody', expires_at = {expires}")
+    finding = await wrong(database_url, "relay")
+    assert finding.state == "fail"
+    assert said in str(finding)

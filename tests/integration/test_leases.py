@@ -53,7 +53,7 @@ async def test_a_renewal_under_way_is_waited_for_and_wins(nodes: list[Node], poo
         renewal = connection.transaction()
         await renewal.start()
         await connection.execute(
-            "UPDATE streamhub_hub.nodes SET expires_at = clock_timestamp() + interval '10 s' "
+            "UPDATE streamhub_hub.nodes SET expires_at = clock_timestamp() + interval '9 s' "
             "WHERE id = $1 AND expires_at > clock_timestamp()",
             nodes[0].id,
         )
@@ -293,3 +293,27 @@ async def test_a_stream_that_another_gateway_took_meanwhile_ends_when_the_databa
     await way.mend()
     (end,) = await client.rest()
     assert (end.event, end.data["code"]) == ("stream_error", "LEASE_LOST")
+
+
+async def test_what_is_dated_ahead_of_any_lease_has_expired(nodes: list[Node], pool: Pool) -> None:
+    """As after a fail-over to a server whose clock is an hour behind."""
+    await taken(nodes[0])
+    await nodes[1]._register()
+    await pool.execute(
+        "UPDATE streamhub_hub.nodes SET expires_at = expires_at + interval '1 h' WHERE id = $1", nodes[0].id
+    )
+    await taken(nodes[1])
+
+
+async def test_a_taking_dated_ahead_by_a_node_that_is_gone_keeps_nobody_out(nodes: list[Node], pool: Pool) -> None:
+    await taken(nodes[0])
+    await nodes[1]._register()
+    await pool.execute("DELETE FROM streamhub_hub.nodes WHERE id = $1", nodes[0].id)
+    await pool.execute("UPDATE streamhub_hub.streams SET connected_at = connected_at + interval '1 h'")
+    await taken(nodes[1])
+
+
+@pytest.mark.parametrize(("left", "holds"), [("-1 s", False), ("5 s", True), ("1 min", False), ("1 h", False)])
+async def test_a_lease_holds_for_as_long_as_a_lease_can(pool: Pool, left: str, holds: bool) -> None:
+    query = f"SELECT streamhub_hub.lease_holds(clock_timestamp() + interval '{left}')"
+    assert await pool.fetchval(query) == holds

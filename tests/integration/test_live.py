@@ -12,6 +12,7 @@ import pytest
 from streamhub.core import ids
 from streamhub.core.window import parse_instant
 from streamhub.gateway.server import serve
+from tests.history import move_head
 from tests.integration.conftest import EACH_ENGINE
 
 pytestmark = EACH_ENGINE
@@ -88,7 +89,7 @@ async def test_the_start_is_stored_as_the_cursor_before_the_200(hub: Hub, organi
 
 async def test_where_the_order_is_ahead_of_the_clock_the_stream_starts_at_its_head(hub: Hub, organization: int) -> None:
     ahead = await hub.history.now_ms() + 3_600_000
-    await hub.history.pool.execute("UPDATE streamhub_hub.log_head SET last_ms = $1, last_counter = 7", ahead)
+    await move_head(hub.history.pool, ahead, 7)
     await hub.live()
     assert await cursor_of(hub) == ids.event_id(ahead, 7)
 

@@ -136,14 +136,16 @@ async def test_the_outbox_of_another_source_is_told_under_its_name(
         await pool.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.mark.parametrize(("expires", "led"), [("+ interval '1 min'", 1), ("- interval '1 min'", 0)])
+@pytest.mark.parametrize(
+    ("expires", "led"), [("+ interval '9 s'", 1), ("- interval '1 min'", 0), ("+ interval '1 h'", 0)]
+)
 async def test_whether_a_relay_leads_is_told(hub: Hub, expires: str, led: int) -> None:
     await hub.history.pool.execute(f"UPDATE streamhub_hub.relay_lease SET expires_at = clock_timestamp() {expires}")
     assert await metric(hub, "streamhub_relay_led") == led
 
 
 async def test_the_hubs_counters_are_told_and_start_at_zero(hub: Hub) -> None:
-    await hub.history.pool.execute("INSERT INTO streamhub_hub.counters VALUES ('not_enterprise', 'hub', 7)")
+    await hub.history.pool.execute("INSERT INTO streamhub_hub.counted VALUES ('not_enterprise', 'hub', 7)")
     assert await metric(hub, "streamhub_changes_total", kind="not_enterprise", source="hub") == 7
     assert await metric(hub, "streamhub_changes_total", kind="null_organization", source="hub") == 0
 
@@ -223,7 +225,9 @@ async def ready(hub: Hub) -> dict[str, Any]:
 
 async def test_readiness_tells_of_the_leader_and_the_lag(hub: Hub) -> None:
     await hub.history.pool.execute(OUTBOX_ROW)
-    await hub.history.pool.execute("UPDATE streamhub_hub.relay_lease SET expires_at = 'infinity'")
+    await hub.history.pool.execute(
+        "UPDATE streamhub_hub.relay_lease SET expires_at = clock_timestamp() + interval '9 s'"
+    )
     found = await ready(hub)
     assert (found["status"], found["leader"]) == ("ready", True)
     assert 90 <= found["lag_seconds"] < 100

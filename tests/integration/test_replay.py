@@ -206,8 +206,7 @@ async def test_an_append_in_flight_when_the_replay_begins_is_waited_for(hub: Hub
         transaction = connection.transaction()
         await transaction.start()
         ms = await connection.fetchval(
-            "UPDATE streamhub_hub.log_head SET last_ms = floor(extract(epoch FROM clock_timestamp()) * 1000), "
-            "last_counter = 0 RETURNING last_ms"
+            "SELECT ms FROM streamhub_hub.reserve((SELECT epoch FROM streamhub_hub.log_epoch), 1)"
         )
         event = hub.history.event(organization, ids.event_id(ms, 0))
         await insert(connection, [event])

@@ -25,17 +25,97 @@ END $$;
 CREATE TRIGGER organization_changed AFTER INSERT OR UPDATE OR DELETE ON streamhub_hub.organizations
 FOR EACH ROW EXECUTE FUNCTION streamhub_hub.organization_changed();
 
--- The one order. Every append updates this row in the transaction that writes history, WHERE epoch is its own:
--- a leader of an older epoch can no longer commit. The id of an event is (milliseconds, counter) as a UUIDv7.
-CREATE TABLE streamhub_hub.log_head (
-  only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-  epoch         bigint NOT NULL DEFAULT 0,
-  last_ms       bigint NOT NULL DEFAULT 0,
-  last_counter  bigint NOT NULL DEFAULT 0
-) WITH (fillfactor = 10);
-INSERT INTO streamhub_hub.log_head DEFAULT VALUES;
+-- A lease lives for some seconds from its last renewal. One that ends later than any lease can was dated by a clock that
+-- was ahead, on a server from which this one took over: it has expired. The margin is for a clock set back a little.
+CREATE FUNCTION streamhub_hub.lease_holds(expires_at timestamptz) RETURNS boolean
+LANGUAGE sql VOLATILE
+RETURN expires_at > clock_timestamp() AND expires_at < clock_timestamp() + interval '10 seconds';
 
--- Who may lead the relay. Apart from log_head, so that a renewal never waits for an append. The holder's connections
+-- The one order. Whoever adds to it locks this row first; a leader of an older epoch no longer finds it. A lock makes no
+-- version of the row, so however many appends there are, and whatever snapshot is held, it is found at once.
+CREATE TABLE streamhub_hub.log_epoch (
+  only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  epoch         bigint NOT NULL DEFAULT 0
+);
+INSERT INTO streamhub_hub.log_epoch DEFAULT VALUES;
+
+-- How far the order is: the newest row. Rows are only added, each beyond the ones before, and found from the end of the
+-- key, so that no row that is old or dead is ever in the way; the relay deletes the old ones.
+CREATE TABLE streamhub_hub.log_heads (
+  last_ms        bigint NOT NULL,       -- the id of an event is (milliseconds, counter) as a UUIDv7
+  last_counter   bigint NOT NULL,
+  event_ms       bigint NOT NULL,       -- the last id that an event was given: closing a window moves the head alone
+  event_counter  bigint NOT NULL,
+  PRIMARY KEY (last_ms, last_counter)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+INSERT INTO streamhub_hub.log_heads VALUES (0, 0, 0, 0);
+
+CREATE VIEW streamhub_hub.log_head AS
+SELECT e.epoch, h.last_ms, h.last_counter, h.event_ms, h.event_counter
+  FROM streamhub_hub.log_epoch AS e
+ CROSS JOIN (SELECT * FROM streamhub_hub.log_heads ORDER BY last_ms DESC, last_counter DESC LIMIT 1) AS h
+ WHERE e.only_row;
+
+-- Lock the order, for the leader of this epoch or (null) for anybody, and read its head. All null: another one leads.
+-- VOLATILE, so that under READ COMMITTED the head is read after the lock was waited for; another isolation would give
+-- the head of before.
+CREATE FUNCTION streamhub_hub.lock_log(
+  leader bigint, OUT head_ms bigint, OUT head_counter bigint, OUT event_ms bigint, OUT event_counter bigint,
+  OUT clock bigint
+)
+LANGUAGE plpgsql VOLATILE
+AS $$
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE 'history is appended to under READ COMMITTED, not %', current_setting('transaction_isolation');
+  END IF;
+  PERFORM FROM streamhub_hub.log_epoch AS e WHERE e.only_row AND (e.epoch = leader OR leader IS NULL)
+    FOR NO KEY UPDATE;
+  IF FOUND THEN
+    SELECT h.last_ms, h.last_counter, h.event_ms, h.event_counter
+      INTO STRICT head_ms, head_counter, event_ms, event_counter
+      FROM streamhub_hub.log_heads AS h ORDER BY h.last_ms DESC, h.last_counter DESC LIMIT 1;
+    clock := floor(extract(epoch FROM clock_timestamp()) * 1000);
+  END IF;
+END $$;
+
+-- Give ids to so many events: those up to (ms, counter). `clock` is null where another leader has taken over.
+CREATE FUNCTION streamhub_hub.reserve(
+  leader bigint, events bigint,
+  OUT previous_ms bigint, OUT previous_counter bigint, OUT previous_event_ms bigint, OUT previous_event_counter bigint,
+  OUT clock bigint, OUT ms bigint, OUT counter bigint
+)
+LANGUAGE plpgsql VOLATILE
+AS $$
+BEGIN
+  SELECT * INTO previous_ms, previous_counter, previous_event_ms, previous_event_counter, clock
+    FROM streamhub_hub.lock_log(leader);
+  IF clock > previous_ms THEN
+    ms := clock;
+    counter := events - 1;
+  ELSE
+    ms := previous_ms;
+    counter := previous_counter + events;
+  END IF;
+  IF clock IS NOT NULL AND events > 0 THEN
+    INSERT INTO streamhub_hub.log_heads VALUES (ms, counter, ms, counter);
+  END IF;
+END $$;
+
+-- Put every later id behind this moment, unless the clock has not got there; whatever is in flight is waited for.
+CREATE FUNCTION streamhub_hub.close_window(to_ms bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+  head record;
+BEGIN
+  SELECT * INTO head FROM streamhub_hub.lock_log(NULL);
+  IF head.head_ms < to_ms AND to_ms <= head.clock THEN
+    INSERT INTO streamhub_hub.log_heads VALUES (to_ms, 0, head.event_ms, head.event_counter);
+  END IF;
+END $$;
+
+-- Who may lead the relay. Apart from log_epoch, so that a renewal never waits for an append. The holder's connections
 -- carry its name (application_name 'streamhub relay <holder>'): a new leader ends them.
 CREATE TABLE streamhub_hub.relay_lease (
   only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -75,6 +155,8 @@ CREATE TABLE streamhub_hub.consumed (
   PRIMARY KEY (source, batch)
 );
 CREATE INDEX consumed_at ON streamhub_hub.consumed (consumed_at);
+-- What a relay of another database asks: the highest number that was noted, and the notes of a few numbers.
+CREATE INDEX consumed_numbers ON streamhub_hub.consumed (source, last_seq, first_seq);
 
 -- What happened that an operator should know of; `doctor` shows it. Bounded: the relay keeps the newest 1,000.
 CREATE TABLE streamhub_hub.incidents (
@@ -85,13 +167,15 @@ CREATE TABLE streamhub_hub.incidents (
   at            timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Running totals that outlive a process (null organizations, organizations that are not enterprise, errors …).
-CREATE TABLE streamhub_hub.counters (
+-- Running totals that outlive a process (null organizations, organizations that are not enterprise, errors …): what
+-- each append counted, added up by the relay now and then.
+CREATE TABLE streamhub_hub.counted (
   name          text NOT NULL,
-  source        text NOT NULL DEFAULT '',
-  value         bigint NOT NULL DEFAULT 0,
-  PRIMARY KEY (name, source)
+  source        text NOT NULL,
+  value         bigint NOT NULL
 );
+CREATE VIEW streamhub_hub.counters AS
+SELECT name, source, sum(value)::bigint AS value FROM streamhub_hub.counted GROUP BY name, source;
 
 -- A gateway process; renewed each second and only while it has not expired.
 CREATE TABLE streamhub_hub.nodes (
@@ -112,8 +196,11 @@ CREATE TABLE streamhub_hub.streams (
   released_at      timestamptz,         -- when the last one ended: stale from here for STALE_AFTER
   cursor           uuid,
   cursor_at        timestamptz,
-  read_epoch       bigint               -- the last epoch that ended with a FIN, through no proxy: all it had acknowledged was read
+  read_epoch       bigint,              -- the last epoch that ended with a FIN, through no proxy: all it had acknowledged was read
+  ending_epoch     bigint,              -- the holder of this epoch is asked to end it; gateways look twice a second
+  last_gap         jsonb                -- the data of the last gap frame, and when it was sent ("at")
 ) WITH (fillfactor = 50);
+CREATE INDEX streams_asked_to_end ON streamhub_hub.streams (node) WHERE ending_epoch = epoch;
 
 CREATE TABLE streamhub_hub.replays (
   id               uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -131,6 +218,27 @@ CREATE TABLE streamhub_hub.replays (
 ) WITH (fillfactor = 50);
 CREATE INDEX replays_of_organization ON streamhub_hub.replays (organization_id, created_at DESC);
 CREATE INDEX replays_unfinished ON streamhub_hub.replays (organization_id) WHERE state IN ('queued', 'running');
+
+-- Where Apache Kafka carries the events: how far a topic has them, and what stands beyond that.
+
+-- Every event up to `published_id` was acknowledged by the topic's brokers. Moves forward only, so that whoever sends
+-- goes on from it after any crash; what was sent beyond it is sent again, with the same ids and bytes.
+CREATE TABLE streamhub_hub.publications (
+  topic         text COLLATE "C" PRIMARY KEY,
+  published_id  uuid NOT NULL,
+  partitions    integer NOT NULL,       -- of the topic, as events were sent: a key's partition follows from it
+  published_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  fault         text                    -- what keeps the publisher from sending; null: nothing does
+) WITH (fillfactor = 10);
+
+-- A row an append, written by a relay that publishes: what the publisher reads history by, since history is keyed by
+-- organization. Deleted once published.
+CREATE TABLE streamhub_hub.appends (
+  last_id        uuid PRIMARY KEY,
+  previous_id    uuid NOT NULL,         -- of the event before its first: from row to row without a gap
+  organizations  integer[] NOT NULL,
+  events         integer NOT NULL
+);
 
 REVOKE ALL ON ALL TABLES IN SCHEMA streamhub_hub FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA streamhub_hub FROM PUBLIC;

@@ -16,6 +16,7 @@ from streamhub.history.append import FencedError, Pending, append
 from streamhub.history.partitions import AHEAD, WEEK, Partitions, Week, existing
 from streamhub.organizations import Organization
 from streamhub.relay import Relay, Source
+from tests.history import move_head
 from tests.integration.stage import Stage, running, until
 
 DAY = 86_400_000
@@ -39,7 +40,7 @@ async def nothing(_: Any) -> None:
 
 
 async def appended(stage: Stage, events: Sequence[Pending], epoch: int = 0, **more: Any) -> Any:
-    settings = {"source": "", "counted": {}, "within": nothing, "partition_for": nothing, **more}
+    settings = {"source": "", "counted": {}, "within": nothing, **more}
     return (await append(stage.connection, epoch, events, **settings)).append
 
 
@@ -67,7 +68,7 @@ async def test_the_time_of_an_id_is_that_of_the_append(stage: Stage) -> None:
 
 async def test_ids_go_on_from_the_last_one_while_the_clock_is_behind_it(stage: Stage) -> None:
     ahead = int(time.time() * 1000) + 3_600_000
-    await stage.sql(f"UPDATE streamhub_hub.log_head SET last_ms = {ahead}, last_counter = 41")
+    await move_head(stage.connection, ahead, 41)
     first, second = await appended(stage, pending(2)), await appended(stage, pending(3))
     assert [event.id for event in (*first.events, *second.events)] == ids.event_ids(ahead, 42, 5)
     assert (first.previous_head, second.previous_head) == (ids.event_id(ahead, 41), first.last_id)
@@ -81,7 +82,7 @@ async def test_an_append_without_events_leaves_the_head_where_it_is(stage: Stage
 
 
 async def test_a_leader_of_an_older_epoch_appends_and_consumes_nothing(stage: Stage) -> None:
-    await stage.sql("UPDATE streamhub_hub.log_head SET epoch = 7")
+    await stage.sql("UPDATE streamhub_hub.log_epoch SET epoch = 7")
     consumed = False
 
     async def within(_: Any) -> None:
@@ -150,9 +151,8 @@ async def test_a_clock_that_steps_forward_finds_its_week_made(stage: Stage, days
     """The head stands for the clock: ids go on from the later of the two."""
     await stage.shop()
     ahead = int(time.time() * 1000) + days * DAY
-    await stage.sql(
-        f"UPDATE streamhub_hub.log_head SET last_ms = {ahead}", "INSERT INTO skus VALUES (1, 'org_1', 1, 'a')"
-    )
+    await move_head(stage.connection, ahead)
+    await stage.sql("INSERT INTO skus VALUES (1, 'org_1', 1, 'a')")
     await stage.relayed()
     week = Week.of(ids.datetime_of(ahead)).name
     assert await stage.value("SELECT tableoid::regclass::text FROM streamhub_hub.history") == f"streamhub_hub.{week}"
@@ -180,7 +180,7 @@ async def test_a_clock_that_steps_is_told(stage: Stage, monkeypatch: pytest.Monk
 
 async def test_events_that_fell_into_the_default_partition_move_when_their_week_is_made(stage: Stage) -> None:
     ahead = int(time.time() * 1000) + 100 * DAY
-    await stage.sql(f"UPDATE streamhub_hub.log_head SET last_ms = {ahead}")
+    await move_head(stage.connection, ahead)
     await appended(stage, pending(3))
     place = "SELECT DISTINCT tableoid::regclass::text FROM streamhub_hub.history"
     assert await stage.value(place) == "streamhub_hub.history_default"

@@ -240,3 +240,14 @@ async def test_a_relay_that_is_told_to_stop_lets_another_lead_at_once(stage: Sta
     async with stage.relaying():
         await stage.drained()
     assert time.monotonic() - stopped < 2
+
+
+@pytest.mark.parametrize("expires", ["clock_timestamp() + interval '1 h'", "'infinity'"])
+async def test_a_lease_dated_ahead_keeps_nobody_from_leading(stage: Stage, expires: str) -> None:
+    await stage.shop()
+    await stage.sql(
+        f"UPDATE streamhub_hub.relay_lease SET holder = 'gone', epoch = 4, expires_at = {expires}",
+        "INSERT INTO skus VALUES (1, 'org_1', 1, 'a')",
+    )
+    assert len(await stage.relayed()) == 1
+    assert await stage.value("SELECT epoch FROM streamhub_hub.log_epoch") == 5

@@ -31,9 +31,9 @@ async def test_a_relay_that_is_stopped_as_its_connections_are_lost_in_an_append_
     await stage.drained()
     holder = await asyncpg.connect(stage.url)
     async with holder.transaction():
-        await holder.execute("SELECT FROM streamhub_hub.log_head FOR UPDATE")
+        await holder.execute("SELECT FROM streamhub_hub.log_epoch FOR UPDATE")
         await stage.sql("INSERT INTO skus VALUES (1, 'org_1', 1, 'a')")
-        await until(lambda: stage.value(APPENDING), "an append waits for log_head")
+        await until(lambda: stage.value(APPENDING), "an append waits for log_epoch")
         cut(stage.url)
         for _ in range(turns):
             await asyncio.sleep(0)
