@@ -4,7 +4,7 @@ Each such byte is a lone surrogate, by which it is known: nothing else that come
 """
 
 import re
-from typing import Final
+from typing import Final, overload
 
 _UNDECODED: Final = re.compile("[\ud800-\udfff]")
 
@@ -14,6 +14,10 @@ def is_text(text: str | None) -> bool:
     return text is None or text.isascii() or _UNDECODED.search(text) is None
 
 
-def readable(text: str) -> str:
+@overload
+def readable(text: str) -> str: ...
+@overload
+def readable(text: None) -> None: ...
+def readable(text: str | None) -> str | None:
     """With U+FFFD for each byte that could not be decoded."""
-    return text if text.isascii() else _UNDECODED.sub("\ufffd", text)
+    return text if text is None or text.isascii() else _UNDECODED.sub("\ufffd", text)

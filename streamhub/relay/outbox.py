@@ -12,8 +12,8 @@ import asyncpg
 
 from streamhub.core.changes import Change
 from streamhub.core.floor import Floor, Marks
-from streamhub.relay.lookahead import CHAINED, Lookahead, Row
 from streamhub.core.texts import is_text, readable
+from streamhub.relay.lookahead import CHAINED, Lookahead, Row
 from streamhub.relay.texts import codec_of, decoded
 
 MOST_BYTES: Final = 32 * 1024 * 1024  # of texts in one read, unless a single change has more

@@ -259,4 +259,13 @@ class _Lean:
         self.pause = min(max(least, 10 * (time.monotonic() - started)), VACUUM_LONGEST)
 
 
-from streamhub.history.partitions import MovedError, Partitions
+async def _shrink(connection: "asyncpg.Connection[Any]") -> bool:
+    """False where it had to be shortened and could not be."""
+    before = await connection.fetchval(_SIZE)
+    if before < SHRINK_FROM:
+        return True
+    if await connection.fetchval("SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT 1000) AS few") >= 1000:
+        return True
+    await connection.execute(_VACUUM.format(truncate=True), timeout=600)
+    after = await connection.fetchval(_SIZE)
+    return bool(after < before / 2)

@@ -42,7 +42,7 @@ async def fill(connection: Any, monday: int) -> None:
         "INSERT INTO streamhub_hub.log_heads SELECT n, 0, n, 0 FROM generate_series(1, 5000) AS n;"
         "INSERT INTO streamhub_hub.appends SELECT gen_random_uuid(), gen_random_uuid(), '{1}', 1 "
         "FROM generate_series(1, 5000);"
-        "INSERT INTO streamhub.changes (seq, origin, chained) SELECT n, '1:1:1:1', false "
+        "INSERT INTO streamhub.outbox (seq, origin, chained) SELECT n, '1:1:1:1', false "
         "FROM generate_series(1, 5000) AS n"
     )
 

@@ -174,7 +174,7 @@ def vacuumed(stage: Stage) -> Any:
         await stage.sql("SELECT pg_stat_clear_snapshot()")
         return bool(
             await stage.value(
-                "SELECT vacuum_count > 0 FROM pg_stat_user_tables WHERE relid = 'streamhub.changes'::regclass"
+                "SELECT vacuum_count > 0 FROM pg_stat_user_tables WHERE relid = 'streamhub.outbox'::regclass"
             )
         )
 
@@ -191,9 +191,9 @@ async def test_an_outbox_that_cannot_be_shortened_is_left_alone_for_longer_each_
     async with old.transaction(isolation="repeatable_read"):
         await old.fetchval("SELECT 1")
         await stage.sql(
-            "INSERT INTO streamhub.changes (origin, new_row) SELECT '1:1:1:1', repeat('x', 500) "
+            "INSERT INTO streamhub.outbox (origin, new_row) SELECT '1:1:1:1', repeat('x', 500) "
             "FROM generate_series(1, 2000)",
-            "DELETE FROM streamhub.changes",
+            "DELETE FROM streamhub.outbox",
         )
         pauses = []
         for _ in range(3):
