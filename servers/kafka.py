@@ -13,10 +13,12 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 from xml.sax.saxutils import escape
 
+from servers.access import SECURED, Access
 from servers.ports import free_port
 from servers.tied import tied
 
@@ -39,12 +41,13 @@ ARTIFACTS: Final = (
 
 _CONFIGURATION: Final = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://{address}:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://{address}:{port}
+node.id={node}
+{quorum}
+listeners=PLAINTEXT://{address}:{port},CONTROLLER://127.0.0.1:{controller}{secured}
+advertised.listeners=PLAINTEXT://{address}:{port}{secured}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.num.partitions=1
@@ -75,16 +78,36 @@ class Broker:
     """`with Broker() as broker:` or `start()` … `close()`; `broker.bootstrap` is host:port.
 
     Stopped or killed, it may be started again: on the same port, with the same data. `settings` are Kafka's own.
-    It listens on `address`, to be started where that is.
+    It listens on `address`, to be started where that is. `access`: on three ports more, for who has to prove who it is
+    (`listeners`: host:port by security protocol). `node` and `voters` are for a `Cluster`'s.
     """
 
-    def __init__(self, address: str = "127.0.0.1", **settings: str | int) -> None:
+    def __init__(
+        self,
+        address: str = "127.0.0.1",
+        *,
+        access: Access | None = None,
+        node: int = 1,
+        voters: Mapping[int, int] | None = None,
+        heap: str = "768m",
+        **settings: str | int,
+    ) -> None:
         self.java = _java()
         self.jars = _jars()
         self.directory = Path(tempfile.mkdtemp(prefix="streamhub-kafka-"))
-        self.port, controller = free_port(), free_port()
+        self.port = free_port()
         self.address = address
         self.bootstrap = f"{address}:{self.port}"
+        self.listeners = {name: f"{address}:{free_port()}" for name in SECURED} if access is not None else {}
+        self._heap = heap
+        controller = free_port() if voters is None else voters[node]
+        quorum = f"controller.quorum.bootstrap.servers=127.0.0.1:{controller}"
+        self._format = ["--standalone"]
+        if voters is not None:
+            quorum = "controller.quorum.voters=" + ",".join(f"{id_}@127.0.0.1:{port}" for id_, port in voters.items())
+            self._format = []
+        if access is not None:
+            self._format += access.at_format
         self._process: subprocess.Popen[bytes] | None = None
         (self.directory / "log4j2.xml").write_text(_LOG)
         self._properties = self.directory / "server.properties"
@@ -92,9 +115,13 @@ class Broker:
             _CONFIGURATION.format(
                 address=address,
                 port=self.port,
+                node=node,
+                quorum=quorum,
                 controller=controller,
+                secured="".join(f",{name}://{where}" for name, where in self.listeners.items()),
                 data=self.directory / "data",
-                settings="".join(f"{name.replace('_', '.')}={value}\n" for name, value in settings.items()),
+                settings="".join(f"{name.replace('_', '.')}={value}\n" for name, value in settings.items())
+                + ("" if access is None else access.settings),
             )
         )
 
@@ -124,10 +151,10 @@ class Broker:
         if self.pid is not None:
             return
         if not (self.directory / "data" / "meta.properties").exists():
-            self._run("kafka.tools.StorageTool", "format", "--standalone", "-t", "c3RyZWFtaHViLXRlc3RzLQ", "-c")
+            self._run("kafka.tools.StorageTool", "format", *self._format, "-t", "c3RyZWFtaHViLXRlc3RzLQ", "-c")
         with self._said.open("ab") as said:
             self._process = subprocess.Popen(
-                tied(self._command("768m", "kafka.Kafka")),
+                tied(self._command(self._heap, "kafka.Kafka")),
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
             )  # fmt: skip
 
@@ -199,6 +226,44 @@ class Broker:
         )
         if done.returncode:
             raise NoBrokerError(f"{' '.join(arguments)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+class Cluster:
+    """Brokers that replicate: `with Cluster(3) as cluster:`; each of `brokers` may be killed and started again."""
+
+    def __init__(self, count: int = 3, *, access: Access | None = None, heap: str = "256m") -> None:
+        voters = {node: free_port() for node in range(1, count + 1)}
+        self.brokers = tuple(Broker(access=access, node=node, voters=voters, heap=heap) for node in voters)
+
+    @property
+    def bootstrap(self) -> Sequence[str]:
+        """host:port of each."""
+        return [broker.bootstrap for broker in self.brokers]
+
+    def listeners(self, protocol: str) -> Sequence[str]:
+        """host:port of each, for a security protocol."""
+        return [broker.listeners[protocol] for broker in self.brokers]
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        for broker in self.brokers:
+            broker.spawn()
+        for broker in self.brokers:
+            broker.wait_until_ready()
+
+    def close(self) -> None:
+        for broker in self.brokers:
+            broker.close()
 
 
 # A request that any broker answers: ApiVersions 0, with its length before it, no client id.

@@ -117,19 +117,21 @@ def _tail(settings: Settings, hub_url: str, pool: Pool) -> Tail:
     if not settings.kafka_bootstrap_servers:
         return PostgresTail(hub_url, pool)
     try:
+        from streamhub.tail.brokers import Brokers  # noqa: PLC0415 - an extra
         from streamhub.tail.kafka import KafkaTail  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise _not_installed(error) from None
-    return KafkaTail(pool, settings.kafka_bootstrap_servers, settings.kafka_topic)
+    return KafkaTail(pool, Brokers.of(settings), settings.kafka_topic)
 
 
 def _publisher(settings: Settings, metrics: Metrics) -> Publisher:
     try:
         from streamhub.relay.publisher import KafkaPublisher  # noqa: PLC0415 - an extra
+        from streamhub.tail.brokers import Brokers  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise _not_installed(error) from None
     return KafkaPublisher(
-        settings.kafka_bootstrap_servers,
+        Brokers.of(settings),
         settings.kafka_topic,
         max_event_bytes=settings.max_event_bytes,
         sent=metrics.sent_to_kafka,

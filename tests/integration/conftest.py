@@ -23,6 +23,7 @@ from streamhub.gateway.auth import Authenticator, Issuer, PemKeys
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.server import serve
 from streamhub.tail import Append, Tail
+from streamhub.tail.brokers import Brokers
 from streamhub.tail.kafka import KafkaTail
 from streamhub.tail.postgres import PostgresTail
 from tests.history import insert
@@ -375,7 +376,7 @@ async def start_hub(
             pool = await stack.enter_async_context(asyncpg.create_pool(url, min_size=1, max_size=10))
             tail: PostgresTail | KafkaTail = PostgresTail(url, pool, poll_every=0.5)
             if publisher is not None:
-                tail = KafkaTail(pool, [publisher.bootstrap], publisher.topic)
+                tail = KafkaTail(pool, Brokers([publisher.bootstrap]), publisher.topic)
             await tail.start()
             stack.push_async_callback(tail.stop)
             authenticator = Authenticator([Issuer(frozenset({ISSUER}), PemKeys(public_pem(signing_key), "the test's"))])

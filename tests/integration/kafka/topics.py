@@ -16,6 +16,7 @@ from streamhub.core.events import data_of
 from streamhub.core.records import AFTER, ID, header
 from streamhub.relay import Publisher, Relay
 from streamhub.relay.publisher import KafkaPublisher
+from streamhub.tail.brokers import Brokers
 from tests.integration.stage import Connection, Stage, until
 
 
@@ -24,12 +25,20 @@ class Broadcasting(Stage):
 
     def __init__(self, url: str, connection: Connection, bootstrap: str, topic: str) -> None:
         super().__init__(url, connection)
-        self.bootstrap = bootstrap
+        self.brokers = Brokers([bootstrap])
         self.topic = topic
         self.publisher = self.new_publisher()
 
+    @property
+    def bootstrap(self) -> str:
+        return ",".join(self.brokers.bootstrap)
+
+    @bootstrap.setter
+    def bootstrap(self, bootstrap: str) -> None:
+        self.brokers = Brokers([bootstrap])
+
     def new_publisher(self) -> KafkaPublisher:
-        self.publisher = KafkaPublisher([self.bootstrap], self.topic, max_event_bytes=self.max_event_bytes)
+        self.publisher = KafkaPublisher(self.brokers, self.topic, max_event_bytes=self.max_event_bytes)
         return self.publisher
 
     def relay(self, publisher: Publisher | None = None) -> Relay:
