@@ -63,8 +63,11 @@ class Run:
         )
         async with self._brokers.reached():
             async with asyncio.timeout(SENT_WITHIN):
-                await self._producer.start()
-                await self._producer.partitions_for(self._topic.name)
+                try:
+                    await self._producer.start()
+                    await self._producer.partitions_for(self._topic.name)
+                except NOT_ALLOWED:
+                    raise RunError(self._not_allowed) from None
 
     @property
     def redivided(self) -> bool:
@@ -147,6 +150,8 @@ class Run:
                 for partition, batch in batches.items():
                     sent[await self._producer.send_batch(batch, self._topic.name, partition=partition)] = partition
                 await asyncio.wait(sent)
+        except NOT_ALLOWED:
+            raise RunError(self._not_allowed) from None
         except TimeoutError:
             raise RunError(f"no broker acknowledged a batch within {SENT_WITHIN:.0f} s") from None
         finally:

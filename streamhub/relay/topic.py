@@ -22,6 +22,7 @@ RETENTION: Final = (
 )
 OVERHEAD: Final = 16 * 1024  # bytes that a record and its batch have beside the event: its headers and key
 TIMEOUT: Final = 5.0  # seconds
+NEEDED: Final = "Describe, DescribeConfigs and Write on the topic"
 
 
 ERRORS: Final = (AwayError, KafkaError, OSError)
@@ -80,20 +81,19 @@ async def _admin(brokers: Brokers) -> AsyncIterator[Any]:
 
 
 async def _find(admin: Any, brokers: Brokers, name: str, max_event_bytes: int) -> Topic | None:
+    # First: what a client may not see is not in any list, and this says so.
+    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    (resource,) = answer.resources
+    if issubclass(for_code(resource[0]), NOT_ALLOWED):
+        raise RefusedError(brokers.not_allowed(f"see topic {name} and its settings", NEEDED))
     # All names: to ask for one by name may make it, with the brokers' defaults.
     if name not in await admin.list_topics():
         return None
     (described,) = await admin.describe_topics([name])
     replicas = [len(partition["replicas"]) for partition in described["partitions"]]
     partitions = len(replicas)
-    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
-    (resource,) = answer.resources
     if resource[0] or described["error_code"] or not partitions:
         error = for_code(resource[0] or described["error_code"])()
-        if isinstance(error, NOT_ALLOWED):
-            raise RefusedError(
-                brokers.not_allowed(f"read the settings of topic {name}", "Describe and DescribeConfigs on the topic")
-            )
         if getattr(error, "retriable", False) or not partitions:
             return None
         raise error
@@ -165,10 +165,7 @@ async def _create(admin: Any, brokers: Brokers, name: str, max_event_bytes: int)
         error = for_code(code)
         if issubclass(error, NOT_ALLOWED):
             raise RefusedError(
-                brokers.not_allowed(
-                    f"see topic {name} or make it",
-                    "Describe, DescribeConfigs and Write on the topic, and Create where it is not there yet",
-                )
+                brokers.not_allowed(f"make topic {name}", f"Create, beside {NEEDED}, or make it by hand")
             )
         if code and error is not TopicAlreadyExistsError:
             raise error(f"topic {name} cannot be made: {rest[0] if rest and rest[0] else error.__name__}")

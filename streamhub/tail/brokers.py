@@ -152,8 +152,10 @@ class Brokers(NamedTuple):
             case ValueError():
                 return f"the broker at {broker} does not know our password: {error} ({PREFIX}KAFKA_SASL_PASSWORD)"
             case KafkaConnectionError() | EOFError() | ConnectionResetError():
-                certificate = f", and that it asks for no certificate ({PREFIX}KAFKA_SSL_CERT_FILE)" if self.tls else ""
-                return f"the broker at {broker} ends our connections: see that {protocol} there, too{certificate}"
+                certificate = f", or it asks for another certificate ({PREFIX}KAFKA_SSL_CERT_FILE)" if self.tls else ""
+                return (
+                    f"the broker at {broker} ends our connections: {protocol}, its listener's is another{certificate}"
+                )
             case OSError() | TimeoutError():
                 return None
             case KafkaError():

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
 from aiokafka.partitioner import murmur2
 
 from streamhub.tail.brokers import NOT_ALLOWED, AwayError, Brokers, RefusedError
@@ -32,6 +32,7 @@ PARTITION_BYTES: Final = 4 * 2**20
 RECORDS_AT_ONCE: Final = 500  # between two turns of the event loop
 PAUSE_FIRST: Final = 0.5  # seconds between two consumers
 PAUSE_LONGEST: Final = 5.0
+RIGHTS: Final = "Read and Describe on the topic"
 SAID_EVERY: Final = 60.0  # seconds between two lines about a fault that lasts
 
 
@@ -88,8 +89,8 @@ class Topic:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         if isinstance(error, NOT_ALLOWED):
-            return self._brokers.not_allowed(f"read topic {self.name}", "Read and Describe on the topic")
-        if isinstance(error, TimeoutError):
+            return self._brokers.not_allowed(f"read topic {self.name}", RIGHTS)
+        if isinstance(error, TimeoutError | KafkaTimeoutError):
             error = await self._brokers.why_away()
         return str(error) if isinstance(error, AwayError) else repr(error)
 
@@ -109,9 +110,18 @@ class Topic:
         """The offset of the next record of each partition. Raises KafkaError or TimeoutError."""
         if self._consumer is None:
             raise TimeoutError("no broker is connected")
-        async with asyncio.timeout(BROKER_WITHIN):
-            found = await self._consumer.end_offsets([self._at(number) for number in numbers])
+        try:
+            async with asyncio.timeout(BROKER_WITHIN):
+                found = await self._consumer.end_offsets([self._at(number) for number in numbers])
+        except (TimeoutError, KafkaTimeoutError):
+            await self._require_seen(self._consumer)
+            raise
         return {place.partition: offset for place, offset in found.items()}
+
+    async def _require_seen(self, consumer: AIOKafkaConsumer) -> None:
+        """What a client may not see is not in the list. Raises RefusedError and TimeoutError."""
+        if self.name not in await asyncio.wait_for(consumer.topics(), BROKER_WITHIN):
+            raise RefusedError(self._brokers.not_allowed(f"see topic {self.name}, or it is not there", RIGHTS))
 
     def follow(self, positions: Mapping[int, int]) -> None:
         """From now on read these partitions alone, each from an offset on."""
@@ -196,7 +206,7 @@ async def require_readable(brokers: Brokers, name: str) -> None:
             await consumer.seek_to_end()
             await consumer.getmany(timeout_ms=int(2 * FETCH_WAIT * 1000))
     except NOT_ALLOWED:
-        raise RefusedError(brokers.not_allowed(f"read topic {name}", "Read and Describe on the topic")) from None
+        raise RefusedError(brokers.not_allowed(f"read topic {name}", RIGHTS)) from None
     finally:
         with contextlib.suppress(TimeoutError, OSError, KafkaError):
             await asyncio.wait_for(consumer.stop(), STOPPED_WITHIN)

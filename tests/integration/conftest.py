@@ -375,6 +375,9 @@ async def start_hub(
             url = settings["database_url"]
             pool = await stack.enter_async_context(asyncpg.create_pool(url, min_size=1, max_size=10))
             tail: PostgresTail | KafkaTail = PostgresTail(url, pool, poll_every=0.5)
+            brokers: tuple[Brokers, str] | None = settings.pop("brokers", None)
+            if brokers is not None:
+                tail = KafkaTail(pool, *brokers)
             if publisher is not None:
                 tail = KafkaTail(pool, Brokers([publisher.bootstrap]), publisher.topic)
             await tail.start()

@@ -3,7 +3,8 @@
 import json
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -17,7 +18,7 @@ from streamhub.core.records import AFTER, ID, header
 from streamhub.relay import Publisher, Relay
 from streamhub.relay.publisher import KafkaPublisher
 from streamhub.tail.brokers import Brokers
-from tests.integration.stage import Connection, Stage, until
+from tests.integration.stage import Connection, Stage, running, until
 
 
 class Broadcasting(Stage):
@@ -25,17 +26,19 @@ class Broadcasting(Stage):
 
     def __init__(self, url: str, connection: Connection, bootstrap: str, topic: str) -> None:
         super().__init__(url, connection)
-        self.brokers = Brokers([bootstrap])
+        self.bootstrap = bootstrap
         self.topic = topic
         self.publisher = self.new_publisher()
 
     @property
     def bootstrap(self) -> str:
-        return ",".join(self.brokers.bootstrap)
+        """Where the test itself reads and makes topics; the relay's way, `brokers`, may be another."""
+        return self._bootstrap
 
     @bootstrap.setter
     def bootstrap(self, bootstrap: str) -> None:
-        self.brokers = Brokers([bootstrap])
+        self._bootstrap = bootstrap
+        self.brokers = Brokers(bootstrap.split(","))
 
     def new_publisher(self) -> KafkaPublisher:
         self.publisher = KafkaPublisher(self.brokers, self.topic, max_event_bytes=self.max_event_bytes)
@@ -43,6 +46,11 @@ class Broadcasting(Stage):
 
     def relay(self, publisher: Publisher | None = None) -> Relay:
         return super().relay(publisher or self.new_publisher())
+
+    @asynccontextmanager
+    async def relaying_with(self, publisher: KafkaPublisher) -> AsyncIterator[Relay]:
+        async with running(self.relay(publisher)) as relay:
+            yield relay
 
     def relay_without_kafka(self) -> Relay:
         return super().relay()
