@@ -13,6 +13,7 @@ from streamhub.cli.findings import Check, Finding, Patient, State
 from streamhub.cli.serving_checks import gateways, replays, streams
 from streamhub.config import PREFIX, unknown_variables, without_password
 from streamhub.errors import UserError
+from streamhub.extras import install
 from streamhub.gateway import facts
 from streamhub.gateway.jwks import JwksError, read, shown
 from streamhub.gateway.server import pem_keys
@@ -145,7 +146,7 @@ async def kafka(patient: Patient) -> AsyncIterator[Finding]:
         from streamhub.tail.brokers import Brokers, RefusedError  # noqa: PLC0415 - an extra
         from streamhub.tail.topic import require_readable  # noqa: PLC0415 - an extra
     except ImportError:
-        yield Finding("kafka", "fail", "the client for Kafka is not installed", "pip install 'streamhub[kafka]'")
+        yield Finding("kafka", "fail", "the client for Kafka is not installed", install("kafka"))
         return
     try:
         access = Brokers.of(settings)

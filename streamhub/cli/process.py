@@ -21,6 +21,7 @@ from streamhub.config import PREFIX, Settings, without_password
 from streamhub.database import DATABASE_ERRORS, Connection, Pool, create_pool
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
+from streamhub.extras import install
 from streamhub.gateway.server import Server, authenticator_of, serve
 from streamhub.metrics import Metrics
 from streamhub.migrate import migrate_hub, migrate_source
@@ -141,7 +142,7 @@ def _publisher(settings: Settings, metrics: Metrics) -> Publisher:
 
 def _not_installed(error: ImportError) -> UserError:
     return UserError(
-        f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS needs {error.name}, which is not installed: pip install 'streamhub[kafka]'"
+        f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS needs {str(error.name).partition('.')[0]}, which is not installed: {install('kafka')}"
     )
 
 
