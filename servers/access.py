@@ -6,7 +6,7 @@ comes by another one may do what an ACL grants to the user, and nothing else.
 
 import datetime as dt
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -65,9 +65,9 @@ class Authority:
 
 
 class Access:
-    """`users` are passwords by name, each good for PLAIN and for both kinds of SCRAM."""
+    """`users` are passwords by name, good for PLAIN and for both kinds of SCRAM; those in `may_all` need no ACL."""
 
-    def __init__(self, directory: Path, users: Mapping[str, str], *, ask_for_certificate: bool = False) -> None:
+    def __init__(self, directory: Path, users: Mapping[str, str], *, may_all: Sequence[str] = ()) -> None:
         self.authority = Authority(directory)
         self.users = dict(users)
         certificate, key = self.authority.issue("broker")
@@ -79,10 +79,10 @@ class Access:
             "ssl.keystore.location": both,
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": self.authority.certificate,
-            "listener.name.ssl.ssl.client.auth": "required" if ask_for_certificate else "requested",
+            "listener.name.ssl.ssl.client.auth": "requested",
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
+            "super.users": ";".join(f"User:{name}" for name in ("ANONYMOUS", *may_all)),
         }
         for listener in ("sasl_plaintext", "sasl_ssl"):
             modules = {"plain": "plain.PlainLoginModule", "scram-sha-256": "scram.ScramLoginModule",

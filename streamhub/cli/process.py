@@ -141,9 +141,8 @@ def _publisher(settings: Settings, metrics: Metrics) -> Publisher:
 
 
 def _not_installed(error: ImportError) -> UserError:
-    return UserError(
-        f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS needs {str(error.name).partition('.')[0]}, which is not installed: {install('kafka')}"
-    )
+    missing = str(error.name).partition(".")[0]
+    return UserError(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS needs {missing}, which is not installed: {install('kafka')}")
 
 
 @asynccontextmanager
