@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import random
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -56,13 +57,14 @@ async def _measure(url: str, cluster: Cluster) -> list[Result]:
     writers = [asyncio.create_task(_write(url, number, stop)) for number in range(WRITERS)]
     lags: list[float] = []
     looking = asyncio.create_task(_look(url, lags))
-    for _ in range(KILLS):
+    for kill in range(KILLS):
         await asyncio.sleep(random.uniform(*BETWEEN))
         broker = random.choice(cluster.brokers)
         await asyncio.to_thread(broker.kill)
         await asyncio.sleep(random.uniform(*AWAY))
         broker.spawn()  # by this thread, with which it would end
         await asyncio.to_thread(broker.wait_until_ready)
+        print(f"killed {kill + 1} of {KILLS}", file=sys.stderr, flush=True)
     stop.set()
     written = sum(await asyncio.gather(*writers))
     rate = written / (time.monotonic() - began)
@@ -109,7 +111,9 @@ async def _look(url: str, lags: list[float]) -> None:
         head = await connection.fetchrow(
             "SELECT event_ms, event_counter, published_id::text FROM streamhub_hub.log_head, streamhub_hub.publications"
         )
-        lags.append(max(0, head["event_ms"] - ids.milliseconds(head["published_id"])) / 1000)
+        published = ids.milliseconds(head["published_id"])
+        if published:  # it is 0 until the first event
+            lags.append(max(0, head["event_ms"] - published) / 1000)
 
 
 async def _published(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -237,9 +237,10 @@ async def findings(stage: Broadcasting, settings: dict[str, Any]) -> list[Findin
 
 @each_refusal
 async def test_doctor_names_a_refusal(
-    published: Broadcasting, broker: Broker, access: Access, tmp_path: Path, how: Any, sentence: str
+    stage: Broadcasting, broker: Broker, access: Access, tmp_path: Path, how: Any, sentence: str
 ) -> None:
-    refusal, *_ = await findings(published, how(broker, access, tmp_path))
+    await create(stage.bootstrap, stage.topic, 1)
+    refusal, *_ = await findings(stage, how(broker, access, tmp_path))
     assert (refusal.state, one_sentence(refusal.detail, sentence)) == ("fail", True)
 
 
