@@ -58,7 +58,7 @@ class PemKeys:
         except ValueError as error:
             raise UserError(f"{name} holds a public key that cannot be used: {error}") from None
         if not self._keys:
-            raise UserError(f"{name} holds no public key: a PEM file with -----BEGIN PUBLIC KEY----- is wanted")
+            raise UserError(f"{name} holds no public key: a PEM file with -----BEGIN PUBLIC KEY----- is needed")
 
     def start(self) -> None:
         pass
@@ -74,11 +74,11 @@ def usable(key: object) -> PublicKey:
     """The key itself; ValueError where it is of a kind or a size that is not accepted."""
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < 2048:
-            raise ValueError(f"an RSA key of {key.key_size} bits, at least 2048 are wanted")
+            raise ValueError(f"an RSA key of {key.key_size} bits, and 2048 or more are needed")
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return key
-    raise ValueError(f"{type(key).__name__}: RSA or P-256 is wanted")
+    raise ValueError(f"{type(key).__name__}: RSA or P-256 is needed")
 
 
 def kind_of(key: PublicKey) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import jwt
 import orjson
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from streamhub.errors import unauthorized, unavailable
 from streamhub.gateway.auth import ALGORITHMS, PublicKey, fits, kind_of, usable
@@ -120,7 +121,15 @@ def _key(entry: object) -> Key:
         raise ValueError(f"is for {_short(algorithm)}; {', '.join(ALGORITHMS)} are accepted")
     try:
         key = usable(jwt.PyJWK(entry, algorithm="ES256" if entry["kty"] == "EC" else "RS256").key)
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError) as error:
+    except (
+        jwt.PyJWTError,
+        UnsupportedAlgorithm,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        OverflowError,
+    ) as error:
         raise ValueError(f"cannot be used: {_short(str(error))}") from None
     if algorithm is not None and not fits(key, algorithm):
         raise ValueError(f"is {kind_of(key)}, which {algorithm} does not go with")
@@ -202,8 +211,8 @@ class JwksKeys:
     async def _read(self) -> None:
         try:
             found = await read(self._url)
-        except JwksError as error:
-            self._fault = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the set has to be read again
+            self._fault = str(error) if isinstance(error, JwksError) else f"cannot be read ({type(error).__name__})"
             self._say(self._fault)
             return
         self._keys, self._fault = found.keys, None
