@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import aiohttp
@@ -28,6 +29,12 @@ from tests.integration.test_auth import ISSUER, NOW, good, refused
 SECRET = "s3cret-of-the-url"
 
 
+@cache
+def an_rsa_key_of(name: str, size: int = 2048) -> rsa.RSAPrivateKey:
+    """The same one for the same name: making one takes long."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=size)
+
+
 class Issuing:
     """An issuer's JWKS on loopback."""
 
@@ -40,7 +47,7 @@ class Issuing:
         self.answers.set()
 
     def add(self, kid: str) -> rsa.RSAPrivateKey:
-        self.keys[kid] = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.keys[kid] = an_rsa_key_of(kid)
         return self.keys[kid]
 
     async def answer(self, _request: web.Request) -> web.Response:
@@ -217,7 +224,7 @@ async def test_a_hub_reads_the_keys_before_the_first_token_comes(issuing: tuple[
 
 async def test_a_key_for_another_algorithm_than_the_token_s_is_named(issuing: tuple[Issuing, str]) -> None:
     server, url = issuing
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key = an_rsa_key_of("one")
     server.more = [{**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())), "kid": "a", "alg": "RS512"}]
     with pytest.raises(ApiError) as error:
         await of_jwks(url, Clock()).verify(jwt.encode(good(), key, "RS256", headers={"kid": "a"}), NOW)
@@ -238,7 +245,7 @@ async def test_a_key_of_another_kind_than_the_token_s_algorithm_is_named(issuing
 
 
 def an_rsa_key(size: int = 2048) -> dict[str, Any]:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=size)
+    key = an_rsa_key_of("one", size)
     entry: dict[str, Any] = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
     return {**entry, "kid": "x"}
 
