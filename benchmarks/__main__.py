@@ -13,6 +13,7 @@ from benchmarks import (
     backfill,
     backlog,
     beside,
+    brokers,
     demo,
     following,
     idle,
@@ -44,6 +45,7 @@ KAFKA = {
     "publishing": publishing.measure,
     "kafka-latency": latency.measure_kafka,
     "following": following.measure,
+    "brokers": brokers.measure,
 }
 
 

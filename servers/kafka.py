@@ -4,6 +4,7 @@ The jars are downloaded once, into a directory outside the repository. The broke
 on free ports of the loopback interface and ends with the thread that started it, however that comes about.
 """
 
+import base64
 import contextlib
 import os
 import re
@@ -13,17 +14,20 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 from xml.sax.saxutils import escape
 
+from servers.access import SECURED, Access
 from servers.ports import free_port
 from servers.tied import tied
 
 VERSION: Final = "4.1.1"
 CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamhub" / f"kafka-{VERSION}"
 DOWNLOADED_WITHIN: Final = 600.0  # seconds
-READY_WITHIN: Final = 60.0
+READY_WITHIN: Final = 120.0
 STOPPED_WITHIN: Final = 30.0
 
 HOW_TO_GET: Final = (
@@ -39,12 +43,13 @@ ARTIFACTS: Final = (
 
 _CONFIGURATION: Final = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://{address}:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://{address}:{port}
+node.id={node}
+{quorum}
+listeners=PLAINTEXT://{address}:{port},CONTROLLER://127.0.0.1:{controller}{secured}
+advertised.listeners=PLAINTEXT://{address}:{port}{secured}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.num.partitions=1
@@ -55,7 +60,7 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
-broker.session.timeout.ms=1500
+broker.session.timeout.ms={session}
 broker.heartbeat.interval.ms=300
 log.cleaner.dedupe.buffer.size=2097152
 file.delete.delay.ms=1000
@@ -75,16 +80,37 @@ class Broker:
     """`with Broker() as broker:` or `start()` … `close()`; `broker.bootstrap` is host:port.
 
     Stopped or killed, it may be started again: on the same port, with the same data. `settings` are Kafka's own.
-    It listens on `address`, to be started where that is.
+    It listens on `address`, to be started where that is. `access`: on three ports more, for who has to prove who it is
+    (`listeners`: host:port by security protocol). `node` and `voters` are for a `Cluster`'s.
     """
 
-    def __init__(self, address: str = "127.0.0.1", **settings: str | int) -> None:
+    def __init__(
+        self,
+        address: str = "127.0.0.1",
+        *,
+        access: Access | None = None,
+        node: int = 1,
+        voters: Mapping[int, int] | None = None,
+        heap: str = "768m",
+        **settings: str | int,
+    ) -> None:
         self.java = _java()
         self.jars = _jars()
         self.directory = Path(tempfile.mkdtemp(prefix="streamhub-kafka-"))
-        self.port, controller = free_port(), free_port()
+        self.port = free_port()
         self.address = address
         self.bootstrap = f"{address}:{self.port}"
+        self.listeners = {name: f"{address}:{free_port()}" for name in SECURED} if access is not None else {}
+        self._heap = heap
+        self._node = node
+        controller = free_port() if voters is None else voters[node]
+        quorum = f"controller.quorum.bootstrap.servers=127.0.0.1:{controller}"
+        self._format = ["--standalone"]
+        if voters is not None:
+            quorum = "controller.quorum.voters=" + ",".join(f"{id_}@127.0.0.1:{port}" for id_, port in voters.items())
+            self._format = []
+        if access is not None:
+            self._format += access.at_format
         self._process: subprocess.Popen[bytes] | None = None
         (self.directory / "log4j2.xml").write_text(_LOG)
         self._properties = self.directory / "server.properties"
@@ -92,9 +118,14 @@ class Broker:
             _CONFIGURATION.format(
                 address=address,
                 port=self.port,
+                node=node,
+                session=1500 if voters is None else 4000,
+                quorum=quorum,
                 controller=controller,
+                secured="".join(f",{name}://{where}" for name, where in self.listeners.items()),
                 data=self.directory / "data",
-                settings="".join(f"{name.replace('_', '.')}={value}\n" for name, value in settings.items()),
+                settings="".join(f"{name.replace('_', '.')}={value}\n" for name, value in settings.items())
+                + ("" if access is None else access.settings),
             )
         )
 
@@ -123,13 +154,28 @@ class Broker:
         """Start and return at once. The broker ends with the thread that calls this."""
         if self.pid is not None:
             return
-        if not (self.directory / "data" / "meta.properties").exists():
-            self._run("kafka.tools.StorageTool", "format", "--standalone", "-t", "c3RyZWFtaHViLXRlc3RzLQ", "-c")
+        self.format()
         with self._said.open("ab") as said:
             self._process = subprocess.Popen(
-                tied(self._command("768m", "kafka.Kafka")),
+                tied(self._command(self._heap, "kafka.Kafka")),
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
             )  # fmt: skip
+
+    def format(self) -> None:
+        if not self._meta.exists():
+            self._run("kafka.tools.StorageTool", "format", *self._format, "-t", "c3RyZWFtaHViLXRlc3RzLQ", "-c")
+
+    def format_like(self, other: "Broker") -> None:
+        """As another one of the same cluster: quicker than a program in Java."""
+        if not self._meta.exists():
+            shutil.copytree(other.directory / "data", self.directory / "data")
+            meta = re.sub(r"(?m)^node\.id=.*$", f"node.id={self._node}", self._meta.read_text())
+            name = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+            self._meta.write_text(re.sub(r"(?m)^directory\.id=.*$", f"directory.id={name}", meta))
+
+    @property
+    def _meta(self) -> Path:
+        return self.directory / "data" / "meta.properties"
 
     def wait_until_ready(self) -> None:
         give_up = time.monotonic() + READY_WITHIN
@@ -199,6 +245,48 @@ class Broker:
         )
         if done.returncode:
             raise NoBrokerError(f"{' '.join(arguments)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+class Cluster:
+    """Brokers that replicate: `with Cluster(3) as cluster:`; each of `brokers` may be killed and started again."""
+
+    def __init__(self, count: int = 3, *, access: Access | None = None, heap: str = "256m") -> None:
+        voters = {node: free_port() for node in range(1, count + 1)}
+        self.brokers = tuple(Broker(access=access, node=node, voters=voters, heap=heap) for node in voters)
+
+    @property
+    def bootstrap(self) -> Sequence[str]:
+        """host:port of each."""
+        return [broker.bootstrap for broker in self.brokers]
+
+    def listeners(self, protocol: str) -> Sequence[str]:
+        """host:port of each, for a security protocol."""
+        return [broker.listeners[protocol] for broker in self.brokers]
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        first, *others = self.brokers
+        first.format()
+        for broker in others:
+            broker.format_like(first)
+        for broker in self.brokers:
+            broker.spawn()
+        for broker in self.brokers:
+            broker.wait_until_ready()
+
+    def close(self) -> None:
+        for broker in self.brokers:
+            broker.close()
 
 
 # A request that any broker answers: ApiVersions 0, with its length before it, no client id.

@@ -1,6 +1,19 @@
-"""`python -m streamhub`: the command line."""
+"""`streamhub`, and `python -m streamhub`: the command line, or the sentence that tells what it needs."""
 
-from streamhub.cli import main
+import sys
+
+from streamhub.extras import install
+
+
+def main() -> None:
+    try:
+        from streamhub.cli import main as command  # noqa: PLC0415 - of an extra
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "streamhub":
+            raise
+        sys.exit(f"streamhub: the command needs {error.name}, which is not installed: {install('server')}")
+    command(prog_name="streamhub")
+
 
 if __name__ == "__main__":
-    main(prog_name="streamhub")
+    main()

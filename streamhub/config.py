@@ -11,7 +11,7 @@ import contextlib
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -176,6 +176,23 @@ class Settings(BaseSettings):
         description="a topic's name (letters, digits, dot, dash and underscore, at most 249)",
         examples=["streamhub.events"],
     )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", examples=["SASL_SSL"]
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", examples=["SCRAM-SHA-512"]
+    )
+    kafka_sasl_username: str | None = Field(None, description="a user's name", examples=["streamhub"])
+    kafka_sasl_password: str | None = Field(None, repr=False, description="a password", examples=["its-password"])
+    kafka_ssl_ca_file: Annotated[Path, AfterValidator(_readable_file)] | None = Field(
+        None, description=_A_FILE, examples=["/etc/streamhub/kafka-ca.pem"]
+    )
+    kafka_ssl_cert_file: Annotated[Path, AfterValidator(_readable_file)] | None = Field(
+        None, description=_A_FILE, examples=["/etc/streamhub/kafka.pem"]
+    )
+    kafka_ssl_key_file: Annotated[Path, AfterValidator(_readable_file)] | None = Field(
+        None, description=_A_FILE, examples=["/etc/streamhub/kafka.key"]
+    )
     data_dir: Path = Field(default_factory=default_data_dir, description="a directory", examples=["/var/lib/streamhub"])
     host: str = Field("127.0.0.1", description="an address to listen on", examples=["0.0.0.0"])  # noqa: S104
     port: Port = Field(8080, description=_A_PORT, examples=["8080"])
@@ -193,6 +210,10 @@ class Settings(BaseSettings):
     jwt_public_key_file: Annotated[Path, AfterValidator(_readable_file)] | None = Field(
         None, description=_A_FILE, examples=["/etc/streamhub/issuer.pem"]
     )
+    jwt_audience: str | None = Field(
+        None, description="this hub's name in tokens (aud)", examples=["https://hub.example.com"]
+    )
+    jwt_leeway: DurationOrNone = Field(timedelta(0), description=_A_DURATION, examples=["30s"])
     signing_key_file: Path | None = Field(None, description="a path", examples=["/var/lib/streamhub/signing_key.pem"])
     retention: Duration | None = Field(None, description=_A_DURATION, examples=["365d"])
     resume_window: Duration = Field(timedelta(minutes=30), description=_A_DURATION, examples=["30m"])
@@ -238,6 +259,11 @@ class Settings(BaseSettings):
     def require_verifiable_tokens(self) -> None:
         """Raise UserError where a server with these settings could not, or would wrongly, accept any token."""
         keys = self.jwt_jwks_url is not None or self.jwt_public_key_file is not None
+        if self.jwt_jwks_url is not None and self.jwt_public_key_file is not None:
+            raise UserError(
+                f"{PREFIX}JWT_JWKS_URL and {PREFIX}JWT_PUBLIC_KEY_FILE are both set, and an issuer's keys come from "
+                f"one of them: for example, unset {PREFIX}JWT_PUBLIC_KEY_FILE, {str(self.jwt_public_key_file)!r}"
+            )
         if self.jwt_issuers and not keys:
             raise UserError(
                 f"{PREFIX}JWT_ISSUERS is {','.join(self.jwt_issuers)!r}, but no key to check their tokens with: set "
@@ -260,9 +286,39 @@ def load(**overrides: Any) -> Settings:
     """The settings of this environment; an override that is not None wins. Raises UserError."""
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         raise UserError("; ".join(dict.fromkeys(_sentences(error, given)))) from None
+    for sentence in _kafka_faults(settings):
+        raise UserError(sentence)
+    return settings
+
+
+def _kafka_faults(settings: Settings) -> Iterator[str]:
+    """What of the settings for brokers does not go together; nothing where no broker is named."""
+    protocol = settings.kafka_security_protocol
+    if not settings.kafka_bootstrap_servers:
+        return
+    for kind, protocols in (("kafka_sasl_", ("SASL_SSL", "SASL_PLAINTEXT")), ("kafka_ssl_", ("SASL_SSL", "SSL"))):
+        names = [name for name in Settings.model_fields if name.startswith(kind)]
+        given = [name for name in names if getattr(settings, name) is not None]
+        if given and protocol not in protocols:
+            yield (
+                f"{PREFIX}{given[0].upper()} is set, and {PREFIX}KAFKA_SECURITY_PROTOCOL is {protocol!r}, which does "
+                f"not use it: for example {PREFIX}KAFKA_SECURITY_PROTOCOL={protocols[0]}"
+            )
+        if kind == "kafka_sasl_" and protocol in protocols:
+            for missing in (name for name in names if name not in given):
+                yield _needed(missing, f"{PREFIX}KAFKA_SECURITY_PROTOCOL is {protocol!r}")
+    for one, other in (("cert", "key"), ("key", "cert")):
+        given_file, missing = getattr(settings, f"kafka_ssl_{one}_file"), f"kafka_ssl_{other}_file"
+        if given_file is not None and getattr(settings, missing) is None:
+            yield _needed(missing, f"{PREFIX}KAFKA_SSL_{one.upper()}_FILE is {str(given_file)!r}")
+
+
+def _needed(name: str, by: str) -> str:
+    variable, example = PREFIX + name.upper(), (Settings.model_fields[name].examples or [""])[0]
+    return f"{variable} is not set, and {by}, which needs it: for example {variable}={example}"
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:

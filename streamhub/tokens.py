@@ -76,9 +76,11 @@ def claims_for(
     test: bool = False,
     kind: str = "integration",
     scope: Iterable[str] = (),
+    audience: str | None = None,
 ) -> dict[str, Any]:
-    """What a token of this organization says, from `now` on for `ttl`."""
+    """What a token of this organization says, from `now` on for `ttl`. `audience`: the hub's own, where it has one."""
     return {
+        **({} if audience is None else {"aud": audience}),
         "iat": int(now.timestamp()),
         "exp": int((now + ttl).timestamp()),
         "organization": {"id": organization.id, "slug": organization.slug, "enterprise": organization.enterprise},

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from servers.access import Access
 from servers.kafka import Broker, NoBrokerError
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.migrate import migrate_hub, migrate_source
@@ -84,9 +85,15 @@ async def connection(database_url: str) -> "AsyncIterator[asyncpg.Connection[asy
 
 
 @pytest.fixture(scope="session")
-def _broker() -> Iterator[Broker]:
+def access(tmp_path_factory: pytest.TempPathFactory) -> Access:
+    """Certificates, and users that may do nothing until `allow` grants it."""
+    return Access(tmp_path_factory.mktemp("access"), {"hub": "its-password", "stranger": "another-one"})
+
+
+@pytest.fixture(scope="session")
+def _broker(access: Access) -> Iterator[Broker]:
     try:
-        broker = Broker()
+        broker = Broker(access=access)
         broker.start()
     except NoBrokerError as error:
         no_kafka(error)

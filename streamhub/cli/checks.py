@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import aiohttp
-
 from streamhub.capture import faults, list_captures, unfinished_backfills
 from streamhub.cli.findings import Check, Finding, Patient, State
 from streamhub.cli.serving_checks import gateways, replays, streams
 from streamhub.config import PREFIX, unknown_variables, without_password
 from streamhub.errors import UserError
+from streamhub.extras import install
 from streamhub.gateway import facts
+from streamhub.gateway.jwks import JwksError, read, shown
+from streamhub.gateway.server import pem_keys
 from streamhub.history.partitions import Week, existing
 from streamhub.migrate import pending
 
@@ -25,7 +26,6 @@ OUTBOX_SLOW, OUTBOX_STUCK = timedelta(seconds=10), timedelta(minutes=5)
 OUTBOX_MANY = 100_000  # rows; counted no further
 CLOCK_OFF, CLOCK_WRONG = 1.0, 60.0  # seconds
 INCIDENTS_OF = timedelta(hours=24)
-JWKS_WITHIN = 5.0  # seconds
 # Settings without which a commit does not outlive a crash, and how each is mended. Our sessions ask for the second one
 # as they begin, so where it is off somebody in between has left that out.
 DURABLE = {
@@ -155,11 +155,23 @@ async def kafka(patient: Patient) -> AsyncIterator[Finding]:
     brokers = ", ".join(settings.kafka_bootstrap_servers)
     try:
         from streamhub.relay.topic import ERRORS, find_topic  # noqa: PLC0415 - an extra
+        from streamhub.tail.brokers import Brokers, RefusedError  # noqa: PLC0415 - an extra
+        from streamhub.tail.topic import require_readable  # noqa: PLC0415 - an extra
     except ImportError:
-        yield Finding("kafka", "fail", "the client for Kafka is not installed", "pip install 'streamhub[kafka]'")
+        yield Finding("kafka", "fail", "the client for Kafka is not installed", install("kafka"))
         return
     try:
-        found = await find_topic(settings.kafka_bootstrap_servers, topic, settings.max_event_bytes)
+        access = Brokers.of(settings)
+        found = await find_topic(access, topic, settings.max_event_bytes)
+        if found is not None and "gateway" in settings.roles:
+            await require_readable(access, topic)
+    except UserError as error:
+        yield Finding("kafka", "fail", "serve will not start", str(error))
+        return
+    except RefusedError as error:
+        yield Finding(
+            "kafka", "fail", str(error), "correct what is named; the relay and the gateways go on by themselves"
+        )
     except ERRORS as error:
         mend = f"see that a broker runs there, and that {PREFIX}KAFKA_BOOTSTRAP_SERVERS is right"
         yield Finding("kafka", "fail", str(error) or type(error).__name__, mend)
@@ -239,9 +251,15 @@ async def keys(patient: Patient) -> AsyncIterator[Finding]:
         yield Finding("keys", "fail", "serve will not start", str(error))
         return
     if settings.jwt_jwks_url is not None:
-        yield await _jwks(settings.jwt_jwks_url)
+        async for finding in _jwks(settings.jwt_jwks_url):
+            yield finding
     if settings.jwt_public_key_file is not None:
-        yield Finding("keys", "ok", f"issuers {', '.join(settings.jwt_issuers)} by {settings.jwt_public_key_file}")
+        try:
+            pem_keys(settings.jwt_public_key_file)
+        except UserError as error:
+            yield Finding("keys", "fail", "serve will not start", str(error))
+        else:
+            yield Finding("keys", "ok", f"issuers {', '.join(settings.jwt_issuers)} by {settings.jwt_public_key_file}")
     development = settings.development_key_file
     if development is not None:
         if development.exists() and not os.access(development, os.R_OK):
@@ -251,19 +269,21 @@ async def keys(patient: Patient) -> AsyncIterator[Finding]:
             yield Finding("keys", "ok", f"development key {development}: {state}")
 
 
-async def _jwks(url: str) -> Finding:
-    mend = f"see that {url} can be reached from here, or set {PREFIX}JWT_JWKS_URL right"
+async def _jwks(url: str) -> AsyncIterator[Finding]:
+    where = f"the JWKS at {shown(url)}"
     try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=JWKS_WITHIN)) as session,
-            session.get(url) as response,
-        ):
-            if response.status != 200:
-                return Finding("keys", "fail", f"{url} answers {response.status}", mend)
-            found = await response.json(content_type=None)
-            return Finding("keys", "ok", f"{len(found['keys'])} keys at {url}")
-    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError) as error:
-        return Finding("keys", "fail", f"{url}: {str(error) or type(error).__name__}", mend)
+        found = await read(url)
+    except JwksError as error:
+        remedy = f"see that it can be reached from here, or set {PREFIX}JWT_JWKS_URL right"
+        yield Finding("keys", "fail", f"{where} {error}", remedy)
+        return
+    many = sum(map(len, found.keys.values()))
+    if many:
+        yield Finding("keys", "ok", f"{where} has {many} keys that can be used")
+    else:
+        yield Finding("keys", "fail", f"{where} has no key that can be used", "see its issuer's settings")
+    for each in found.left_out:
+        yield Finding("keys", "ok" if many else "warn", f"{where}: {each}; it is left out")
 
 
 async def variables(patient: Patient) -> AsyncIterator[Finding]:

@@ -21,6 +21,7 @@ from streamhub.config import PREFIX, Settings, without_password
 from streamhub.database import DATABASE_ERRORS, Connection, Pool, create_pool
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
+from streamhub.extras import install
 from streamhub.gateway.server import Server, authenticator_of, serve
 from streamhub.history.plans import INDEX_ORDER
 from streamhub.metrics import Metrics
@@ -118,19 +119,21 @@ def _tail(settings: Settings, hub_url: str, pool: Pool) -> Tail:
     if not settings.kafka_bootstrap_servers:
         return PostgresTail(hub_url, pool)
     try:
+        from streamhub.tail.brokers import Brokers  # noqa: PLC0415 - an extra
         from streamhub.tail.kafka import KafkaTail  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise _not_installed(error) from None
-    return KafkaTail(pool, settings.kafka_bootstrap_servers, settings.kafka_topic)
+    return KafkaTail(pool, Brokers.of(settings), settings.kafka_topic)
 
 
 def _publisher(settings: Settings, metrics: Metrics) -> Publisher:
     try:
         from streamhub.relay.publisher import KafkaPublisher  # noqa: PLC0415 - an extra
+        from streamhub.tail.brokers import Brokers  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise _not_installed(error) from None
     return KafkaPublisher(
-        settings.kafka_bootstrap_servers,
+        Brokers.of(settings),
         settings.kafka_topic,
         max_event_bytes=settings.max_event_bytes,
         sent=metrics.sent_to_kafka,
@@ -139,9 +142,8 @@ def _publisher(settings: Settings, metrics: Metrics) -> Publisher:
 
 
 def _not_installed(error: ImportError) -> UserError:
-    return UserError(
-        f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS needs {error.name}, which is not installed: pip install 'streamhub[kafka]'"
-    )
+    missing = str(error.name).partition(".")[0]
+    return UserError(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS needs {missing}, which is not installed: {install('kafka')}")
 
 
 @asynccontextmanager

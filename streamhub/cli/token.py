@@ -64,6 +64,12 @@ def command(slug: str, test: bool, kind: str, scopes: tuple[str, ...], ttl: time
     if organization is None:
         raise UserError(f"there is no organization {slug!r}: streamhub org add {slug} registers it")
     claims = claims_for(
-        organization, now=datetime.now(UTC), ttl=ttl, test=test, kind=kind, scope=" ".join(scopes).split()
+        organization,
+        now=datetime.now(UTC),
+        ttl=ttl,
+        test=test,
+        kind=kind,
+        scope=" ".join(scopes).split(),
+        audience=settings.jwt_audience,
     )
     click.echo(DevelopmentKey.load_or_create(key_file).sign(claims))

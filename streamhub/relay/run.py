@@ -20,7 +20,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.records import key_of, record_of
-from streamhub.relay.topic import Topic, reaching
+from streamhub.relay.topic import Topic
+from streamhub.tail.brokers import NOT_ALLOWED, Brokers
 from streamhub.tail.topic import partition_of
 
 BATCH_BYTES: Final = 512 * 1024
@@ -39,10 +40,10 @@ class Run:
     """`taken` is the id up to which events were handed over, `acknowledged` the one up to which brokers have them all.
     `open` before anything else, `close` in any case."""
 
-    def __init__(self, bootstrap: Sequence[str], topic: Topic, start: str) -> None:
+    def __init__(self, brokers: Brokers, topic: Topic, start: str) -> None:
         self.taken = self.acknowledged = start
         self._start = start
-        self._bootstrap = bootstrap
+        self._brokers = brokers
         self._topic = topic
         self._producer: Any = None
         self._partition_of: dict[int, int] = {}  # by the organization's key in the registry
@@ -52,7 +53,7 @@ class Run:
     async def open(self) -> None:
         """Raises AwayError where no broker answers, and other KafkaErrors."""
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=list(self._bootstrap),
+            **self._brokers.options,
             client_id="streamhub-publisher",
             enable_idempotence=True,
             acks="all",
@@ -60,10 +61,13 @@ class Run:
             request_timeout_ms=int(SENT_WITHIN * 1000),
             metadata_max_age_ms=METADATA_EVERY,
         )
-        with reaching(self._bootstrap):
+        async with self._brokers.reached():
             async with asyncio.timeout(SENT_WITHIN):
-                await self._producer.start()
-                await self._producer.partitions_for(self._topic.name)
+                try:
+                    await self._producer.start()
+                    await self._producer.partitions_for(self._topic.name)
+                except NOT_ALLOWED:
+                    raise RunError(self._not_allowed) from None
 
     @property
     def redivided(self) -> bool:
@@ -121,6 +125,10 @@ class Run:
                     raise RunError(self._too_large(batch))
         return batches
 
+    @property
+    def _not_allowed(self) -> str:
+        return self._brokers.not_allowed(f"write to topic {self._topic.name}", "Write on the topic")
+
     def _too_large(self, batch: BatchBuilder) -> str:
         return (
             f"topic {self._topic.name} takes no record of {batch.size()} bytes: its max.message.bytes is "
@@ -142,6 +150,8 @@ class Run:
                 for partition, batch in batches.items():
                     sent[await self._producer.send_batch(batch, self._topic.name, partition=partition)] = partition
                 await asyncio.wait(sent)
+        except NOT_ALLOWED:
+            raise RunError(self._not_allowed) from None
         except TimeoutError:
             raise RunError(f"no broker acknowledged a batch within {SENT_WITHIN:.0f} s") from None
         finally:
@@ -151,6 +161,8 @@ class Run:
             error = future.exception()
             if isinstance(error, MessageSizeTooLargeError):
                 raise RunError(self._too_large(batches[partition]))  # the setting has changed since it was read
+            if isinstance(error, NOT_ALLOWED):
+                raise RunError(self._not_allowed)
             if error is not None:
                 raise RunError(f"partition {partition} of topic {self._topic.name}: {error!r}")
 

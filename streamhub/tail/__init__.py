@@ -37,6 +37,10 @@ class Tail(Protocol):
     def degraded(self) -> bool:
         """Whether readers are fed from history for now, at a slower pace, since the engine fails."""
 
+    @property
+    def fault(self) -> str | None:
+        """What keeps the engine from being read, in a sentence; None while nothing does."""
+
     def subscribe(self, organization: int, organization_id: str, receiver: Receiver) -> str:
         """From now on `receiver` hears of every event of the organization (the registry's key, and its id) that is
         beyond the position returned; up to that position history has them all. A tail that cannot promise that yet

@@ -46,6 +46,7 @@ from streamhub.core.events import StoredEvent
 from streamhub.core.records import AFTER, ID, event_of
 from streamhub.database import DATABASE_AWAY, Pool
 from streamhub.tail import Append, Receiver
+from streamhub.tail.brokers import Brokers
 from streamhub.tail.pieces import TIMEOUT, read_piece
 from streamhub.tail.topic import Topic, partition_of
 
@@ -104,11 +105,9 @@ class _Organization:
 class KafkaTail:
     """See `Tail`. `pool` is the hub's; `start` does not wait for the broker."""
 
-    def __init__(
-        self, pool: Pool, bootstrap_servers: Sequence[str], topic: str, look_every: float = LOOK_EVERY
-    ) -> None:
+    def __init__(self, pool: Pool, brokers: Brokers, topic: str, look_every: float = LOOK_EVERY) -> None:
         self._pool = pool
-        self._topic = Topic(bootstrap_servers, topic, self)
+        self._topic = Topic(brokers, topic, self)
         self._look_every = look_every
         self._organizations: dict[int, _Organization] = {}
         self._partitions: dict[int, _Partition] = {}
@@ -122,6 +121,10 @@ class KafkaTail:
     @property
     def degraded(self) -> bool:
         return self._calm_looks < CALM_LOOKS
+
+    @property
+    def fault(self) -> str | None:
+        return self._topic.fault
 
     @property
     def followed(self) -> frozenset[int]:

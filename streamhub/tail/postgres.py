@@ -45,6 +45,7 @@ class PostgresTail:
     """See `Tail`. `dsn` is for a connection of its own that listens; `pool` for reads."""
 
     degraded = False  # it has nothing but history
+    fault = None
 
     def __init__(self, dsn: str, pool: Pool, poll_every: float = POLL_EVERY) -> None:
         self._dsn = dsn

@@ -16,8 +16,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
 from aiokafka.partitioner import murmur2
+
+from streamhub.tail.brokers import NOT_ALLOWED, AwayError, Brokers, RefusedError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,10 @@ FETCH_WAIT: Final = 0.2  # seconds; a partition that is added waits for the fetc
 FETCH_BYTES: Final = 8 * 2**20
 PARTITION_BYTES: Final = 4 * 2**20
 RECORDS_AT_ONCE: Final = 500  # between two turns of the event loop
-PAUSE_LONGEST: Final = 5.0  # seconds between two consumers
+PAUSE_FIRST: Final = 0.5  # seconds between two consumers
+PAUSE_LONGEST: Final = 5.0
+RIGHTS: Final = "Read and Describe on the topic"
+SAID_EVERY: Final = 60.0  # seconds between two lines about a fault that lasts
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -48,9 +53,12 @@ class Follower(Protocol):
 
 
 class Topic:
-    def __init__(self, bootstrap_servers: Sequence[str], name: str, follower: Follower) -> None:
+    """`fault`: why it cannot be read, in a sentence; None while it can."""
+
+    def __init__(self, brokers: Brokers, name: str, follower: Follower) -> None:
         self.name = name
-        self._bootstrap_servers = list(bootstrap_servers)
+        self.fault: str | None = None
+        self._brokers = brokers
         self._follower = follower
         self._consumer: AIOKafkaConsumer | None = None
         self._assigned = asyncio.Event()
@@ -58,7 +66,7 @@ class Topic:
 
     async def run(self) -> None:
         """One consumer after the other, until cancelled."""
-        failures = 0
+        pause, said, said_at = PAUSE_FIRST, "", float("-inf")
         while True:
             began = time.monotonic()
             try:
@@ -66,10 +74,25 @@ class Topic:
                     tasks.create_task(self._follower.join())
                     tasks.create_task(self._fetch(consumer))
             except Exception as error:  # noqa: BLE001 - whatever it is, the topic has to be read again
-                failures = 1 if time.monotonic() - began > 60 else failures + 1
-                if failures == 1:
-                    log.warning("topic %s cannot be read just now; trying again: %s", self.name, _told(error))
-            await asyncio.sleep(min(PAUSE_LONGEST, 0.25 * 2**failures) * random.uniform(0.75, 1.25))
+                now = time.monotonic()
+                if now - began > SAID_EVERY:
+                    pause, said = PAUSE_FIRST, ""
+                self.fault = await self._told(error)
+                if self.fault != said or now - said_at > SAID_EVERY:
+                    said, said_at = self.fault, now
+                    log.warning("topic %s cannot be read, streams go on from history: %s", self.name, self.fault)
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+            pause = min(PAUSE_LONGEST, 2 * pause)
+
+    async def _told(self, error: BaseException) -> str:
+        """An error in a sentence; of several, the first."""
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, NOT_ALLOWED):
+            return self._brokers.not_allowed(f"read topic {self.name}", RIGHTS)
+        if isinstance(error, TimeoutError | KafkaTimeoutError):
+            error = await self._brokers.why_away()
+        return str(error) if isinstance(error, AwayError) else repr(error)
 
     @property
     def silent(self) -> bool:
@@ -87,9 +110,18 @@ class Topic:
         """The offset of the next record of each partition. Raises KafkaError or TimeoutError."""
         if self._consumer is None:
             raise TimeoutError("no broker is connected")
-        async with asyncio.timeout(BROKER_WITHIN):
-            found = await self._consumer.end_offsets([self._at(number) for number in numbers])
+        try:
+            async with asyncio.timeout(BROKER_WITHIN):
+                found = await self._consumer.end_offsets([self._at(number) for number in numbers])
+        except (TimeoutError, KafkaTimeoutError):
+            await self._require_seen(self._consumer)
+            raise
         return {place.partition: offset for place, offset in found.items()}
+
+    async def _require_seen(self, consumer: AIOKafkaConsumer) -> None:
+        """What a client may not see is not in the list. Raises RefusedError and TimeoutError."""
+        if self.name not in await asyncio.wait_for(consumer.topics(), BROKER_WITHIN):
+            raise RefusedError(self._brokers.not_allowed(f"see topic {self.name}, or it is not there", RIGHTS))
 
     def follow(self, positions: Mapping[int, int]) -> None:
         """From now on read these partitions alone, each from an offset on."""
@@ -117,7 +149,7 @@ class Topic:
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
+            **self._brokers.options,
             client_id="streamhub-gateway",
             auto_offset_reset="none",
             enable_auto_commit=False,
@@ -128,7 +160,7 @@ class Topic:
             metadata_max_age_ms=60_000,
         )
         try:
-            async with asyncio.timeout(2 * BROKER_WITHIN):
+            async with self._brokers.reached(), asyncio.timeout(2 * BROKER_WITHIN):
                 await consumer.start()
             self._assigned.clear()
             self._consumer = consumer
@@ -158,13 +190,23 @@ class Topic:
                 self._follower.take(place.partition, records)
             if found or not self.silent:
                 answered = time.monotonic()
+                self.fault = None
             elif time.monotonic() - answered > BROKER_WITHIN:
                 raise TimeoutError(f"no answer for {BROKER_WITHIN:.0f} s")
             await asyncio.sleep(0)
 
 
-def _told(error: BaseException) -> str:
-    """An error's own words; those of the first where there are several."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return (isinstance(error, KafkaError | OSError) and str(error)) or repr(error)
+async def require_readable(brokers: Brokers, name: str) -> None:
+    """Raises RefusedError where this topic may not be read, AwayError and KafkaError where it cannot be told."""
+    consumer = AIOKafkaConsumer(**brokers.options, enable_auto_commit=False, fetch_max_wait_ms=int(FETCH_WAIT * 1000))
+    try:
+        async with brokers.reached(), asyncio.timeout(BROKER_WITHIN):
+            await consumer.start()
+            consumer.assign([TopicPartition(name, 0)])
+            await consumer.seek_to_end()
+            await consumer.getmany(timeout_ms=int(2 * FETCH_WAIT * 1000))
+    except NOT_ALLOWED:
+        raise RefusedError(brokers.not_allowed(f"read topic {name}", RIGHTS)) from None
+    finally:
+        with contextlib.suppress(TimeoutError, OSError, KafkaError):
+            await asyncio.wait_for(consumer.stop(), STOPPED_WITHIN)

@@ -9,6 +9,7 @@ import pytest
 
 from streamhub.core.events import StoredEvent
 from streamhub.tail import Append, Tail
+from streamhub.tail.brokers import Brokers
 from streamhub.tail.kafka import KafkaTail
 from streamhub.tail.pieces import PIECE_ROWS
 from streamhub.tail.postgres import PostgresTail
@@ -62,7 +63,7 @@ class Engine:
         if self.publisher is None:
             tail = PostgresTail(self.url, self.pool, poll_every=0.2)
         else:
-            tail = KafkaTail(self.pool, [self.publisher.bootstrap], self.publisher.topic, look_every=0.2)
+            tail = KafkaTail(self.pool, Brokers([self.publisher.bootstrap]), self.publisher.topic, look_every=0.2)
         await tail.start()
         self.stack.push_async_callback(tail.stop)
         return tail

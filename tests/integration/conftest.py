@@ -23,6 +23,7 @@ from streamhub.gateway.auth import Authenticator, Issuer, PemKeys
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.server import serve
 from streamhub.tail import Append, Tail
+from streamhub.tail.brokers import Brokers
 from streamhub.tail.kafka import KafkaTail
 from streamhub.tail.postgres import PostgresTail
 from tests.history import insert, move_head
@@ -368,8 +369,11 @@ async def start_hub(
             url = settings["database_url"]
             pool = await stack.enter_async_context(asyncpg.create_pool(url, min_size=1, max_size=10))
             tail: PostgresTail | KafkaTail = PostgresTail(url, pool, poll_every=0.5)
+            brokers: tuple[Brokers, str] | None = settings.pop("brokers", None)
+            if brokers is not None:
+                tail = KafkaTail(pool, *brokers)
             if publisher is not None:
-                tail = KafkaTail(pool, [publisher.bootstrap], publisher.topic)
+                tail = KafkaTail(pool, Brokers([publisher.bootstrap]), publisher.topic)
             await tail.start()
             stack.push_async_callback(tail.stop)
             authenticator = Authenticator([Issuer(frozenset({ISSUER}), PemKeys(public_pem(signing_key), "the test's"))])

@@ -3,18 +3,15 @@
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import jwt
 import pytest
-from aiohttp import web
 from cryptography.hazmat.primitives import hashes, hmac, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from streamhub.errors import ApiError, UserError
 from streamhub.gateway.auth import Authenticator, Issuer, PemKeys, bearer
-from streamhub.gateway.jwks import JwksKeys
 
 ISSUER = "https://issuer.example"
 NOW = time.time()
@@ -181,6 +178,59 @@ def test_without_a_bearer_token_there_is_none(headers: list[str], code: str) -> 
     assert error.value.faults[0].code == code
 
 
+# -- for whom a token is, and when
+
+
+def audience(rsa_key: Any, name: str | None, leeway: float = 0.0) -> Authenticator:
+    return Authenticator([Issuer(frozenset({ISSUER}), PemKeys(pem(rsa_key), "key"))], name, leeway)
+
+
+@pytest.mark.parametrize("aud", ["hub", ["hub"], ["other", "hub"]])
+async def test_a_token_whose_audience_has_this_hub_s_name_is_good(rsa_key: Any, aud: Any) -> None:
+    await audience(rsa_key, "hub").verify(jwt.encode(good(aud=aud), rsa_key, algorithm="RS256"), NOW)
+
+
+@pytest.mark.parametrize("aud", ["other", "HUB", "hub/", "", [], ["other"], 5, [5], {"hub": 1}, [["hub"]], None])
+async def test_a_token_for_somebody_else_is_refused(rsa_key: Any, aud: Any) -> None:
+    token = jwt.api_jws.encode(json.dumps(good(aud=aud)).encode(), rsa_key, algorithm="RS256")
+    assert await refused(audience(rsa_key, "hub"), token) == "INVALID_TOKEN"
+
+
+async def test_a_token_without_an_audience_is_refused_where_one_is_set(rsa_key: Any) -> None:
+    assert await refused(audience(rsa_key, "hub"), jwt.encode(good(), rsa_key, algorithm="RS256")) == "INVALID_TOKEN"
+
+
+@pytest.mark.parametrize("aud", ["other", ["hub"], [], None])
+async def test_without_a_name_of_its_own_a_hub_takes_no_token_with_an_audience_and_names_the_setting(
+    rsa_key: Any, aud: Any
+) -> None:
+    token = jwt.api_jws.encode(json.dumps(good(aud=aud)).encode(), rsa_key, algorithm="RS256")
+    with pytest.raises(ApiError, match="STREAMHUB_JWT_AUDIENCE") as error:
+        await audience(rsa_key, None).verify(token, NOW)
+    assert error.value.faults[0].code == "INVALID_TOKEN"
+
+
+@pytest.mark.parametrize(("claim", "ahead"), [("exp", -1), ("nbf", 1)])
+async def test_the_leeway_is_granted_to_the_second(rsa_key: Any, claim: str, ahead: int) -> None:
+    within, beyond = (good(**{claim: NOW + ahead * seconds}) for seconds in (29, 31))
+    authenticator = audience(rsa_key, None, leeway=30)
+    await authenticator.verify(jwt.encode(within, rsa_key, algorithm="RS256"), NOW)
+    with pytest.raises(ApiError):
+        await authenticator.verify(jwt.encode(beyond, rsa_key, algorithm="RS256"), NOW)
+
+
+async def test_a_stream_lasts_as_long_as_its_token_with_the_leeway(rsa_key: Any) -> None:
+    token = jwt.encode(good(exp=NOW + 60), rsa_key, algorithm="RS256")
+    assert (await audience(rsa_key, None, leeway=30).verify(token, NOW)).expires_at == NOW + 90
+
+
+@pytest.mark.parametrize("crit", [["b64"], ["exp"], [], None, "b64", ["http://example.com/x"]])
+async def test_critical_extensions_are_refused_by_their_name(rsa_key: Any, crit: Any) -> None:
+    header = {"alg": "RS256", "typ": "JWT", "crit": crit, "b64": True}
+    with pytest.raises(ApiError, match=r"critical extensions \(crit\)"):
+        await audience(rsa_key, None).verify(f"{encoded(header)}.{encoded(good())}.AA", NOW)
+
+
 def test_the_scheme_is_read_in_any_case() -> None:
     assert bearer(["bEARER  abc"]) == "abc"
 
@@ -195,130 +245,6 @@ def test_a_short_rsa_key_is_refused() -> None:
     weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     with pytest.raises(UserError, match="1024"):
         PemKeys(pem(weak), "keys.pem")
-
-
-# -- JWKS
-
-
-class Issuing:
-    """An issuer's JWKS on loopback."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, rsa.RSAPrivateKey] = {}
-        self.asked = 0
-        self.status = 200
-
-    def add(self, kid: str) -> rsa.RSAPrivateKey:
-        self.keys[kid] = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        return self.keys[kid]
-
-    async def answer(self, _request: web.Request) -> web.Response:
-        self.asked += 1
-        entries = [
-            {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())), "kid": kid, "use": "sig"}
-            for kid, key in self.keys.items()
-        ]
-        entries += [
-            {"kty": "oct", "kid": "secret", "k": base64.urlsafe_b64encode(b"s" * 32).decode()},
-            {"kty": "what", "kid": "odd"},
-        ]
-        return web.json_response({"keys": entries}, status=self.status)
-
-
-@pytest.fixture
-async def issuing() -> AsyncIterator[tuple[Issuing, str]]:
-    issuing = Issuing()
-    app = web.Application()
-    app.router.add_get("/jwks", issuing.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield issuing, f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
-    await runner.cleanup()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def of_jwks(url: str, clock: Callable[[], float]) -> Authenticator:
-    return Authenticator([Issuer(frozenset({ISSUER}), JwksKeys(url, clock))])
-
-
-async def test_a_key_of_the_jwks_verifies_and_is_fetched_once(issuing: tuple[Issuing, str]) -> None:
-    server, url = issuing
-    token = jwt.encode(good(), server.add("one"), algorithm="RS512", headers={"kid": "one"})
-    authenticator = of_jwks(url, Clock())
-    for _ in range(3):
-        await authenticator.verify(token, NOW)
-    assert server.asked == 1
-
-
-async def test_a_key_that_came_later_is_fetched_when_a_token_names_it(issuing: tuple[Issuing, str]) -> None:
-    server, url = issuing
-    clock = Clock()
-    authenticator = of_jwks(url, clock)
-    await authenticator.verify(jwt.encode(good(), server.add("one"), "RS256", headers={"kid": "one"}), NOW)
-    clock.now += 11
-    await authenticator.verify(jwt.encode(good(), server.add("two"), "RS256", headers={"kid": "two"}), NOW)
-    assert server.asked == 2
-
-
-async def test_unknown_keys_make_it_ask_no_more_than_every_ten_seconds(issuing: tuple[Issuing, str]) -> None:
-    server, url = issuing
-    key = server.add("one")
-    authenticator = of_jwks(url, Clock())
-    for n in range(5):
-        assert (
-            await refused(authenticator, jwt.encode(good(), key, "RS256", headers={"kid": f"x{n}"})) == "INVALID_TOKEN"
-        )
-    assert server.asked == 1
-
-
-async def test_a_token_that_names_no_key_is_refused(issuing: tuple[Issuing, str]) -> None:
-    server, url = issuing
-    assert await refused(of_jwks(url, Clock()), jwt.encode(good(), server.add("one"), "RS256")) == "INVALID_TOKEN"
-
-
-async def test_an_unknown_key_while_the_jwks_is_out_of_reach_is_503(issuing: tuple[Issuing, str]) -> None:
-    server, url = issuing
-    server.status = 500
-    with pytest.raises(ApiError) as error:
-        await of_jwks(url, Clock()).verify(jwt.encode(good(), server.add("one"), "RS256", headers={"kid": "one"}), NOW)
-    assert (error.value.status, error.value.faults[0].code) == (503, "UNAVAILABLE")
-    assert "Retry-After" in error.value.headers
-
-
-async def test_a_known_key_goes_on_while_the_jwks_is_out_of_reach(issuing: tuple[Issuing, str]) -> None:
-    server, url = issuing
-    clock = Clock()
-    token = jwt.encode(good(), server.add("one"), "RS256", headers={"kid": "one"})
-    authenticator = of_jwks(url, clock)
-    await authenticator.verify(token, NOW)
-    server.status = 500
-    clock.now += 3_600
-    await authenticator.verify(token, NOW)
-
-
-async def test_a_key_that_was_withdrawn_is_refused_after_a_while(issuing: tuple[Issuing, str]) -> None:
-    server, url = issuing
-    clock = Clock()
-    token = jwt.encode(good(), server.add("one"), "RS256", headers={"kid": "one"})
-    authenticator = of_jwks(url, clock)
-    await authenticator.verify(token, NOW)
-    server.keys.clear()
-    clock.now += 3_600
-    assert await refused(authenticator, token) == "INVALID_TOKEN"
-
-
-async def test_a_symmetric_key_of_the_jwks_is_never_used(issuing: tuple[Issuing, str]) -> None:
-    _, url = issuing
-    token = jwt.encode(good(), b"s" * 32, "HS256", headers={"kid": "secret"})
-    assert await refused(of_jwks(url, Clock()), token) == "INVALID_TOKEN"
 
 
 # -- at the door

@@ -118,7 +118,7 @@ def test_a_wrong_value_is_one_sentence_with_variable_value_and_a_right_example(
 @pytest.mark.parametrize("name", list(Settings.model_fields))
 def test_the_example_that_a_message_gives_is_a_right_one(environment: Set, name: str, tmp_path: Path) -> None:
     (example, *_) = Settings.model_fields[name].examples or [""]
-    if name == "jwt_public_key_file":
+    if name.endswith("_file") and name != "signing_key_file":
         example = str(tmp_path / "issuer.pem")
         Path(example).touch()
     environment(**{name.upper(): example})
@@ -186,6 +186,18 @@ def test_keys_without_issuers_refuse_to_serve(environment: Set) -> None:
     environment(JWT_JWKS_URL="https://a/keys")
     with pytest.raises(UserError, match="STREAMHUB_JWT_ISSUERS="):
         load().require_verifiable_tokens()
+
+
+def test_two_places_for_an_issuer_s_keys_refuse_to_serve_and_are_named(environment: Set, tmp_path: Path) -> None:
+    (tmp_path / "issuer.pem").touch()
+    environment(
+        JWT_ISSUERS="https://a",
+        JWT_JWKS_URL="https://hub:hunter2@a/keys",
+        JWT_PUBLIC_KEY_FILE=str(tmp_path / "issuer.pem"),
+    )
+    with pytest.raises(UserError, match=r"JWT_JWKS_URL and STREAMHUB_JWT_PUBLIC_KEY_FILE are both set") as caught:
+        load().require_verifiable_tokens()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_misspelt_variable_is_named_with_the_nearest_right_one() -> None:

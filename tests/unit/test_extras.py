@@ -18,5 +18,5 @@ def test_a_gateway_that_is_to_follow_kafka_without_the_client_says_what_to_insta
     monkeypatch.setitem(sys.modules, "aiokafka", None)
     settings: Any = Settings(kafka_bootstrap_servers=("localhost:9092",))
     pool: Any = None
-    with pytest.raises(UserError, match=r"needs aiokafka, .* pip install 'streamhub\[kafka\]'"):
+    with pytest.raises(UserError, match=r"needs aiokafka, .* pip install '\.\[kafka\]'"):
         process._tail(settings, "postgresql://hub@localhost/hub", pool)

@@ -98,7 +98,7 @@ class Demo:
             registered = await _register(pool)
             key = DevelopmentKey.load_or_create(self._settings.data_dir / "signing_key.pem")
             monitor = Monitor(
-                hub.server.url, registered[MONITOR.id], lambda test: _token(key, registered[MONITOR.id], test=test)
+                hub.server.url, registered[MONITOR.id], lambda test: self._token(key, registered[MONITOR.id], test=test)
             )
             shop = Shop(pool, monitor.committed)
             await shop.create_tables()
@@ -108,7 +108,7 @@ class Demo:
             keep(watch.run())
             await shop.open()
             keep(monitor.run())
-            self._print_lines(server, hub.server.url, _token(key, registered[ACME.id]), await _window(pool))
+            self._print_lines(server, hub.server.url, self._token(key, registered[ACME.id]), await _window(pool))
             show = await stack.enter_async_context(background())
             show(self._show(watch))
             async with background() as write:
@@ -133,6 +133,10 @@ class Demo:
             logs.install(_Collector(self._warnings), logging.WARNING)
         else:
             logs.configure(self._settings.log_format, logging.WARNING)
+
+    def _token(self, key: DevelopmentKey, organization: Organization, *, test: bool = False) -> str:
+        now, audience = datetime.now(UTC), self._settings.jwt_audience
+        return key.sign(claims_for(organization, now=now, ttl=TOKEN_TTL, test=test, audience=audience))
 
     def _print_lines(self, server: EmbeddedPostgres, url: str, token: str, window: tuple[datetime, datetime]) -> None:
         window_query = "date_from={:%Y-%m-%dT%H:%M:%SZ}&date_to={:%Y-%m-%dT%H:%M:%SZ}".format(*window)
@@ -240,7 +244,3 @@ async def _window(pool: Pool) -> tuple[datetime, datetime]:
         await asyncio.sleep(0.05)
     begin = ids.datetime_of(ids.milliseconds(newest)).replace(microsecond=0) - timedelta(minutes=5)
     return begin, begin + timedelta(hours=1)
-
-
-def _token(key: DevelopmentKey, organization: Organization, *, test: bool = False) -> str:
-    return key.sign(claims_for(organization, now=datetime.now(UTC), ttl=TOKEN_TTL, test=test))

@@ -5,11 +5,12 @@ import sys
 
 from streamhub.relay import Relay, Source
 from streamhub.relay.publisher import KafkaPublisher
+from streamhub.tail.brokers import Brokers
 
 
 async def main() -> None:
     hub, bootstrap, topic = sys.argv[1:]
-    publisher = KafkaPublisher([bootstrap], topic)
+    publisher = KafkaPublisher(Brokers([bootstrap]), topic)
     relay = Relay(hub, [Source("shop", hub, in_hub=True)], announce=lambda _: None, publisher=publisher)
     await relay.run(asyncio.Event())
 

@@ -44,7 +44,7 @@ async def audience(stage: Broadcasting, pool: "asyncpg.Pool[asyncpg.Record]") ->
         await stage.write(1, ORGANIZATIONS)
         await stage.published()
     async with AsyncExitStack() as stack:
-        tail = KafkaTail(pool, [stage.bootstrap], stage.topic)
+        tail = KafkaTail(pool, stage.brokers, stage.topic)
         await tail.start()
         stack.push_async_callback(tail.stop)
         readers = [

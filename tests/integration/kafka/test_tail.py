@@ -13,6 +13,7 @@ import pytest
 from servers.kafka import Broker
 from streamhub.core import ids
 from streamhub.tail import Append
+from streamhub.tail.brokers import Brokers
 from streamhub.tail.kafka import KafkaTail
 from tests.publishing import Following, Publisher, append_by_hand, following, publishing
 from tests.tasks import ended
@@ -29,7 +30,7 @@ class Stage:
         self.ids: dict[int, list[str]] = {}
 
     async def tail(self, look_every: float = 1.0) -> KafkaTail:
-        tail = KafkaTail(self.pool, [self.publisher.bootstrap], self.publisher.topic, look_every=look_every)
+        tail = KafkaTail(self.pool, Brokers([self.publisher.bootstrap]), self.publisher.topic, look_every=look_every)
         await tail.start()
         self.stack.push_async_callback(tail.stop)
         return tail

@@ -3,7 +3,8 @@
 import json
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -16,7 +17,8 @@ from streamhub.core.events import data_of
 from streamhub.core.records import AFTER, ID, header
 from streamhub.relay import Publisher, Relay
 from streamhub.relay.publisher import KafkaPublisher
-from tests.integration.stage import Connection, Stage, until
+from streamhub.tail.brokers import Brokers
+from tests.integration.stage import Connection, Stage, running, until
 
 
 class Broadcasting(Stage):
@@ -28,12 +30,27 @@ class Broadcasting(Stage):
         self.topic = topic
         self.publisher = self.new_publisher()
 
+    @property
+    def bootstrap(self) -> str:
+        """Where the test itself reads and makes topics; the relay's way, `brokers`, may be another."""
+        return self._bootstrap
+
+    @bootstrap.setter
+    def bootstrap(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self.brokers = Brokers(bootstrap.split(","))
+
     def new_publisher(self) -> KafkaPublisher:
-        self.publisher = KafkaPublisher([self.bootstrap], self.topic, max_event_bytes=self.max_event_bytes)
+        self.publisher = KafkaPublisher(self.brokers, self.topic, max_event_bytes=self.max_event_bytes)
         return self.publisher
 
     def relay(self, publisher: Publisher | None = None) -> Relay:
         return super().relay(publisher or self.new_publisher())
+
+    @asynccontextmanager
+    async def relaying_with(self, publisher: KafkaPublisher) -> AsyncIterator[Relay]:
+        async with running(self.relay(publisher)) as relay:
+            yield relay
 
     def relay_without_kafka(self) -> Relay:
         return super().relay()
