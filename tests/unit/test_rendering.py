@@ -21,7 +21,7 @@ COLUMNS = ["id", "organization_id", "test", "n", "note"]
 CAPTURE = Capture(
     id=1, relation=TABLE, resource_type="skus", key_columns=(1,), organization_column=2, organization_id=None,
     test_column=3, test=False, excluded_columns=frozenset(), redacted_columns=frozenset(), anonymization_column=None,
-    type_names={},
+    type_names={}, natts=5, column_names={1: "id", 2: "organization_id", 3: "test"},
 )  # fmt: skip
 ROW = {"id": 1, "organization_id": "org_1", "test": False, "n": 5, "note": "a"}
 
@@ -30,7 +30,8 @@ def renderer(max_event_bytes: int = 1 << 20, **options: Any) -> Renderer:
     made = Renderer(max_event_bytes)
     made.captures[1] = CAPTURE._replace(**options)
     kinds = {"n": "number"}
-    made.book.add(Shape(TABLE, 1, 5, tuple(Column(name, n, n, kinds.get(name)) for n, name in enumerate(COLUMNS, 1))))
+    columns = tuple(Column(name, n, n, kinds.get(name)) for n, name in enumerate(COLUMNS, 1))
+    made.book.add(Shape(1, TABLE, 0, 1, 5, "json", False, columns))
     return made
 
 
@@ -43,8 +44,10 @@ def change(old: Any, new: Any, **more: Any) -> Change:
     return Change(**{**fields, **more})
 
 
-def origin(capture: int = 1, relation: int = TABLE, filenode: int = 1, natts: int | None = 5, flags: str = "") -> str:
-    return f"{capture}:{relation}:{filenode}:{'' if natts is None else natts}:{flags}"
+def origin(
+    capture: int = 1, relation: int = TABLE, filenode: int = 1, natts: int = 5, flags: str = "", described: str = ""
+) -> str:
+    return f"{capture}:{relation}:{filenode}:{natts}:{flags}::{described}"
 
 
 def objects(outcome: Outcome) -> list[dict[str, Any]]:
@@ -170,8 +173,11 @@ def test_the_environment_of_a_capture_without_a_column_is_its_own(test: bool) ->
 
 
 def test_a_row_that_is_too_large_tells_whose_it_was_and_is() -> None:
-    stripped = [{"id": id_, "organization_id": "org_1", "test": False} for id_ in (1, 2)]
-    events = objects(renderer().render(change(*stripped, origin=origin(flags="l"))))
+    described = '[[1,"id",23],[2,"organization_id",25],[3,"test",16]]'
+    texts = [f"({id_},org_1,f)" for id_ in (1, 2)]
+    made = renderer()
+    made.types.update({23: "plain", 25: None, 16: "boolean"})
+    events = objects(made.render(change(*texts, origin=origin(flags="dl", described=described))))
     assert [(event["event"], event["resource_id"], event["too_large"]) for event in events] == [
         ("destroy", "1", True), ("create", "2", True),
     ]  # fmt: skip

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamhub.core.shapes import Column, Kind, Shape, ShapeBook, Tie, UnknownFieldError, respelling
+from streamhub.core.changes import Origin
+from streamhub.core.kinds import Kind, respelling
+from streamhub.core.shapes import Column, Shape, ShapeBook, Tie
 
 TABLE = 16_400
 NAMES = ["a", "b", "c", "d", "e"]
@@ -38,10 +40,14 @@ class State:
 
     def shape(self) -> Shape:
         columns = tuple(Column(self.live[p], number(p), p, None) for p in sorted(self.live))
-        return Shape(TABLE, self.filenode, self.natts, columns)
+        return Shape(1, TABLE, 0, self.filenode, self.natts, "json", False, columns)
 
     def names(self) -> tuple[str, ...]:
         return tuple(self.live[position] for position in sorted(self.live))
+
+
+def origin(filenode: int, natts: int) -> Origin:
+    return Origin(1, TABLE, filenode, natts, "", 0, None)
 
 
 def number(position: int) -> int:
@@ -65,7 +71,7 @@ def test_no_name_is_ever_tied_to_another_column(steps: list[tuple[tuple[str, int
         if n == written:
             text = (state.filenode, state.natts, state.names(), dict(state.live))
     filenode, natts, names, live = text
-    tie = book.tie(TABLE, filenode, natts, names)
+    tie = book.tie(origin(filenode, natts), names)
     by_name = {name: number(position) for position, name in live.items()}
     assert {column.name: column.number for column in tie.columns}.items() <= by_name.items()
     assert {column.name for column in tie.columns} | set(tie.untied) == set(names)
@@ -80,16 +86,17 @@ def test_a_text_of_the_newest_state_is_tied_whole(steps: list[tuple[tuple[str, i
         if seen:
             book.add(state.shape())
     book.add(state.shape())
-    tie = book.exact(TABLE, state.filenode, state.natts, state.names())
+    tie = book.exact(origin(state.filenode, state.natts), state.names())
     assert tie == Tie(state.shape().columns, ())
 
 
 def shape(*columns: tuple[str, int], natts: int, filenode: int = 1) -> Shape:
-    return Shape(TABLE, filenode, natts, tuple(Column(name, position, position, None) for name, position in columns))
+    made = tuple(Column(name, position, position, None) for name, position in columns)
+    return Shape(1, TABLE, 0, filenode, natts, "json", False, made)
 
 
-def numbers(book: ShapeBook, natts: int | None, *names: str) -> list[int | None]:
-    by_name = {column.name: column.number for column in book.tie(TABLE, 1, natts, names).columns}
+def numbers(book: ShapeBook, natts: int, *names: str) -> list[int | None]:
+    by_name = {column.name: column.number for column in book.tie(origin(1, natts), names).columns}
     return [by_name.get(name) for name in names]
 
 
@@ -114,43 +121,41 @@ def test_a_member_that_may_be_one_of_two_columns_is_left_out() -> None:
     assert numbers(book, 3, "id", "x") == [1, None]
 
 
-def test_without_the_count_of_columns_only_names_that_never_moved_are_tied() -> None:
-    book = ShapeBook()
-    book.add(shape(("id", 1), ("a", 2), ("secret", 3), natts=3))
-    assert numbers(book, None, "id", "a", "secret", "new") == [1, 2, 3, None]
-    book.add(shape(("id", 1), ("a", 3), ("secret", 4), natts=4))
-    assert numbers(book, None, "id", "a", "secret") == [1, None, None]
-
-
-def test_a_name_out_of_its_place_shows_that_names_have_moved() -> None:
-    book = ShapeBook()
-    book.add(shape(("id", 1), ("a", 2), ("secret", 3), natts=3))
-    assert numbers(book, None, "secret", "a", "id") == [None, None, None]
-
-
 def test_a_table_that_was_never_seen_ties_nothing() -> None:
-    assert ShapeBook().tie(TABLE, 1, 2, ("a", "b")) == Tie((), ("a", "b"))
+    assert ShapeBook().tie(origin(1, 2), ("a", "b")) == Tie((), ("a", "b"))
 
 
-def test_a_rewritten_table_asks_the_shape_of_its_own_file_first() -> None:
+def test_a_type_is_only_told_for_the_file_that_it_was_seen_in() -> None:
     book = ShapeBook()
-    book.add(Shape(TABLE, 1, 2, (Column("id", 1, 1, None), Column("n", 2, 2, None))))
-    book.add(Shape(TABLE, 2, 2, (Column("id", 1, 1, None), Column("n", 2, 2, "number"))))
-    assert [book.tie(TABLE, file, 2, ("id", "n")).columns[1].kind for file in (1, 2, 3)] == [None, "number", "number"]
+    kinds: list[Kind] = [None, "number"]
+    for file, kind in enumerate(kinds, 1):
+        book.add(Shape(1, TABLE, 0, file, 2, "json", False, (Column("id", 1, 1, None), Column("n", 2, 2, kind))))
+    told = [book.tie(origin(file, 2), ("id", "n")).columns[1].kind for file in (1, 2, 3)]
+    assert told == [None, "number", "unknown"]
 
 
-def test_what_a_row_without_values_still_has_is_tied_by_place() -> None:
+def test_a_text_with_a_column_less_keeps_the_types_of_its_own_file() -> None:
     book = ShapeBook()
-    book.add(shape(("id", 1), ("a", 2), ("organization_id", 3), natts=3))
-    tie = book.tie_some(TABLE, {1, 3}, ("key", "owner"))
-    assert [(column.name, column.number) for column in tie.columns] == [("key", 1), ("owner", 3)]
+    book.add(Shape(1, TABLE, 0, 1, 3, "json", False, tuple(Column(c, n, n, "number") for n, c in enumerate("abc", 1))))
+    book.add(Shape(1, TABLE, 0, 2, 3, "json", False, (Column("a", 1, 1, "plain"), Column("c", 3, 3, "plain"))))
+    assert [column.kind for column in book.tie(origin(1, 3), ("a", "c")).columns] == ["number", "number"]
+
+
+def test_a_partition_is_tied_by_its_present_attachment_alone() -> None:
+    book = ShapeBook()
+    columns = (Column("buyer", 2, 3, None), Column("org", 3, 4, None))
+    book.add(Shape(1, TABLE, 77, 1, 4, "json", False, columns))
+    attached = Origin(1, TABLE, 1, 4, "", 77, None)
+    assert [column.number for column in book.tie(attached, ("buyer", "org")).columns] == [2, 3]
+    for other in (attached._replace(attachment=78), attached._replace(attachment=0), attached._replace(capture=2)):
+        assert book.tie(other, ("buyer", "org")).columns == ()
 
 
 def test_many_rewrites_of_a_table_do_not_fill_the_book() -> None:
     book = ShapeBook()
     for filenode in range(1000):
         book.add(shape(("id", 1), natts=1, filenode=filenode))
-    assert len(book._shapes[TABLE]) < 50
+    assert len(book._shapes[1, TABLE, 0]) < 50
 
 
 def spelled(kind: Kind, text: str) -> str:
@@ -174,29 +179,21 @@ def test_bytes_become_base64(value: bytes) -> None:
     assert json.loads(spelled("bytea", f'"\\\\x{value.hex()}"')) == base64.b64encode(value).decode()
 
 
-NESTED = ["array", ["composite", {"n": "number", "b": "bytea", "t": None, "deep": ["array", "number"]}]]
+NESTED = ["array", ["array", "number"]]
 
 
-def test_numbers_and_bytes_are_respelled_at_every_depth() -> None:
-    value = '[[{"n":1.50,"b":"\\\\xff","t":2,"deep":[[1,null],[2,"NaN"]]},null]]'
-    assert json.loads(spelled(NESTED, value)) == [
-        [{"n": "1.50", "b": "/w==", "t": 2, "deep": [["1", None], ["2", "NaN"]]}, None]
-    ]
+def test_numbers_are_respelled_at_every_depth() -> None:
+    assert json.loads(spelled(NESTED, '[[1.50,null],[2,"NaN"]]')) == [["1.50", None], ["2", "NaN"]]
 
 
-@pytest.mark.parametrize("kind", ["number", "bytea", NESTED, ["array", "number"], ["composite", {"a": "number"}]])
+@pytest.mark.parametrize("kind", ["number", "bytea", NESTED, ["array", "number"]])
 def test_null_stays_null_whatever_the_kind(kind: Kind) -> None:
     assert spelled(kind, "null") == "null"
 
 
-@pytest.mark.parametrize("kind", [["array", "number"], ["composite", {"a": "number"}], "bytea"])
+@pytest.mark.parametrize("kind", [["array", "number"], "bytea"])
 def test_a_value_of_another_kind_than_the_shapes_stays_as_it_is(kind: Kind) -> None:
     assert spelled(kind, '"text"') == '"text"'
-
-
-def test_a_field_that_the_shape_does_not_know_asks_for_a_newer_one() -> None:
-    with pytest.raises(UnknownFieldError):
-        spelled(["composite", {"a": "number"}], '{"a":1,"b":2}')
 
 
 @given(st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.lists(inner, max_size=3), max_leaves=8))
