@@ -23,7 +23,9 @@ _numbers = itertools.count(1)
 ON_BOTH = (
     "tests/integration/capture/",
     "tests/integration/relay/",
+    "tests/integration/test_database.py",
     "tests/integration/test_doctor.py",
+    "tests/integration/test_sessions.py",
     "tests/integration/test_reader.py",
     "tests/integration/test_organizations.py",
     "tests/migration/",

@@ -13,11 +13,12 @@ import aiohttp
 from streamhub.capture import faults, list_captures, unfinished_backfills
 from streamhub.cli.findings import Check, Finding, Patient, State
 from streamhub.cli.serving_checks import gateways, replays, streams
-from streamhub.config import PREFIX, unknown_variables, without_password
+from streamhub.config import PREFIX, unknown_variables
 from streamhub.errors import UserError
 from streamhub.gateway import facts
 from streamhub.history.partitions import Week, existing
 from streamhub.migrate import pending
+from streamhub.urls import shown
 
 OLDEST_POSTGRES = 14
 OUTBOX_SLOW, OUTBOX_STUCK = timedelta(seconds=10), timedelta(minutes=5)
@@ -241,24 +242,25 @@ async def keys(patient: Patient) -> AsyncIterator[Finding]:
 
 
 async def _jwks(url: str) -> Finding:
-    mend = f"see that {url} can be reached from here, or set {PREFIX}JWT_JWKS_URL right"
+    where = shown(url)
+    mend = f"see that {where} can be reached from here, or set {PREFIX}JWT_JWKS_URL right"
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=JWKS_WITHIN)) as session,
             session.get(url) as response,
         ):
             if response.status != 200:
-                return Finding("keys", "fail", f"{url} answers {response.status}", mend)
+                return Finding("keys", "fail", f"{where} answers {response.status}", mend)
             found = await response.json(content_type=None)
-            return Finding("keys", "ok", f"{len(found['keys'])} keys at {url}")
+            return Finding("keys", "ok", f"{len(found['keys'])} keys at {where}")
     except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError) as error:
-        return Finding("keys", "fail", f"{url}: {str(error) or type(error).__name__}", mend)
+        return Finding("keys", "fail", f"{where}: {str(error).replace(url, where) or type(error).__name__}", mend)
 
 
 async def variables(patient: Patient) -> AsyncIterator[Finding]:
     for sentence in unknown_variables():
         yield Finding("settings", "warn", sentence, "correct or remove the variable")
-    where = without_password(patient.settings.database_url) if patient.settings.database_url else "embedded PostgreSQL"
+    where = shown(patient.settings.database_url) if patient.settings.database_url else "embedded PostgreSQL"
     yield Finding("settings", "ok", f"{where}, data in {patient.settings.data_dir}")
     if patient.settings.embedded:
         free = _free_bytes(patient.settings.data_dir)
