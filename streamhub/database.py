@@ -66,6 +66,7 @@ _OURS: Final = {
 # the server until plpgsql was used.
 _FIRST: Final = (
     "SELECT pg_catalog.set_config('search_path', {search_path}, false), "
+    "pg_catalog.set_config('statement_timeout', '0', false), "
     "pg_catalog.set_config('plpgsql.extra_errors', 'none', false)"
 )
 _SET: Final = """

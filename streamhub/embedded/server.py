@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ class EmbeddedPostgres:
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._program: subprocess.Popen[str] | None = None
-        self._ending = False
+        self._given_up = threading.Event()
         self._lock: int | None = None
         self._log_offset = 0
 
@@ -123,7 +124,7 @@ class EmbeddedPostgres:
             raise
 
     def _prepare(self) -> None:
-        self._ending = False
+        self._given_up.clear()
         self._run_as = account_for(self.data)
         if self._lock is None:
             self._lock = directory.take(self.base)
@@ -150,7 +151,7 @@ class EmbeddedPostgres:
         started = time.monotonic()
         told = False
         while pid is not None and directory.serves(pid, self.data):
-            if self._ending:
+            if self._given_up.is_set():
                 raise UserError("the start was given up")
             waited = time.monotonic() - started
             if waited > FORMER_GONE_WITHIN:
@@ -257,7 +258,7 @@ class EmbeddedPostgres:
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Shut down, at most a minute politely, and let go of the directory. Without a running server: nothing, but a
         start that is under way in another thread ends with an error."""
-        self._ending = True
+        self._given_up.set()
         if (program := self._program) is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(program.pid, signal.SIGKILL)  # initdb runs programs of its own
@@ -307,6 +308,8 @@ class EmbeddedPostgres:
         return [sys.executable, "-I", "-S", str(launcher), str(uid), str(gid), str(os.getpid())]
 
     def _run(self, program: str, *arguments: str, text: str = "") -> None:
+        if self._given_up.is_set():
+            raise UserError("the start was given up")
         with subprocess.Popen(
             [*self._launcher(), str(self._server_bin / program), *arguments],
             stdin=subprocess.PIPE,
@@ -319,6 +322,8 @@ class EmbeddedPostgres:
         ) as running:
             self._program = running
             try:
+                if self._given_up.is_set():  # meanwhile; whoever gave up saw no program to kill
+                    running.kill()
                 _, said = running.communicate(text, timeout=300)
             finally:
                 running.kill()

@@ -12,6 +12,7 @@ import orjson
 
 from streamhub.errors import unauthorized, unavailable
 from streamhub.gateway.auth import PublicKey, usable
+from streamhub.urls import shown
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class JwksKeys:
                 self._reached = True
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                 self._reached = False
-                log.warning("the JWKS at %s cannot be read: %r", self._url, error)
+                log.warning("the JWKS at %s cannot be read: %r", shown(self._url), error)
 
     async def _fetch(self) -> dict[str, tuple[PublicKey, str | None]]:
         async with (

@@ -11,7 +11,7 @@ from tests.integration.stage import Stage, until
 
 HOSTILE = {
     "idle_session_timeout": "1s",
-    "statement_timeout": "100ms",
+    "statement_timeout": "30ms",
     "lock_timeout": "1ms",
     "idle_in_transaction_session_timeout": "1ms",
     "transaction_timeout": "100ms",
