@@ -35,6 +35,7 @@ ON_BOTH = (
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs_postgres_18: what it tests came with PostgreSQL 18")
+    config.addinivalue_line("markers", "needs_fsync: it judges fsync, which Debian's runs without here")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     path = metafunc.definition.path.relative_to(metafunc.config.rootpath).as_posix()
     if "postgres_url" in metafunc.fixturenames and path.startswith(ON_BOTH) and "TEST_DATABASE_URL" not in os.environ:
         servers = ["postgres18"]
-        if metafunc.definition.get_closest_marker("needs_postgres_18") is None:
+        if not any(metafunc.definition.get_closest_marker(name) for name in ("needs_postgres_18", "needs_fsync")):
             found = debian.installed()
             servers.append(f"postgres{found[0] if found else debian.OLDEST}")
         metafunc.parametrize("postgres_url", servers, indirect=True, scope="session")
