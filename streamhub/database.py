@@ -62,12 +62,10 @@ _OURS: Final = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-# Neither a name nor an operator is looked for in a schema that somebody else may write to. plpgsql's is no setting of
-# the server until plpgsql was used.
+# Neither a name nor an operator is looked for in a schema that somebody else may write to. SET looks nothing up and is
+# not planned, so a time-out of milliseconds leaves it time. plpgsql's setting is unknown before plpgsql is used.
 _FIRST: Final = (
-    "SELECT pg_catalog.set_config('search_path', {search_path}, false), "
-    "pg_catalog.set_config('statement_timeout', '0', false), "
-    "pg_catalog.set_config('plpgsql.extra_errors', 'none', false)"
+    "SET search_path = {search_path}; SET statement_timeout = 0; SET jit = off; SET plpgsql.extra_errors = 'none'"
 )
 _SET: Final = """
 SELECT set_config(s.name, coalesce(ours.value, s.boot_val), false)
@@ -205,8 +203,8 @@ async def connect(
 def _statement(search_path: str, settings: tuple[tuple[str, str], ...]) -> str:
     ours = ", ".join(f"({_quoted(name)}, {_quoted(value)})" for name, value in settings)
     sections = ", ".join(map(_quoted, _SECTIONS))
-    # In one go: the second one is looked at when the first one is done.
-    return f"{_FIRST.format(search_path=_quoted(search_path))};{_SET.format(ours=ours, sections=sections)}"
+    # In one go: each is looked at when the one before is done.
+    return f"{_FIRST.format(search_path=search_path)};{_SET.format(ours=ours, sections=sections)}"
 
 
 def _settings(search_path: str, settings: Mapping[str, str]) -> str:
