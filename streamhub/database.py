@@ -65,7 +65,8 @@ _OURS: Final = {
 # Neither a name nor an operator is looked for in a schema that somebody else may write to. SET looks nothing up and is
 # not planned, so a time-out of milliseconds leaves it time. plpgsql's setting is unknown before plpgsql is used.
 _FIRST: Final = (
-    "SET search_path = {search_path}; SET statement_timeout = 0; SET jit = off; SET plpgsql.extra_errors = 'none'"
+    "SET quote_all_identifiers = off; SET search_path = {search_path}; SET statement_timeout = 0; SET jit = off; "
+    "SET plpgsql.extra_errors = 'none'"
 )
 _SET: Final = """
 SELECT set_config(s.name, coalesce(ours.value, s.boot_val), false)

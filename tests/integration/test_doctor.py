@@ -245,7 +245,7 @@ async def test_a_pooler_that_does_not_pass_on_what_sessions_ask_for_is_found_out
 ) -> None:
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    monkeypatch.setattr(database, "_OURS", {})
+    monkeypatch.setattr(database, "_OURS", {"jit": "off"})
     finding = await wrong(database_url, "durability")
     assert finding.state == "fail"
     assert finding.detail == "hub: synchronous_commit is off: a crash can take back what was sent"
