@@ -15,14 +15,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streamhub.errors import UserError
+from streamhub.urls import WrongUrlError, shown_words, target
 
 PREFIX = "STREAMHUB_"
+SECRETS = ("database_url", "source_urls", "kafka_sasl_password", "smtp_url", "webhook_proxy_url")
+"""Settings that may come from the file that `STREAMHUB_…_FILE` names."""
 ROLES = ("relay", "gateway", "webhooks")
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -74,10 +77,7 @@ def _roles(value: frozenset[str]) -> frozenset[str]:
 
 
 def _postgres_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("postgresql", "postgres") or not (parts.netloc or parts.query):
-        raise ValueError(value)
-    _ = parts.port  # raises where it is no number
+    target(value)
     return value
 
 
@@ -285,10 +285,11 @@ class Settings(BaseSettings):
 def load(**overrides: Any) -> Settings:
     """The settings of this environment; an override that is not None wins. Raises UserError."""
     given = {name: value for name, value in overrides.items() if value is not None}
+    from_files = dict(_secrets_in_files())
     try:
-        settings = Settings(**given)
+        settings = Settings(**{**from_files, **given})
     except ValidationError as error:
-        raise UserError("; ".join(dict.fromkeys(_sentences(error, given)))) from None
+        raise UserError("; ".join(dict.fromkeys(_sentences(error, {**from_files, **given})))) from None
     for sentence in _kafka_faults(settings):
         raise UserError(sentence)
     return settings
@@ -321,9 +322,29 @@ def _needed(name: str, by: str) -> str:
     return f"{variable} is not set, and {by}, which needs it: for example {variable}={example}"
 
 
+def _secrets_in_files() -> Iterable[tuple[str, str]]:
+    for name in SECRETS:
+        variable = PREFIX + name.upper()
+        path = os.environ.get(f"{variable}_FILE")
+        if not path or name not in Settings.model_fields:
+            continue
+        if os.environ.get(variable):
+            raise UserError(f"{variable} and {variable}_FILE are both set, and one of them is to be: remove the other")
+        try:
+            text = Path(path).read_text()
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise UserError(
+                f"{variable}_FILE is {path!r}, which cannot be read ({reason}): for example "
+                f"{variable}_FILE=/run/secrets/{name}"
+            ) from None
+        yield name, text.removesuffix("\n").removesuffix("\r")
+
+
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """A sentence for each variable that looks like a setting, and is none."""
     known = [name.upper() for name in Settings.model_fields]
+    known += [f"{name.upper()}_FILE" for name in SECRETS if name in Settings.model_fields]
     sentences = []
     for variable in sorted(environment):
         name = variable.removeprefix(PREFIX)
@@ -331,17 +352,6 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
             near = difflib.get_close_matches(name, known, n=1)
             sentences.append(f"{variable} is no setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else ""))
     return sentences
-
-
-def without_password(url: str) -> str:
-    """For messages and logs."""
-    try:
-        parts = urlsplit(url)
-        if parts.password is None:
-            return url
-    except ValueError:
-        return "(unreadable URL)"
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":…@", 1)))
 
 
 def _sentences(error: ValidationError, overrides: Mapping[str, object]) -> Iterable[str]:
@@ -353,9 +363,11 @@ def _sentences(error: ValidationError, overrides: Mapping[str, object]) -> Itera
             continue
         variable = PREFIX + name.upper()
         value = str(overrides[name] if name in overrides else os.environ.get(variable, fault["input"]))
-        shown = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:…@", value)
+        shown = shown_words(value)
+        reason = fault.get("ctx", {}).get("error")
+        wrong = str(reason) if isinstance(reason, WrongUrlError) else f"is not {field.description}"
         hint = ""
         if name == "port" and value.startswith("tcp://"):
             hint = " (Kubernetes sets it for a service named streamhub: put enableServiceLinks: false in the pod)"
         example = (field.examples or [""])[0]
-        yield f"{variable} is {shown!r}, which is not {field.description}: for example {variable}={example}{hint}"
+        yield f"{variable} is {shown!r}, which {wrong}: for example {variable}={example}{hint}"

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from servers import postgres as debian
 from servers.access import Access
 from servers.kafka import Broker, NoBrokerError
 from streamhub.embedded import EmbeddedPostgres
@@ -20,6 +21,34 @@ from streamhub.migrate import migrate_hub, migrate_source
 TEMPLATE = f"streamhub_template_{os.getpid()}"
 _numbers = itertools.count(1)
 
+ON_BOTH = (
+    "tests/integration/capture/",
+    "tests/integration/relay/",
+    "tests/integration/test_database.py",
+    "tests/integration/test_doctor.py",
+    "tests/integration/test_sessions.py",
+    "tests/integration/test_reader.py",
+    "tests/integration/test_organizations.py",
+    "tests/migration/",
+)
+"""What runs on the PostgreSQL that we bring and on Debian's, which is older and has the settings that it comes with."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs_postgres_18: what it tests came with PostgreSQL 18")
+    config.addinivalue_line("markers", "needs_fsync: it judges fsync, which Debian's runs without here")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of ON_BOTH that use the shared server run twice. Those with a server of their own bring ours."""
+    path = metafunc.definition.path.relative_to(metafunc.config.rootpath).as_posix()
+    if "postgres_url" in metafunc.fixturenames and path.startswith(ON_BOTH) and "TEST_DATABASE_URL" not in os.environ:
+        servers = ["postgres18"]
+        if not any(metafunc.definition.get_closest_marker(name) for name in ("needs_postgres_18", "needs_fsync")):
+            found = debian.installed()
+            servers.append(f"postgres{found[0] if found else debian.OLDEST}")
+        metafunc.parametrize("postgres_url", servers, indirect=True, scope="session")
+
 
 def database_of(url: str, name: str) -> str:
     """The same server's database of that name."""
@@ -27,12 +56,7 @@ def database_of(url: str, name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A server that tests may do anything with: TEST_DATABASE_URL where given, else an embedded one."""
-    given = os.environ.get("TEST_DATABASE_URL")
-    if given:
-        yield given
-        return
+def _embedded() -> Iterator[str]:
     # Not pytest's directory: it is closed to the user that PostgreSQL runs as where we are root.
     directory = Path(tempfile.mkdtemp(prefix="streamhub-test-"))
     directory.chmod(0o755)
@@ -43,6 +67,31 @@ def postgres_url() -> Iterator[str]:
     finally:
         postgres.stop("immediate")
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def debian_url() -> Iterator[str]:
+    """Debian's PostgreSQL. Not installed: a failure with REQUIRE_POSTGRES_15=1, else a skip."""
+    try:
+        postgres = debian.DebianPostgres()
+    except debian.NoPostgresError as error:
+        missing(str(error), "REQUIRE_POSTGRES_15")
+    postgres.start()
+    try:
+        yield postgres.url
+    finally:
+        postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """A server that tests may do anything with: TEST_DATABASE_URL where given, else an embedded one, or Debian's."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        return given
+    ours = getattr(request, "param", "postgres18") == "postgres18"
+    url: str = request.getfixturevalue("_embedded" if ours else "debian_url")
+    return url
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +191,11 @@ def _container() -> Any:
 
 def no_kafka(reason: NoBrokerError) -> NoReturn:
     """A failure with REQUIRE_KAFKA=1, else a skip."""
-    if os.environ.get("REQUIRE_KAFKA") == "1":
-        pytest.fail(str(reason), pytrace=False)
-    pytest.skip(str(reason))
+    missing(str(reason), "REQUIRE_KAFKA")
+
+
+def missing(reason: str, required_by: str) -> NoReturn:
+    """A failure where the environment has `required_by` as 1, else a skip."""
+    if os.environ.get(required_by) == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -15,6 +15,7 @@ import click
 
 from streamhub import __version__
 from streamhub.cli.database import explain
+from streamhub.cli.output import discard_stdout, prepare_streams
 from streamhub.database import DATABASE_ERRORS
 from streamhub.errors import UserError
 
@@ -42,9 +43,16 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
         return command
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        prepare_streams()
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            discard_stdout()
+            sys.exit(128 + signal.SIGPIPE)
         except UserError as error:
             sentence = str(error)
         except DATABASE_ERRORS as error:

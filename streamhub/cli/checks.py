@@ -12,14 +12,15 @@ from pathlib import Path
 from streamhub.capture import faults, list_captures, unfinished_backfills
 from streamhub.cli.findings import Check, Finding, Patient, State
 from streamhub.cli.serving_checks import gateways, replays, streams
-from streamhub.config import PREFIX, unknown_variables, without_password
+from streamhub.config import PREFIX, unknown_variables
 from streamhub.errors import UserError
 from streamhub.extras import install
 from streamhub.gateway import facts
-from streamhub.gateway.jwks import JwksError, read, shown
+from streamhub.gateway.jwks import JwksError, read
 from streamhub.gateway.server import pem_keys
 from streamhub.history.partitions import Week, existing
 from streamhub.migrate import pending
+from streamhub.urls import shown
 
 OLDEST_POSTGRES = 14
 OUTBOX_SLOW, OUTBOX_STUCK = timedelta(seconds=10), timedelta(minutes=5)
@@ -289,7 +290,7 @@ async def _jwks(url: str) -> AsyncIterator[Finding]:
 async def variables(patient: Patient) -> AsyncIterator[Finding]:
     for sentence in unknown_variables():
         yield Finding("settings", "warn", sentence, "correct or remove the variable")
-    where = without_password(patient.settings.database_url) if patient.settings.database_url else "embedded PostgreSQL"
+    where = shown(patient.settings.database_url) if patient.settings.database_url else "embedded PostgreSQL"
     yield Finding("settings", "ok", f"{where}, data in {patient.settings.data_dir}")
     if patient.settings.embedded:
         free = _free_bytes(patient.settings.data_dir)

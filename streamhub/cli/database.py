@@ -12,16 +12,17 @@ import asyncpg
 import click
 
 from streamhub import database
-from streamhub.config import Settings, without_password
+from streamhub.config import Settings
 from streamhub.database import DATABASE_ERRORS, Connection
 from streamhub.embedded import EmbeddedPostgres, url_of_running
 from streamhub.errors import UserError
 from streamhub.migrate import migrate_hub, migrate_source
+from streamhub.urls import shown
 
 CONNECT_WITHIN = 10.0  # seconds
-# What comes of a database that is away or says no. asyncpg calls it an internal error where a statement meets a
-# connection that the server has just ended, before the socket tells.
 ANSWER_WITHIN = 60.0  # seconds; for statements of commands, which may wait for a lock
+# Where the tables are looked for that a command names without their schema.
+TABLES_OF_USERS = "pg_catalog, public"
 
 Command = TypeVar("Command")
 
@@ -50,7 +51,7 @@ async def hub_connection(settings: Settings, *, migrate: bool = True) -> AsyncIt
         if url is None:
             server = await stack.enter_async_context(EmbeddedPostgres(settings.data_dir, report=say))
             url = server.url
-        connection = await connect(url)
+        connection = await connect(url, search_path=TABLES_OF_USERS)
         stack.push_async_callback(connection.close)
         if migrate and settings.embedded:
             await migrate_hub(connection)
@@ -72,25 +73,27 @@ async def source_connection(settings: Settings, name: str | None) -> AsyncIterat
             f"STREAMHUB_SOURCE_URLS has no source {name!r} (it has: {known}): add for example "
             f"{name}=postgresql://hub:secret@shop.example.com/shop"
         )
-    connection = await connect(url)
+    connection = await connect(url, search_path=TABLES_OF_USERS)
     try:
         yield connection
     finally:
         await connection.close()
 
 
-async def connect(url: str) -> Connection:
+async def connect(url: str, search_path: str = "pg_catalog") -> Connection:
     """Raises UserError, with the address and without the password."""
     try:
         return await database.connect(
-            url,
-            timeout=CONNECT_WITHIN,
-            command_timeout=ANSWER_WITHIN,
-            server_settings={"application_name": "streamhub"},
+            url, timeout=CONNECT_WITHIN, command_timeout=ANSWER_WITHIN, search_path=search_path
         )
     except DATABASE_ERRORS as error:
-        reason = f"no answer in {CONNECT_WITHIN:.0f} s" if isinstance(error, TimeoutError) else str(error)
-        raise UserError(f"cannot connect to {without_password(url)}: {reason or type(error).__name__}") from error
+        raise cannot_connect(url, error) from error
+
+
+def cannot_connect(url: str, error: BaseException) -> UserError:
+    """Why, with the address and without the password."""
+    reason = f"no answer in {CONNECT_WITHIN:.0f} s" if isinstance(error, TimeoutError) else str(error)
+    return UserError(f"cannot connect to {shown(url)}: {' '.join(reason.split()) or type(error).__name__}")
 
 
 def explain(error: BaseException) -> str:

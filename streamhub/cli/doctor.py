@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from streamhub.cli import logs
 from streamhub.cli.checks import CHECKS
 from streamhub.cli.database import data_dir_option, explain, hub_connection, source_connection
 from streamhub.cli.findings import Finding, Patient
+from streamhub.cli.output import discard_stdout
 from streamhub.config import Settings, load
 from streamhub.database import DATABASE_ERRORS
 from streamhub.errors import UserError
@@ -35,17 +37,23 @@ def command(as_json: bool, data_dir: Path | None) -> None:
     """
     logs.quiet_libraries()
     findings = asyncio.run(examine(load(data_dir=data_dir)))
-    if as_json:
-        click.echo(orjson.dumps([finding._asdict() for finding in findings], option=orjson.OPT_INDENT_2))
-    else:
-        for finding in findings:
-            click.echo(
-                f"{click.style(f'{finding.state:4}', fg=STYLES[finding.state])}  {finding.check:13}  {finding.detail}"
-            )
-            if finding.mend:
-                click.echo(f"{'':21}→ {finding.mend}")
+    try:
+        _print(findings, as_json=as_json)
+    except BrokenPipeError:  # `streamhub doctor | head`: what was found still counts
+        discard_stdout()
     if any(finding.state == "fail" for finding in findings):
         sys.exit(1)
+
+
+def _print(findings: Sequence[Finding], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(orjson.dumps([finding._asdict() for finding in findings], option=orjson.OPT_INDENT_2))
+        return
+    for finding in findings:
+        state = click.style(f"{finding.state:4}", fg=STYLES[finding.state])
+        click.echo(f"{state}  {finding.check:13}  {finding.detail}")
+        if finding.mend:
+            click.echo(f"{'':21}→ {finding.mend}")
 
 
 async def examine(settings: Settings) -> list[Finding]:

@@ -1,7 +1,11 @@
-"""Tables on stdout: for people, or as JSON for programs."""
+"""Tables on stdout: for people, or as JSON for programs. And streams that take whatever is written to them."""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -12,6 +16,39 @@ from rich.console import Console
 from rich.table import Table
 
 Command = TypeVar("Command")
+
+_IN_ASCII = {"…": "...", "→": "->", "×": "x", "–": "-", "—": "-", "·": "*"}
+
+
+def prepare_streams() -> None:
+    """No character is an error where a stream's encoding lacks it. A stream that was closed (`>&-`) takes what is
+    written and drops it: without it the next file or socket would get its number."""
+    codecs.register_error("streamhub", _nearest)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                continue
+            mode = "r" if number == 0 else "w"
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, open(opened, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif number > 0 and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="streamhub")
+
+
+def discard_stdout() -> None:
+    """Nobody reads it any more, and what is still buffered would be an error at the end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _nearest(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    wrong = error.object[error.start : error.end]
+    nearest = "".join(_IN_ASCII.get(character, character) for character in wrong)
+    return nearest.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 def json_option(command: Command) -> Command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -10,15 +11,13 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import asyncpg
-
-from streamhub.cli.database import connect, explain
-from streamhub.config import PREFIX, Settings, without_password
-from streamhub.database import DATABASE_ERRORS, Connection, Pool, create_pool
+from streamhub.cli.database import cannot_connect, connect, explain
+from streamhub.config import PREFIX, Settings
+from streamhub.database import DATABASE_ERRORS, Connection, Pool, create_pool, is_pooled_by_transaction, passes
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
 from streamhub.extras import install
@@ -30,16 +29,18 @@ from streamhub.relay import Publisher, Relay, Source
 from streamhub.tail import Tail
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
+from streamhub.urls import shown
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 HUB_CONNECTIONS = 20  # a process, and up to 5 more of its tail and its relay
 OTHER_CONNECTIONS = 175  # of an embedded server: the leading relay's, commands, and an application
 DATABASE_COMES_WITHIN = 30.0  # seconds; machines that start together do not start in order
-# Of what a connection that cannot be had may be told. A wrong password is not among it.
-PASSING = (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0  # seconds between two tries to connect
 LOOK_EVERY = 0.5  # seconds
-STOPS_WITHIN = 5.0  # seconds
+STOPS_WITHIN = 1.0  # seconds, a part; all of it is over before an orchestrator loses patience
 
 
 class Hub(NamedTuple):
@@ -178,6 +179,7 @@ async def prepare(settings: Settings, hub_url: str) -> list[Source]:
         for name, url in settings.source_urls.items():
             distinct = True
             try:
+                await refuse_lent_connections(url, f"source {name} of {PREFIX}SOURCE_URLS")
                 source = await connect(url)
                 stack.push_async_callback(source.close)
                 if not await source.fetchval("SELECT pg_try_advisory_xact_lock($1)", of_hub):
@@ -186,6 +188,8 @@ async def prepare(settings: Settings, hub_url: str) -> list[Source]:
                 distinct = await source.fetchval("SELECT pg_try_advisory_lock($1)", of_source)
                 for migration in await migrate_source(source):
                     log.info("applied migration source/%s to source %s", migration, name)
+            except LentConnectionsError:
+                raise
             except (UserError, *DATABASE_ERRORS) as error:
                 log.warning("source %s could not be prepared: %s", name, explain(error))
             if not distinct:
@@ -197,24 +201,44 @@ async def prepare(settings: Settings, hub_url: str) -> list[Source]:
 
 
 async def _connect_patiently(url: str) -> Connection:
+    """Tries again what may pass, with a pause that grows; raises UserError at once for what never will."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + DATABASE_COMES_WITHIN
+    pause = FIRST_PAUSE
     while True:
         try:
+            await refuse_lent_connections(url, f"{PREFIX}DATABASE_URL")
             return await connect(url)
         except UserError as error:
-            passing = isinstance(error.__cause__, PASSING)
-            if not passing or loop.time() > give_up:
+            if error.__cause__ is None or not passes(error.__cause__) or loop.time() > give_up:
                 raise
             log.warning("%s; trying again", error)
-            await asyncio.sleep(random.uniform(1, 2))
+        await asyncio.sleep(random.uniform(0.5, 1.0) * pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+class LentConnectionsError(UserError):
+    """A pooler gives each transaction another connection of the server."""
+
+
+async def refuse_lent_connections(url: str, setting: str) -> None:
+    """Raises UserError where a pooler lends its connections by transaction, and where there is none."""
+    try:
+        lent = await is_pooled_by_transaction(url)
+    except DATABASE_ERRORS as error:
+        raise cannot_connect(url, error) from error
+    if lent:
+        raise LentConnectionsError(
+            f"{setting} is {shown(url)}, where a pooler gives each transaction another connection of the server, and "
+            "Streamhub needs its sessions whole: set pool_mode = session for this database, or name the server itself"
+        )
 
 
 @asynccontextmanager
 async def hub_database(settings: Settings, workers: int = 1) -> AsyncIterator[str]:
     """The URL of the hub's database; without one in the settings an embedded server runs for it and its `workers`."""
     if settings.database_url is not None:
-        log.info("the hub's database is %s", without_password(settings.database_url))
+        log.info("the hub's database is %s", shown(settings.database_url))
         yield settings.database_url
         return
     async with embedded_server(settings, workers) as server:
@@ -250,7 +274,7 @@ async def _keep_running(server: EmbeddedPostgres) -> None:
 
 
 def stop_on_signals(*, second_ends: bool = True) -> asyncio.Event:
-    """Set by the first SIGINT or SIGTERM; the second one ends the process where it is, or does nothing."""
+    """Set by the first SIGINT, SIGTERM or SIGHUP; the second one ends the process where it is, or does nothing."""
     stop = asyncio.Event()
 
     def asked(number: signal.Signals) -> None:
@@ -261,9 +285,28 @@ def stop_on_signals(*, second_ends: bool = True) -> asyncio.Event:
         log.info("%s: stopping", number.name)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, asked, number)
     return stop
+
+
+async def unless_stopped(stop: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T:
+    """What `starting` returns. Once `stop` is set it is cancelled, and Stopped is raised."""
+    task = asyncio.create_task(starting)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Stopped
+    finally:
+        stopped.cancel()
+        task.cancel()
+        await asyncio.wait({task})
+
+
+class Stopped(Exception):  # noqa: N818 - no error: what was asked for
+    """A signal came before the start was over."""
 
 
 def check_ports(settings: Settings, command: str) -> None:
@@ -277,12 +320,22 @@ def check_ports(settings: Settings, command: str) -> None:
 
 def _check_port(host: str, port: int, other: str) -> None:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no name of a host"
+        raise UserError(
+            f"cannot listen on {host!r} ({reason}): name an address of this machine, for example --host 127.0.0.1"
+        ) from None
+    family, kind, protocol, _, address = found[0]
+    try:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise UserError(
-            f"cannot listen on {host} port {port} ({error.strerror}): stop what listens there, "
-            f"or choose another port: {other}"
-        ) from None
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            remedy = "name an address of this machine, for example --host 127.0.0.1"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            remedy = f"a port below 1024 needs the right to it, so choose another port: {other}"
+        else:
+            remedy = f"stop what listens there, or choose another port: {other}"
+        raise UserError(f"cannot listen on {host} port {port} ({error.strerror}): {remedy}") from None

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import click
@@ -18,11 +18,13 @@ from streamhub.cli.database import data_dir_option, explain
 from streamhub.cli.process import (
     DATABASE_COMES_WITHIN,
     Hub,
+    Stopped,
     check_ports,
     hub_database,
     prepare,
     running_hub,
     stop_on_signals,
+    unless_stopped,
 )
 from streamhub.cli.workers import MOST_WORKERS, HandOver, Workers, counting_directory
 from streamhub.config import Settings, load, unknown_variables
@@ -79,15 +81,17 @@ def command(roles: str | None, host: str | None, port: str | None, workers: int,
 
 async def _serve(settings: Settings) -> None:
     stop = stop_on_signals()
-    async with hub_database(settings) as url, AsyncExitStack() as stack:
-        hub = await _started(settings, url, stack)
-        log.info("%s on %s", settings.described_roles, hub.server.url)
-        await hub.serve_until(stop)
+    with suppress(Stopped):
+        async with AsyncExitStack() as stack:
+            hub = await unless_stopped(stop, _started(settings, stack))
+            log.info("%s on %s", settings.described_roles, hub.server.url)
+            await hub.serve_until(stop)
     log.info("stopped")
 
 
-async def _started(settings: Settings, url: str, stack: AsyncExitStack) -> Hub:
+async def _started(settings: Settings, stack: AsyncExitStack) -> Hub:
     """Schemas up to date and all roles running. Where the database goes meanwhile, once more from the beginning."""
+    url = await stack.enter_async_context(hub_database(settings))
     loop = asyncio.get_running_loop()
     give_up = loop.time() + DATABASE_COMES_WITHIN
     while True:
@@ -103,9 +107,11 @@ async def _started(settings: Settings, url: str, stack: AsyncExitStack) -> Hub:
 
 async def _serve_with_workers(settings: Settings, given: Mapping[str, str], count: int) -> None:
     stop = stop_on_signals()
-    async with hub_database(settings, count) as url:
-        sources = await prepare(settings, url)
-        hand_over = HandOver(os.getpid(), given, url, sources)
-        with counting_directory() as metrics_dir:
-            await Workers(count, hand_over, settings, metrics_dir).serve_until(stop)
+    with suppress(Stopped):
+        async with AsyncExitStack() as stack:
+            url = await unless_stopped(stop, stack.enter_async_context(hub_database(settings, count)))
+            sources = await unless_stopped(stop, prepare(settings, url))
+            hand_over = HandOver(os.getpid(), given, url, sources)
+            with counting_directory() as metrics_dir:
+                await Workers(count, hand_over, settings, metrics_dir).serve_until(stop)
     log.info("stopped")

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from typing import Any
 
 import click
@@ -15,7 +16,7 @@ import uvloop
 
 from streamhub.cli import logs
 from streamhub.cli.database import explain
-from streamhub.cli.process import running_hub, stop_on_signals
+from streamhub.cli.process import Stopped, running_hub, stop_on_signals, unless_stopped
 from streamhub.cli.workers import HandOver
 from streamhub.config import Settings, load
 from streamhub.database import DATABASE_ERRORS
@@ -64,10 +65,14 @@ async def _work(settings: Settings, handed: HandOver) -> bool:
     stop = stop_on_signals(second_ends=False)
     serving = False
     try:
-        async with running_hub(settings, handed.hub_url, handed.sources, reuse_port=True) as hub:
+        async with AsyncExitStack() as stack:
+            starting = stack.enter_async_context(running_hub(settings, handed.hub_url, handed.sources, reuse_port=True))
+            hub = await unless_stopped(stop, starting)
             _answer("listens", hub.server.url)
             serving = True
             await hub.serve_until(stop)
+        return True
+    except Stopped:
         return True
     except (UserError, *DATABASE_ERRORS) as error:
         if serving:

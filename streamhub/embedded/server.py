@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +77,8 @@ class EmbeddedPostgres:
         self._server_bin = self.bin_dir
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._program: subprocess.Popen[str] | None = None
+        self._given_up = threading.Event()
         self._lock: int | None = None
         self._log_offset = 0
 
@@ -121,6 +124,7 @@ class EmbeddedPostgres:
             raise
 
     def _prepare(self) -> None:
+        self._given_up.clear()
         self._run_as = account_for(self.data)
         if self._lock is None:
             self._lock = directory.take(self.base)
@@ -147,6 +151,8 @@ class EmbeddedPostgres:
         started = time.monotonic()
         told = False
         while pid is not None and directory.serves(pid, self.data):
+            if self._given_up.is_set():
+                raise UserError("the start was given up")
             waited = time.monotonic() - started
             if waited > FORMER_GONE_WITHIN:
                 raise UserError(
@@ -250,7 +256,12 @@ class EmbeddedPostgres:
     # -- ending
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Shut down, at most a minute politely, and let go of the directory. Without a running server: nothing."""
+        """Shut down, at most a minute politely, and let go of the directory. Without a running server: nothing, but a
+        start that is under way in another thread ends with an error."""
+        self._given_up.set()
+        if (program := self._program) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)  # initdb runs programs of its own
         self._end_server(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
         if self._lock is not None:
             shutil.rmtree(self.socket_directory, ignore_errors=True)
@@ -297,19 +308,28 @@ class EmbeddedPostgres:
         return [sys.executable, "-I", "-S", str(launcher), str(uid), str(gid), str(os.getpid())]
 
     def _run(self, program: str, *arguments: str, text: str = "") -> None:
-        done = subprocess.run(
+        if self._given_up.is_set():
+            raise UserError("the start was given up")
+        with subprocess.Popen(
             [*self._launcher(), str(self._server_bin / program), *arguments],
-            input=text,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=300,
             cwd=self.base,
             env=_environment(),
             start_new_session=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise UserError(f"{program} failed in {self.base}: {_last_complaint(done.stderr)}")
+        ) as running:
+            self._program = running
+            try:
+                if self._given_up.is_set():  # meanwhile; whoever gave up saw no program to kill
+                    running.kill()
+                _, said = running.communicate(text, timeout=300)
+            finally:
+                running.kill()
+                self._program = None
+        if running.returncode != 0:
+            raise UserError(f"{program} failed in {self.base}: {_last_complaint(said)}")
 
     def _own(self, path: Path) -> None:
         """Make a directory that only PostgreSQL's user (and root) may enter; nobody else may have made it before."""

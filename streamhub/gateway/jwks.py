@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import aiohttp
 import jwt
@@ -19,6 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from streamhub.errors import unauthorized, unavailable
 from streamhub.gateway.auth import ALGORITHMS, PublicKey, fits, kind_of, usable
+from streamhub.urls import shown
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +45,6 @@ class KeySet(NamedTuple):
 
     keys: Mapping[str, Sequence[Key]]
     left_out: Sequence[str]
-
-
-def shown(url: str) -> str:
-    """The URL for messages: without user information and query, which may hold a secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 async def read(url: str) -> KeySet:

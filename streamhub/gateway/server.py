@@ -141,8 +141,10 @@ async def serve(
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int, reuse_port: bool) -> None:
+    # Python keeps an IPv6 socket from hearing IPv4. No host at all is both, one socket each.
+    where = None if host in ("::", "") else host
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=reuse_port or None).start()
+        await web.TCPSite(runner, where, port, backlog=BACKLOG, reuse_port=reuse_port or None).start()
     except OSError as error:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror or error}; try another port") from None
 

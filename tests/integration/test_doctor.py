@@ -230,6 +230,7 @@ async def test_row_level_security_that_came_after_the_table_was_captured_is_name
     assert [each.state for each in await found(database_url, "capture")] == ["ok"]
 
 
+@pytest.mark.needs_fsync
 async def test_a_database_whose_commits_outlive_a_crash_is_in_order_whatever_its_sessions_are_set_to(
     database_url: str, connection: Connection
 ) -> None:
@@ -238,12 +239,13 @@ async def test_a_database_whose_commits_outlive_a_crash_is_in_order_whatever_its
     assert [each.state for each in await found(database_url, "durability")] == ["ok"]
 
 
+@pytest.mark.needs_fsync
 async def test_a_pooler_that_does_not_pass_on_what_sessions_ask_for_is_found_out(
     database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    monkeypatch.setattr(database, "_PROMISES", {})
+    monkeypatch.setattr(database, "_OURS", {"jit": "off"})
     finding = await wrong(database_url, "durability")
     assert finding.state == "fail"
     assert finding.detail == "hub: synchronous_commit is off: a crash can take back what was sent"

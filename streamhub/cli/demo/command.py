@@ -29,7 +29,16 @@ from streamhub.cli.demo.catalog import ACME, MONITOR, NORTHWIND, TENANTS
 from streamhub.cli.demo.monitor import Monitor
 from streamhub.cli.demo.shop import TABLES, Shop
 from streamhub.cli.demo.view import Watch, show_lines, show_live
-from streamhub.cli.process import check_ports, connections, embedded_server, prepare, running_hub, stop_on_signals
+from streamhub.cli.process import (
+    Stopped,
+    check_ports,
+    connections,
+    embedded_server,
+    prepare,
+    running_hub,
+    stop_on_signals,
+    unless_stopped,
+)
 from streamhub.config import Settings, load
 from streamhub.core import ids
 from streamhub.database import Pool
@@ -81,6 +90,7 @@ class Demo:
         self._settings = settings
         self._console = console
         self._rate = rate
+        self._redrawn = console.is_terminal and not console.is_dumb_terminal
         self._warnings: deque[str] = deque(maxlen=WARNINGS_SHOWN)
 
     async def run(self, seconds: float | None) -> bool:
@@ -88,6 +98,12 @@ class Demo:
         stop = stop_on_signals()
         self._configure_logs()
         self._say(f"Starting PostgreSQL and the hub in {self._settings.data_dir} …")
+        try:
+            return await unless_stopped(stop, self._run(stop, seconds))
+        except Stopped:
+            return True
+
+    async def _run(self, stop: asyncio.Event, seconds: float | None) -> bool:
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(embedded_server(self._settings, report=self._say))
             pool = await stack.enter_async_context(connections(server.url, "streamhub demo", 12))
@@ -123,13 +139,13 @@ class Demo:
         return fine
 
     def _show(self, watch: Watch) -> Coroutine[Any, Any, None]:
-        if self._console.is_terminal:
+        if self._redrawn:
             return show_live(watch, self._console, self._warnings)
         return show_lines(watch, self._console)
 
     def _configure_logs(self) -> None:
         """At a terminal the view shows the newest warnings; a line in between would tear it."""
-        if self._console.is_terminal:
+        if self._redrawn:
             logs.install(_Collector(self._warnings), logging.WARNING)
         else:
             logs.configure(self._settings.log_format, logging.WARNING)

@@ -1,0 +1,85 @@
+"""What no command and no page ever says."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from servers.ports import free_port
+from tests.acceptance.conftest import Running
+
+Start = Callable[..., Running]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Bash = Callable[..., str]
+
+COMMANDS = (
+    "migrate",
+    "migrate --source shop",
+    "org list",
+    "org add my-org",
+    "capture list",
+    "capture list --source shop",
+    "capture add public.skus --org my-org --resource-type skus",
+    "capture backfill public.skus",
+    "token --org my-org",
+    "doctor",
+    "doctor --json",
+)
+PLANTED = "pl4nted"
+WRONG = (
+    "postgresql://hub:pl4nted@127.0.0.1:{port}/hub",
+    "postgresql://hub@127.0.0.1:{port}/hub?password=pl4nted",
+    "postgresql://hub:x@pl4nted@127.0.0.1:{port}/hub",
+    "postgresql://hub:x/pl4nted@127.0.0.1:{port}/hub",
+    "postgresql://hub:pl4nted/hub",
+    "postgresql://hub@127.0.0.1:{port}/hub?pl4nted",
+    "host=127.0.0.1 port={port} password=pl4nted",
+)
+
+
+@pytest.mark.parametrize("url", WRONG)
+def test_no_command_that_fails_says_a_secret(
+    streamhub: Run, environment: dict[str, str], data_dir: Path, url: str
+) -> None:
+    environment["STREAMHUB_SIGNING_KEY_FILE"] = str(data_dir / "key.pem")
+    environment["STREAMHUB_DATABASE_URL"] = url.format(port=free_port())
+    environment["STREAMHUB_SOURCE_URLS"] = f"shop={environment['STREAMHUB_DATABASE_URL']}"
+    for command in COMMANDS if url in WRONG[:2] else ("serve", "doctor"):
+        done = streamhub(*command.split())
+        assert PLANTED not in done.stdout + done.stderr, command
+        assert "Traceback" not in done.stderr, command
+        assert done.returncode in (1, 2), command
+
+
+def test_no_command_and_no_page_that_works_says_a_secret(
+    start: Start, streamhub: Run, bash: Bash, environment: dict[str, str], data_dir: Path, database_url: str
+) -> None:
+    parts = urlsplit(database_url)
+    secret = parts.password
+    assert secret is not None
+    bare = parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}")
+    url = bare._replace(query=f"password={quote(secret)}").geturl()
+    environment["STREAMHUB_DATABASE_URL"] = url
+    environment["STREAMHUB_SOURCE_URLS"] = f"gone=postgresql://hub:{PLANTED}@127.0.0.1:{free_port()}/shop"
+    environment["STREAMHUB_SIGNING_KEY_FILE"] = str(data_dir / "key.pem")
+    environment["STREAMHUB_JWT_ISSUERS"] = "https://issuer.example"
+    environment["STREAMHUB_JWT_JWKS_URL"] = f"http://reader:{PLANTED}@127.0.0.1:{free_port()}/keys"
+    serving = start("serve")
+    at = serving.wait_for(r"gateway and relay on (http://\S+)$", within=60)[1]
+    said = ""
+    for command in ("migrate", "org add my-org", "org list", "capture list", "capture list --source gone", "doctor"):
+        done = streamhub(*command.split())
+        said += done.stdout + done.stderr
+    foreign = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIn0.AAAA"
+    for path in ("/-/ready", "/-/metrics", "/-/healthy", "/my-org"):
+        said += bash(f'curl -s -H "Authorization: Bearer {foreign}" {at}{path}')
+    serving.end(signal.SIGTERM)
+    said += serving.output
+    assert "127.0.0.1" in said
+    assert secret not in said
+    assert PLANTED not in said
