@@ -23,14 +23,10 @@ def heartbeat(now_ms: int) -> bytes:
 
 
 def control(event: str, data: Mapping[str, Any]) -> bytes:
-    """A control frame (gap, stream_error, replay_started, stream_complete)."""
-    return (
-        b"event: "
-        + event.encode()
-        + b"\ndata: "
-        + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
-        + b"\n\n"
-    )
+    """A control frame (gap, stream_error, replay_started, stream_complete).
+
+    In ASCII: clients in the wild split lines at U+0085, U+2028 and U+2029."""
+    return b"event: " + event.encode() + b"\ndata: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n"
 
 
 def first_id(frames: bytes) -> str:
