@@ -13,6 +13,7 @@ from benchmarks import (
     backfill,
     backlog,
     beside,
+    crowd,
     demo,
     following,
     idle,
@@ -36,6 +37,7 @@ ALL = {
     "idle_streams": idle_streams.measure,
     "killed_gateway": killed_gateway.measure,
     "stopped_reader": stopped_reader.measure,
+    "crowd": crowd.measure,
     "idle": idle.measure,
     "demo": demo.measure,
 }

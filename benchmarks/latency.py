@@ -39,7 +39,7 @@ def read_live(port: int, slug: str, token: str, seconds: float, to: Connection) 
     to.send(arrived)
 
 
-async def commit_to_frame(stage: Stage, url: str, hub: HubProcess, seconds: float) -> list[float]:
+async def commit_to_frame(stage: Stage, url: str, hub: HubProcess, seconds: float, patience: float = 2) -> list[float]:
     """Milliseconds from COMMIT sent to the event at a reader of org_0, of each of RATE commits a second, sorted."""
     connection = await asyncpg.connect(url)
     await connection.execute("UPDATE skus SET quantity = quantity + 1 WHERE id = 'sku_2'")
@@ -48,7 +48,9 @@ async def commit_to_frame(stage: Stage, url: str, hub: HubProcess, seconds: floa
     await connection.close()
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    reader = spawn.Process(target=read_live, args=(hub.port, slug, stage.token("org_0", slug), seconds + 2, theirs))
+    reader = spawn.Process(
+        target=read_live, args=(hub.port, slug, stage.token("org_0", slug), seconds + patience, theirs)
+    )
     reader.start()
     await asyncio.to_thread(ours.recv)
     sent: dict[int, float] = {}

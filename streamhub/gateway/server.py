@@ -20,12 +20,12 @@ from streamhub.gateway.connection import LONGEST_LINE, Runner
 from streamhub.gateway.connections import Connections, allow_open_files
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.jwks import JwksKeys
+from streamhub.gateway.listening import Listening
 from streamhub.metrics import Metrics
 from streamhub.tail import Tail
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 4096  # connections that a herd may open before they are accepted; the kernel has its own bound
 SHUTDOWN_WITHIN: Final = 5.0  # seconds, after the drain
 ANSWERED_WITHIN: Final = 0.1  # seconds that a connection which was just made has to send its request
 
@@ -99,10 +99,11 @@ async def serve(
         shutdown_timeout=SHUTDOWN_WITHIN,
     )
     runners: list[web.AppRunner] = [runner]
+    listening: list[Listening] = []
     try:
         await gateway.start()
         await runner.setup()
-        await _listen(runner, host, port, reuse_port)
+        bound = await _listen(listening, runner, host, port, reuse_port)
         if own_port is not None:
             operations = create_operations_app(gateway)
             runners.append(
@@ -115,17 +116,14 @@ async def serve(
                 )
             )
             await runners[-1].setup()
-            await _listen(runners[-1], host, own_port, reuse_port)
-        bound: int = runner.addresses[0][1]
+            await _listen(listening, runners[-1], host, own_port, reuse_port)
         log.info("%d files may be open in this process, so up to %d streams", files, connections.most_streams)
         yield Server(gateway, f"http://{_for_url(host)}:{bound}", bound)
     finally:
         began = time.monotonic()
         await gateway.drain()
-        # Who has been let in is answered. The first pause is short: what waits to be accepted is, before it ends.
-        await asyncio.sleep(0.001)
-        for site in [site for each in runners for site in each.sites]:
-            await site.stop()
+        for port_of_ours in listening:
+            await port_of_ours.stop()  # who has been let in is answered
         await asyncio.sleep(ANSWERED_WITHIN)
         for each in runners:
             await each.cleanup()
@@ -133,9 +131,12 @@ async def serve(
         log.info("the gateway stopped in %.1f s", time.monotonic() - began)
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int, reuse_port: bool) -> None:
+async def _listen(listening: list[Listening], runner: web.AppRunner, host: str, port: int, reuse_port: bool) -> int:
+    """The port."""
+    assert runner.server is not None
+    listening.append(Listening(runner.server))
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=reuse_port or None).start()
+        return await listening[-1].start(host, port, reuse_port=reuse_port)
     except OSError as error:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror or error}; try another port") from None
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from streamhub.errors import ApiError, unavailable
 
-WAITS: Final = 30.0  # seconds in which a turn has to come
+WAITS: Final = 50.0  # seconds in which a turn has to come; proxies wait a minute
 MOST_WAITING: Final = 10_000
 RETRY_AFTER: Final = 5  # seconds
 
