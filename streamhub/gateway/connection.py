@@ -80,7 +80,8 @@ class Connection(RequestHandler):
             async with asyncio.timeout(TAKEN_WITHIN):
                 await super()._drain_helper()
         except TimeoutError:
-            self.force_close()
+            if self.transport is not None:
+                self.transport.abort()  # a close would wait for what is unsent
             raise ConnectionResetError("the client does not take its answer") from None
 
     def handle_error(
