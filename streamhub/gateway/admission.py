@@ -1,9 +1,10 @@
 """What every route of an organization asks first, in the order in which a request is judged: 503, 401, 403."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -13,6 +14,9 @@ from streamhub.gateway.auth import Claims, require_integration
 from streamhub.gateway.connection import Connection
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.organizations import LONGEST_ID
+
+
+FOUND_WITHIN: Final = 15.0  # seconds
 
 
 class Admitted(NamedTuple):
@@ -39,7 +43,20 @@ async def admitted(request: web.Request) -> AsyncIterator[Admitted]:
     slug = request.match_info["organization"]
     require_integration(claims, slug)
     async with gateway.turn(request):
-        yield Admitted(gateway, claims, slug, await registry.find(gateway.hub, claims))
+        yield Admitted(gateway, claims, slug, await _found(gateway, claims))
+
+
+async def _found(gateway: Gateway, claims: Claims) -> registry.Place:
+    """The first statement of a request: on a busy machine the pool's time-out may be too short for a connection to be
+    made. As long as the database answers others, the request waits on."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + FOUND_WITHIN
+    while True:
+        try:
+            return await registry.find(gateway.hub, claims)
+        except TimeoutError:
+            if not gateway.node.trusted or loop.time() > give_up:
+                raise
 
 
 def refuse_parameters(request: web.Request) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-AT_A_TIME: Final = 16
+AT_A_TIME: Final = 4
 BACKLOG: Final = 4096  # what may wait; the kernel has a bound of its own
 SHORT_OF: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 TAKEN_WITHIN: Final = 1.0  # seconds, at the end

@@ -12,7 +12,7 @@ import pytest
 from streamhub.core import sse
 from streamhub.core.formats import NDJSON
 from streamhub.errors import ApiError, Fault
-from streamhub.gateway import connection
+from streamhub.gateway import connection, registry
 from streamhub.gateway.turns import Turns
 from tests.integration.conftest import Client
 
@@ -82,6 +82,22 @@ async def test_a_database_that_answers_others_is_not_said_to_be_out_of_reach(
         answer = await hub.get("/my-org")
     assert (answer.status, answer.codes) == (503, ["UNAVAILABLE"])
     assert "busy" in answer.errors[0]["detail"]
+
+
+async def test_a_connection_that_takes_long_to_make_is_waited_for_while_the_database_answers_others(
+    hub: Hub, organization: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, tried = registry.find, 0
+
+    async def late(*asked: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        if tried < 3:
+            raise TimeoutError
+        return await find(*asked)
+
+    monkeypatch.setattr(registry, "find", late)
+    assert (await hub.open("/my-org")).status == 200
 
 
 # -- pace
