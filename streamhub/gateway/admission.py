@@ -15,7 +15,6 @@ from streamhub.gateway.connection import Connection
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.organizations import LONGEST_ID
 
-
 FOUND_WITHIN: Final = 15.0  # seconds
 
 
