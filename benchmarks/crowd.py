@@ -20,8 +20,9 @@ OPEN_BEFORE = 50
 HEARTBEAT = 10.0  # seconds
 GIVE_UP = 120.0  # seconds
 ASKING = 1_000
+RATE = 100  # commits a second
 SECONDS = 20
-PATIENCE = 30.0  # seconds for writers that are late on a busy machine
+PATIENCE = 12.0  # seconds for writers that are late on a busy machine
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
@@ -90,7 +91,10 @@ def ask_without_pause(port: int, path: str, connections: int, to: Connection) ->
     while not to.poll():
         for key, _ in asking.select(0.1):
             got: bytearray = key.data
-            more = key.fileobj.recv(1 << 18)  # type: ignore[union-attr]
+            try:
+                more = key.fileobj.recv(1 << 18)  # type: ignore[union-attr]
+            except OSError:
+                more = b""
             if not more:
                 asking.unregister(key.fileobj)
                 continue
@@ -150,7 +154,7 @@ async def flood(stage: Stage) -> list[Result]:
         crowd = spawn.Process(target=ask_without_pause, args=(hub.port, "/-/metrics", ASKING, theirs))
         crowd.start()
         await to_thread(ours.recv)
-        latencies = await commit_to_frame(stage, url, hub, SECONDS, patience=PATIENCE)
+        latencies = await commit_to_frame(stage, url, hub, SECONDS, patience=PATIENCE, rate=RATE)
         ours.send(None)
         seen = await to_thread(ours.recv)
         lost = lost_leases(hub)
