@@ -14,6 +14,7 @@ from benchmarks import (
     backlog,
     beside,
     brokers,
+    crowd,
     demo,
     following,
     idle,
@@ -37,6 +38,7 @@ ALL = {
     "idle_streams": idle_streams.measure,
     "killed_gateway": killed_gateway.measure,
     "stopped_reader": stopped_reader.measure,
+    "crowd": crowd.measure,
     "idle": idle.measure,
     "demo": demo.measure,
 }

@@ -27,7 +27,7 @@ WRITTEN = "SELECT n_tup_upd FROM pg_stat_all_tables WHERE relid = 'streamhub_hub
 def hold_streams(port: int, tokens: Sequence[str], to: Connection) -> None:
     """Open them one after the other, say so, and read what comes until something comes on `to`; then tell how many
     heartbeats came since the streams were open."""
-    _allow_files()
+    allow_files()
     streams = selectors.DefaultSelector()
     for n, token in enumerate(tokens):
         stream = socket.create_connection(("127.0.0.1", port))
@@ -45,7 +45,7 @@ def hold_streams(port: int, tokens: Sequence[str], to: Connection) -> None:
     to.recv()
 
 
-def _allow_files() -> None:
+def allow_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < FILES:
         resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(hard, FILES)))
@@ -56,7 +56,7 @@ async def measure(stage: Stage) -> list[Result]:
     connection = await asyncpg.connect(url)
     await connection.execute(REGISTER, STREAMS)
     tokens = [stage.token(f"org_{n}", f"org-{n}") for n in range(STREAMS)]
-    _allow_files()  # the hub inherits it
+    allow_files()  # the hub inherits it
     async with stage.hub(url, roles="gateway") as hub:
         await asyncio.sleep(3)
         before = hub.rss()

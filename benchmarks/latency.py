@@ -39,8 +39,10 @@ def read_live(port: int, slug: str, token: str, seconds: float, to: Connection) 
     to.send(arrived)
 
 
-async def commit_to_frame(stage: Stage, url: str, hub: HubProcess, seconds: float) -> list[float]:
-    """Milliseconds from COMMIT sent to the event at a reader of org_0, of each of RATE commits a second, sorted."""
+async def commit_to_frame(
+    stage: Stage, url: str, hub: HubProcess, seconds: float, patience: float = 2, rate: int = RATE
+) -> list[float]:
+    """Milliseconds from COMMIT sent to the event at a reader of org_0, of each of `rate` commits a second, sorted."""
     connection = await asyncpg.connect(url)
     await connection.execute("UPDATE skus SET quantity = quantity + 1 WHERE id = 'sku_2'")
     await asyncio.sleep(1)
@@ -48,11 +50,13 @@ async def commit_to_frame(stage: Stage, url: str, hub: HubProcess, seconds: floa
     await connection.close()
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    reader = spawn.Process(target=read_live, args=(hub.port, slug, stage.token("org_0", slug), seconds + 2, theirs))
+    reader = spawn.Process(
+        target=read_live, args=(hub.port, slug, stage.token("org_0", slug), seconds + patience, theirs)
+    )
     reader.start()
     await asyncio.to_thread(ours.recv)
     sent: dict[int, float] = {}
-    await asyncio.gather(*(_write(url, n, seconds, sent) for n in range(WRITERS)))
+    await asyncio.gather(*(_write(url, n, seconds, sent, rate) for n in range(WRITERS)))
     arrived = await asyncio.to_thread(ours.recv)
     reader.join(10)
     return sorted((arrived[xid] - at) * 1000 for xid, at in sent.items())
@@ -77,11 +81,11 @@ def _result(way: str, latencies: list[float], wanted: str) -> Result:
     return Result(what, percentiles(latencies), wanted)
 
 
-async def _write(url: str, number: int, seconds: float, sent: dict[int, float]) -> None:
+async def _write(url: str, number: int, seconds: float, sent: dict[int, float], rate: int) -> None:
     connection = await asyncpg.connect(url)
     began = time.monotonic()
-    for n in range(int(RATE * seconds) // WRITERS):
-        await asyncio.sleep(max(0.0, began + (n + number / WRITERS) * WRITERS / RATE - time.monotonic()))
+    for n in range(int(rate * seconds) // WRITERS):
+        await asyncio.sleep(max(0.0, began + (n + number / WRITERS) * WRITERS / rate - time.monotonic()))
         await connection.execute("BEGIN")
         xid = await connection.fetchval(
             "UPDATE skus SET price = price + 1 WHERE id = $1 RETURNING pg_current_xact_id()::text::bigint",

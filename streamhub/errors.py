@@ -12,6 +12,9 @@ import orjson
 
 MEDIA_TYPE: Final = "application/vnd.api+json"
 
+# U+0085, U+2028 and U+2029, at which clients in the wild split lines. In JSON they stand in strings alone.
+_SPLITTING: Final = {b"\xc2\x85": b"\\u0085", b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029"}
+
 TITLES: Final[Mapping[str, str]] = {
     "INVALID_DATE": "Not a date",
     "DATE_RANGE_INVALID": "The range of dates is empty",
@@ -86,7 +89,10 @@ class ApiError(Exception):
         return self.faults[0].status
 
     def body(self) -> bytes:
-        return orjson.dumps({"errors": [fault.document() for fault in self.faults]})
+        body = orjson.dumps({"errors": [fault.document() for fault in self.faults]})
+        for raw, escaped in _SPLITTING.items():
+            body = body.replace(raw, escaped)
+        return body
 
 
 def unauthorized(code: str, detail: str) -> ApiError:

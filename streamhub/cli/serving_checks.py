@@ -9,7 +9,7 @@ from typing import Final
 
 from streamhub.cli.findings import Finding, Patient
 from streamhub.gateway.endings import ENDED_WITHIN
-from streamhub.gateway.gateway import REPLAYS_AT_ONCE
+from streamhub.gateway.slots import AT_ONCE as REPLAYS_AT_ONCE
 
 MOST_NAMED: Final = 3
 GONE_FOR: Final = 60.0  # seconds since a node expired in which its consumers may well be coming back

@@ -29,7 +29,7 @@ def _lines(frames: bytes) -> bytes:
 
 
 def _line(event: str, data: object) -> bytes:
-    return json.dumps({"event": event, "data": data}, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return json.dumps({"event": event, "data": data}, separators=(",", ":")).encode() + b"\n"
 
 
 def _same(frames: bytes) -> bytes:

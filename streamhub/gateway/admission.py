@@ -1,14 +1,21 @@
 """What every route of an organization asks first, in the order in which a request is judged: 503, 401, 403."""
 
+import asyncio
 import time
-from typing import NamedTuple
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from streamhub.errors import ApiError, Fault
+from streamhub.errors import ApiError, Fault, unauthorized
 from streamhub.gateway import parameters, registry
 from streamhub.gateway.auth import Claims, require_integration
+from streamhub.gateway.connection import Connection
 from streamhub.gateway.gateway import GATEWAY, Gateway
+from streamhub.organizations import LONGEST_ID
+
+FOUND_WITHIN: Final = 15.0  # seconds
 
 
 class Admitted(NamedTuple):
@@ -20,14 +27,35 @@ class Admitted(NamedTuple):
     place: registry.Place
 
 
-async def admitted(request: web.Request) -> Admitted:
-    """An integration of the organization that the path names. Raises ApiError: 503, 401, 403."""
+@asynccontextmanager
+async def admitted(request: web.Request) -> AsyncIterator[Admitted]:
+    """An integration of the organization that the path names. Within the block it is this request's turn to ask the
+    database. Raises ApiError: 503, 401, 403."""
     gateway = request.app[GATEWAY]
     gateway.admit()
     claims = await gateway.authenticator.claims(request, time.time())
+    if len(claims.organization_id) > LONGEST_ID:
+        detail = f"organization.id has {len(claims.organization_id)} characters; at most {LONGEST_ID} are allowed."
+        raise unauthorized("INVALID_TOKEN", f"The token is not valid. Its claim {detail}")
+    if isinstance(request.protocol, Connection):
+        request.protocol.has_valid_token()
     slug = request.match_info["organization"]
     require_integration(claims, slug)
-    return Admitted(gateway, claims, slug, await registry.find(gateway.hub, claims))
+    async with gateway.turn(request):
+        yield Admitted(gateway, claims, slug, await _found(gateway, claims))
+
+
+async def _found(gateway: Gateway, claims: Claims) -> registry.Place:
+    """The first statement of a request: on a busy machine the pool's time-out may be too short for a connection to be
+    made. As long as the database answers others, the request waits on."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + FOUND_WITHIN
+    while True:
+        try:
+            return await registry.find(gateway.hub, claims)
+        except TimeoutError:
+            if not gateway.node.trusted or loop.time() > give_up:
+                raise
 
 
 def refuse_parameters(request: web.Request) -> None:

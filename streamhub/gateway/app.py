@@ -6,6 +6,7 @@ from streamhub.gateway import operations
 from streamhub.gateway.cors import add_cors
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.gateway.live import live
+from streamhub.gateway.refusals import SERVER
 from streamhub.gateway.replay import replay
 from streamhub.gateway.replays import cancel_replay, list_replays, show_replay
 from streamhub.gateway.status import end_stream, status
@@ -45,7 +46,7 @@ def _application(gateway: Gateway) -> web.Application:
     app[GATEWAY] = gateway
 
     async def complete(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Server"] = "streamhub"
+        response.headers["Server"] = SERVER
         if gateway.draining:
             # A proxy that kept the connection could send a request on it in the moment in which it goes.
             response.headers["Connection"] = "close"

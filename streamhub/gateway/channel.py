@@ -22,6 +22,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from streamhub.core.formats import SSE, Format
+from streamhub.gateway import access
 from streamhub.gateway.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class Channel:
             if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(NO_PROGRESS * 1000))
         self._writer = await self._response.prepare(request)
+        access.stream_begins(request, self._response.status)
         await self._response.write(first)
         self._handed += len(first)
         self._expires_at = expires_at
@@ -167,6 +169,15 @@ class Channel:
             raise PeerLeft
         if self._beat_due:
             self.beat()
+
+    async def drained_within(self, seconds: float) -> bool:
+        """Wait as `drained`, but no longer than so; False where the transport does not take more by then."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.drained()
+        except TimeoutError:
+            return False
+        return True
 
     def _outstanding(self) -> int:
         """Bytes written and not yet acknowledged by the peer's TCP. Raises OSError where the socket is gone."""

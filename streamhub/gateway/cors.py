@@ -13,13 +13,14 @@ from aiohttp.typedefs import Middleware
 ANY: Final = "*"
 ALLOWED_HEADERS: Final = "Authorization, Content-Type, Last-Event-ID"
 EXPOSED_HEADERS: Final = "Retry-After, WWW-Authenticate"
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PREFLIGHT_KEPT: Final = "3600"  # seconds
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def add_cors(app: web.Application, origins: Collection[str]) -> None:
-    """Let these origins in; `*` is any. A preflight is answered before anybody asks for a token."""
+    """Let these origins in; `*` is any. A preflight is answered before anybody asks for a token, whatever its path."""
     if not origins:
         return
 
@@ -44,18 +45,21 @@ def add_cors(app: web.Application, origins: Collection[str]) -> None:
 def _preflight(allowed: Callable[[web.Request], str | None]) -> Middleware:
     @web.middleware
     async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asked = request.headers.get("Access-Control-Request-Method")
+        if request.method != "OPTIONS" or asked is None or allowed(request) is None:
+            return await handler(request)
         try:
             return await handler(request)
         except web.HTTPMethodNotAllowed as error:
             # The router has found the path and knows its methods; OPTIONS is none of them.
-            asked = request.headers.get("Access-Control-Request-Method")
-            if request.method != "OPTIONS" or asked is None or allowed(request) is None:
-                raise
-            headers = {
-                "Access-Control-Allow-Methods": ", ".join(sorted(error.allowed_methods)),
-                "Access-Control-Allow-Headers": ALLOWED_HEADERS,
-                "Access-Control-Max-Age": PREFLIGHT_KEPT,
-            }
-            return web.Response(status=204, headers=headers)
+            methods = error.allowed_methods
+        except web.HTTPNotFound:
+            methods = {asked if asked in METHODS else "GET"}  # the request itself gets its 404, which the page may read
+        headers = {
+            "Access-Control-Allow-Methods": ", ".join(sorted(methods)),
+            "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+            "Access-Control-Max-Age": PREFLIGHT_KEPT,
+        }
+        return web.Response(status=204, headers=headers)
 
     return preflight

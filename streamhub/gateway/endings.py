@@ -72,6 +72,7 @@ class Endings:
         self._pool = pool
         self._node = node
         self._holder = holder
+        self._one = asyncio.Lock()  # of these reads: however many ask for an end, they use one connection
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -85,19 +86,29 @@ class Endings:
     async def end(self, organization_id: str, stream: Active) -> None:
         """Ask for the end of a stream and wait for it. Raises ApiError (503) where it does not come, and what asyncpg
         raises."""
-        await self._pool.execute(_ASK, organization_id, *stream, timeout=TIMEOUT)
+        async with self._one:
+            await self._pool.execute(_ASK, organization_id, *stream, timeout=TIMEOUT)
         await self.look()
         pause = 0.01
         give_up = asyncio.get_running_loop().time() + ENDED_WITHIN
-        while await active(self._pool, organization_id) == stream:
+        while await self._active(organization_id) == stream:
             if asyncio.get_running_loop().time() > give_up:
                 raise unavailable("The stream was asked to end, and its gateway has not ended it yet; try again.")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.25)
-        await self._pool.execute(_FREE_OF_THE_DEAD, organization_id, *stream, timeout=TIMEOUT)
+        async with self._one:
+            await self._pool.execute(_FREE_OF_THE_DEAD, organization_id, *stream, timeout=TIMEOUT)
+
+    async def _active(self, organization_id: str) -> Active | None:
+        async with self._one:
+            return await active(self._pool, organization_id)
 
     async def look(self) -> None:
         """Make the ends that were asked for. Raises what asyncpg raises."""
+        async with self._one:
+            await self._look()
+
+    async def _look(self) -> None:
         holder = self._holder
         if holder.leases():
             for row in await self._pool.fetch(_ASKED, self._node, timeout=TIMEOUT):

@@ -1,12 +1,13 @@
 """What the operators' pages tell of the hub as a whole, read from its databases when somebody asks.
 
 Nothing of this is worth waiting for: each piece has its own short time-out, and is left out where it does not come.
+However many ask, each piece is read once a second, over two connections at most.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import asyncpg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,6 +19,8 @@ from streamhub.database import DATABASE_AWAY, Connection, Pool, connect
 log = logging.getLogger(__name__)
 
 TIMEOUT: Final = 2.0  # seconds
+KEPT_FOR: Final = 1.0  # seconds
+READY_WITHIN: Final = 1.0  # seconds; whoever asks whether we are ready has a time-out, too
 MOST_COUNTED: Final = 100_000  # rows of an outbox
 
 # Named so that a counter is there, at 0, before its first fault.
@@ -128,14 +131,72 @@ async def _outbox_of(dsn: str) -> Outbox | None:
     return None if row is None else Outbox(row["depth"], max(0.0, row["age"]))
 
 
-async def metrics(pool: Pool, sources: Mapping[str, str], topic: str | None) -> Iterator[Metric]:
-    """The hub's facts as metrics; `sources` are the databases beside the hub's own, by name, `topic` Kafka's if any."""
-    (found, hub, counters, published), others = await asyncio.gather(
-        asyncio.gather(state(pool), outbox(pool), _rows(pool, TIMEOUT, _COUNTERS), publication(pool, topic)),
-        asyncio.gather(*(_outbox_of(dsn) for dsn in sources.values())),
-    )
-    outboxes = {"hub": hub, **dict(zip(sources, others, strict=True))}
-    return _families(found, outboxes, counters, published)
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """A value that is found for all who ask while it is being found, or within KEPT_FOR of its finding's beginning."""
+
+    def __init__(self, find: Callable[[], Awaitable[T]]) -> None:
+        self._find = find
+        self._finding: asyncio.Future[T] | None = None
+        self._began = 0.0
+
+    async def get(self) -> T:
+        now = asyncio.get_running_loop().time()
+        if self._finding is None or (self._finding.done() and now - self._began >= KEPT_FOR):
+            self._began = now
+            self._finding = asyncio.ensure_future(self._find())
+        return await asyncio.shield(self._finding)
+
+    async def soon(self, within: float) -> T | None:
+        """None where it is not found so soon; it is found nevertheless, for who asks later."""
+        try:
+            async with asyncio.timeout(within):
+                return await self.get()
+        except TimeoutError:
+            return None
+
+
+class Facts:
+    """The hub's facts. `sources` are the databases beside the hub's own, by name, `topic` is Kafka's if any."""
+
+    def __init__(self, pool: Pool, sources: Mapping[str, str], topic: str | None) -> None:
+        self._pool = pool
+        self._sources = sources
+        self._topic = topic
+        self._one = asyncio.Lock()  # what may take its time has one connection
+        self.state = Kept(lambda: state(pool, READY_WITHIN))
+        self.outbox = Kept(self._outbox)
+        self.publication = Kept(self._publication)
+        self.counters = Kept(self._counters)
+
+    async def _outbox(self) -> Outbox | None:
+        async with self._one:
+            return await outbox(self._pool)
+
+    async def _publication(self) -> Publication | None:
+        async with self._one:
+            return await publication(self._pool, self._topic)
+
+    async def _counters(self) -> list[asyncpg.Record] | None:
+        async with self._one:
+            return await _rows(self._pool, TIMEOUT, _COUNTERS)
+
+    async def metrics(self) -> Iterator[Metric]:
+        """As metrics. To be kept by whoever asks."""
+        sources = dict(self._sources)
+        (found, hub, counters, published), others = await asyncio.gather(
+            asyncio.gather(
+                self.state.get(),
+                self.outbox.soon(TIMEOUT),
+                self.counters.soon(TIMEOUT),
+                self.publication.soon(TIMEOUT),
+            ),
+            asyncio.gather(*(_outbox_of(dsn) for dsn in sources.values())),
+        )
+        outboxes = {"hub": hub, **dict(zip(sources, others, strict=True))}
+        return _families(found, outboxes, counters, published)
 
 
 def _families(

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -16,12 +16,16 @@ from streamhub.database import Pool
 from streamhub.errors import unavailable
 from streamhub.gateway import channel
 from streamhub.gateway.auth import Authenticator
+from streamhub.gateway.connections import MOST_FILES, Connections
 from streamhub.gateway.endings import Endings
+from streamhub.gateway.facts import Facts, Kept
 from streamhub.gateway.heartbeats import Heartbeats
 from streamhub.gateway.leases import Lease, Node
 from streamhub.gateway.refusals import database_unavailable
 from streamhub.gateway.registry import Registrations
+from streamhub.gateway.slots import Slots
 from streamhub.gateway.stream import Cause, Stream
+from streamhub.gateway.turns import Turns
 from streamhub.history.reader import Reader
 from streamhub.metrics import Metrics
 from streamhub.tail import Tail
@@ -35,12 +39,16 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Stream)
 
-# Pages that are read at the same time. Replays have their own, so that they never stand before live streams.
+# Who uses the pool's connections, each of them no more at once than this. The sum is no more than the pool has, so
+# nothing waits for a connection behind something else: above all not the renewal of the node's row, on which all
+# leases rest. Replays have pages of their own, so that they never stand before live streams.
+REQUESTS: Final = 5
 LIVE_PAGES: Final = 2
 REPLAY_PAGES: Final = 2
+JOBS: Final = 2  # rows of replays that are running
+OTHERS: Final = 9  # renewal, cursors and ends, looks for ends, closing of windows, registrations, facts 2, tail 2
 LIVE_STATES: Final = ("opening", "catching_up", "live", "ending")
 REPLAY_STATES: Final = ("queued", "running")
-REPLAYS_AT_ONCE: Final = 64  # a process; each may hold two pages in memory, the others wait in the queue
 
 
 class Gateway:
@@ -61,7 +69,7 @@ class Gateway:
         self.tail = tail
         self.authenticator = authenticator
         self.metrics = metrics or Metrics()
-        self.sources = sources or {}
+        self.sources = dict(sources or {})
         self.node = Node(hub, settings.stale_after)
         self.endings = Endings(hub, self.node.id, self)
         self.heartbeats = Heartbeats(settings.heartbeat_interval)
@@ -69,7 +77,12 @@ class Gateway:
         self.registrations = Registrations(hub)
         self.live_reader = Reader(hub, LIVE_PAGES)
         self.replay_reader = Reader(hub, REPLAY_PAGES)
-        self.replays_at_once = asyncio.Semaphore(REPLAYS_AT_ONCE)
+        self.replays_at_once = Slots()
+        self.turns = Turns(REQUESTS)
+        self.jobs_turns = asyncio.Semaphore(JOBS)
+        self.facts = Facts(hub, self.sources, settings.publication_topic)
+        self.exposition = Kept(self._exposition)
+        self.connections = Connections(MOST_FILES)
         self.closing_windows = asyncio.Lock()
         self.live_streams: set[LiveStream] = set()
         self.replays: set[Replay] = set()
@@ -94,6 +107,17 @@ class Gateway:
             raise unavailable("This gateway is shutting down; another one takes the request.", "DRAINING", 1)
         if not self.node.trusted:
             raise database_unavailable()
+        if self.connections.full:
+            raise self.connections.refusal()
+
+    @asynccontextmanager
+    async def turn(self, request: web.Request) -> AsyncIterator[None]:
+        """Within the block the request asks the database, when it is its turn. Raises ApiError (503)."""
+        async with self.turns.turn():
+            self.admit()  # things change while one waits
+            if request.transport is None:
+                raise unavailable("The client has left.")  # which reaches nobody, and costs the database nothing
+            yield
 
     async def drain(self) -> None:
         """End all streams, spread over DRAIN_TIME, so that their clients do not all come back at once."""
@@ -108,18 +132,24 @@ class Gateway:
                 await asyncio.sleep(pause)
             stream.finish(Cause.DRAINING)
 
-    @contextmanager
-    def entered(self, stream: S, streams: set[S]) -> Iterator[None]:
-        """While the block runs the stream is one of those that are drained, told of a lost lease, and looked after."""
+    def enter(self, stream: S, streams: set[S]) -> None:
+        """Until it leaves the stream is one of those that are drained, told of a lost lease, and looked after."""
         streams.add(stream)
         self.peers.join(stream, stream.channel.look)
         if self.draining:
             stream.finish(Cause.DRAINING)  # admitted before the drain began
+
+    def leave(self, stream: S, streams: set[S]) -> None:
+        self.peers.leave(stream)
+        streams.discard(stream)
+
+    @contextmanager
+    def entered(self, stream: S, streams: set[S]) -> Iterator[None]:
+        self.enter(stream, streams)
         try:
             yield
         finally:
-            self.peers.leave(stream)
-            streams.discard(stream)
+            self.leave(stream, streams)
 
     def refresh_metrics(self) -> None:
         """Tell the metrics what is so at this moment."""
@@ -129,6 +159,11 @@ class Gateway:
             {state: live[state] for state in LIVE_STATES}, {state: replays[state] for state in REPLAY_STATES}
         )
         self.metrics.count_process()
+
+    async def _exposition(self) -> bytes:
+        """The metrics as Prometheus reads them. Of many workers that takes a while, so not on the loop."""
+        self.refresh_metrics()
+        return await asyncio.to_thread(self.metrics.exposition, await self.facts.metrics())
 
     # -- what Endings looks after
 

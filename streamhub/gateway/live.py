@@ -23,7 +23,7 @@ from streamhub.database import DATABASE_AWAY
 from streamhub.errors import ApiError, Fault
 from streamhub.gateway import parameters, registry
 from streamhub.gateway.admission import admitted
-from streamhub.gateway.gateway import Gateway
+from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.gateway.leases import Lease, boottime
 from streamhub.gateway.status import note_gap
 from streamhub.gateway.stream import Cause, Stream, stream_error
@@ -38,37 +38,56 @@ PROXY_HEADERS: Final = ("Via", "Forwarded", "X-Forwarded-For")
 
 
 async def live(request: web.Request) -> web.StreamResponse:
-    gateway, claims, slug, place = await admitted(request)
-    faults: list[Fault] = []
-    for _ in parameters.known_parameters(request, (), faults):
-        pass
-    asked = parameters.last_event_id(request, place.now_ms, faults)
-    if faults:
-        raise ApiError(faults)
+    stream, opening = await _taken(request)
+    gateway = request.app[GATEWAY]
+    try:
+        try:
+            await stream.open(request, *opening)
+        except BaseException:
+            await _give_back(gateway, stream.lease)
+            raise
+        del opening  # this frame lasts as long as the stream
+        await stream.run()
+    finally:
+        gateway.leave(stream, gateway.live_streams)
+    return stream.channel.response
 
-    start = asked or max(window.before(place.now_ms), place.head)
-    taken = await gateway.node.take(claims.organization_id, start, override=asked is not None)
-    if isinstance(taken, Refusal):
-        fault = Fault(409, "ACTIVE_CONSUMER_EXISTS", taken.detail, meta=taken.meta)
-        raise ApiError(fault, {"Retry-After": str(taken.retry_after)})
-    position = taken.cursor
-    exact = taken.exact and not gateway.settings.resume_overlap_always
-    if asked is None and taken.cursor != start and not exact:
-        position = earlier(taken.cursor, gateway.settings.resume_overlap)
-    stream = LiveStream(gateway, request, taken.lease, place.key)
-    with gateway.entered(stream, gateway.live_streams):
+
+async def _taken(request: web.Request) -> tuple["LiveStream", tuple[str, dict[str, Any] | None, float]]:
+    """The stream with its lease, known to the gateway, and what it opens with: position, gap, the token's end."""
+    async with admitted(request) as (gateway, claims, slug, place):
+        faults: list[Fault] = []
+        for _ in parameters.known_parameters(request, (), faults):
+            pass
+        asked = parameters.last_event_id(request, place.now_ms, faults)
+        if faults:
+            raise ApiError(faults)
+
+        start = asked or max(window.before(place.now_ms), place.head)
+        taken = await gateway.node.take(claims.organization_id, start, override=asked is not None)
+        if isinstance(taken, Refusal):
+            fault = Fault(409, "ACTIVE_CONSUMER_EXISTS", taken.detail, meta=taken.meta)
+            raise ApiError(fault, {"Retry-After": str(taken.retry_after)})
+        position = taken.cursor
+        exact = taken.exact and not gateway.settings.resume_overlap_always
+        if asked is None and taken.cursor != start and not exact:
+            position = earlier(taken.cursor, gateway.settings.resume_overlap)
+        stream = LiveStream(gateway, request, taken.lease, place.key)
+        gateway.enter(stream, gateway.live_streams)
         try:
             position, gap = await missed(gateway, slug, place, position)
             if gap is not None:
                 await note_gap(gateway.hub, taken.lease, gap, place.now_ms)
-            await stream.open(request, position, gap, claims.expires_at)
         except BaseException:
-            # Nothing has been streamed, so nobody has to be waited for.
-            await gateway.node.release(taken.lease, None, boottime(), read=False, free_at_once=True)
+            gateway.leave(stream, gateway.live_streams)
+            await _give_back(gateway, taken.lease)
             raise
-        del claims, place, taken, start, position, gap, faults  # this frame lasts as long as the stream
-        await stream.run()
-    return stream.channel.response
+        return stream, (position, gap, claims.expires_at)
+
+
+async def _give_back(gateway: Gateway, lease: Lease) -> None:
+    """Nothing has been streamed, so nobody has to be waited for."""
+    await gateway.node.release(lease, None, boottime(), read=False, free_at_once=True)
 
 
 def earlier(position: str, by: timedelta) -> str:

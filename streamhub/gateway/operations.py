@@ -11,14 +11,13 @@ from streamhub.gateway import facts
 from streamhub.gateway.gateway import GATEWAY
 from streamhub.metrics import CONTENT_TYPE
 
-READY_WITHIN: Final = 1.0  # seconds; whoever asks has a time-out, too
-LAG_WITHIN: Final = 0.5  # seconds; readiness does not wait for it
+LAG_WITHIN: Final = 0.5  # seconds; readiness does not wait for what else is told
 
 
 def routes() -> list[web.RouteDef]:
     return [
-        web.get("/-/healthy", healthy, allow_head=False),
-        web.get("/-/ready", ready, allow_head=False),
+        web.get("/-/healthy", healthy),
+        web.get("/-/ready", ready),
         web.get("/-/metrics", metrics, allow_head=False),
     ]
 
@@ -34,9 +33,7 @@ async def ready(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     topic = gateway.settings.publication_topic
     state, outbox, publication = await asyncio.gather(
-        facts.state(gateway.hub, READY_WITHIN),
-        facts.outbox(gateway.hub, LAG_WITHIN),
-        facts.publication(gateway.hub, topic, READY_WITHIN),
+        gateway.facts.state.get(), gateway.facts.outbox.soon(LAG_WITHIN), gateway.facts.publication.soon(LAG_WITHIN)
     )
     serves = not gateway.draining and (gateway.node.trusted or "gateway" not in gateway.settings.roles)
     body = {
@@ -64,7 +61,5 @@ def _broker(publication: facts.Publication | None, fault: str | None) -> str:
 
 async def metrics(request: web.Request) -> web.Response:
     """What this process has counted, and what the databases tell of the hub, as Prometheus reads it."""
-    gateway = request.app[GATEWAY]
-    gateway.refresh_metrics()
-    found = await facts.metrics(gateway.hub, gateway.sources, gateway.settings.publication_topic)
-    return web.Response(body=gateway.metrics.exposition(found), headers={"Content-Type": CONTENT_TYPE})
+    body = await request.app[GATEWAY].exposition.get()
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})

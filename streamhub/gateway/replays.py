@@ -20,30 +20,28 @@ _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 async def list_replays(request: web.Request) -> web.Response:
     """The newest ones first; jobs.MOST_LISTED of them."""
-    asked = await admitted(request)
-    refuse_parameters(request)
-    rows = await jobs.newest(asked.gateway.hub, asked.claims.organization_id, asked.claims.test)
+    async with admitted(request) as asked:
+        refuse_parameters(request)
+        rows = await jobs.newest(asked.gateway.hub, asked.claims.organization_id, asked.claims.test)
     return web.json_response({"data": [_document(row) for row in rows]}, headers=_NO_STORE)
 
 
 async def show_replay(request: web.Request) -> web.Response:
-    asked = await admitted(request)
-    row = await _row(request, asked)
-    refuse_parameters(request)
+    async with admitted(request) as asked:
+        row = await _row(request, asked)
+        refuse_parameters(request)
     return web.json_response({"data": _document(row)}, headers=_NO_STORE)
 
 
 async def cancel_replay(request: web.Request) -> web.Response:
     """204 once the job is cancelled; its stream ends with the next look of the process that holds it."""
-    asked = await admitted(request)
-    row = await _row(request, asked)
-    refuse_parameters(request)
-    if not await jobs.cancel(asked.gateway.hub, row["job_id"]):
+    async with admitted(request) as asked:
         row = await _row(request, asked)
-        detail = (
-            f"The replay {row['job_id']} is {row['state']} already: only one that is queued or running can be ended."
-        )
-        raise ApiError(Fault(409, "REPLAY_FINISHED", detail, meta={"state": row["state"]}))
+        refuse_parameters(request)
+        if not await jobs.cancel(asked.gateway.hub, row["job_id"]):
+            row = await _row(request, asked)
+            detail = f"The replay {row['job_id']} is {row['state']} already: only one that is queued or running ends."
+            raise ApiError(Fault(409, "REPLAY_FINISHED", detail, meta={"state": row["state"]}))
     await asked.gateway.endings.look()
     return web.Response(status=204)
 

@@ -9,24 +9,23 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
 
 from streamhub.config import Settings
 from streamhub.database import Pool
 from streamhub.errors import UserError
+from streamhub.gateway.access import AccessLog
 from streamhub.gateway.app import create_app, create_operations_app
 from streamhub.gateway.auth import Authenticator, Issuer, Keys, PemKeys
 from streamhub.gateway.connection import LONGEST_LINE, Runner
+from streamhub.gateway.connections import Connections, allow_open_files
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.jwks import JwksKeys
+from streamhub.gateway.listening import Listening
 from streamhub.metrics import Metrics
 from streamhub.tail import Tail
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 1024
-LONGEST_METHOD: Final = 16
-LONGEST_SEGMENT: Final = 63
 SHUTDOWN_WITHIN: Final = 5.0  # seconds, after the drain
 ANSWERED_WITHIN: Final = 0.1  # seconds that a connection which was just made has to send its request
 
@@ -37,24 +36,6 @@ class Server(NamedTuple):
     gateway: Gateway
     url: str
     port: int
-
-
-class AccessLog(AbstractAccessLogger):
-    """One line a request, with its path alone: a query string or a header may hold somebody's token."""
-
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        method = request.method if len(request.method) <= LONGEST_METHOD else "…"
-        path = getattr(request, "raw_path", request.path).partition("?")[0]  # as sent: no line break in it
-        self.logger.info("%s %s %d %.3fs", method, _loggable(path), response.status, time)
-
-
-def _loggable(path: str) -> str:
-    """A path without what is longer than any slug or job: a token goes astray into a path, too."""
-    shown = (
-        "…" if len(segment) > LONGEST_SEGMENT or segment.startswith("sh_ak_") else segment
-        for segment in path[:1000].split("/")
-    )
-    return "/".join(shown)[:200]
 
 
 def authenticator_of(settings: Settings, development_key: tuple[str, bytes] | None = None) -> Authenticator:
@@ -104,34 +85,47 @@ async def serve(
     """
     host = settings.host if host is None else host
     port = settings.port if port is None else port
+    files = allow_open_files()
+    connections = Connections(files)
     gateway = Gateway(settings, hub, tail, authenticator, metrics, sources)
+    gateway.connections = connections
     own_port = None if settings.operations_port == port else settings.operations_port
     runner = Runner(
         create_app(gateway, with_operations=own_port is None),
+        connections,
+        lambda: gateway.node.trusted,
         access_log_class=AccessLog,
         max_line_size=LONGEST_LINE,
         max_field_size=LONGEST_LINE,
         shutdown_timeout=SHUTDOWN_WITHIN,
     )
     runners: list[web.AppRunner] = [runner]
+    listening: list[Listening] = []
     try:
         authenticator.start()
         await gateway.start()
         await runner.setup()
-        await _listen(runner, host, port, reuse_port)
+        bound = await _listen(listening, runner, host, port, reuse_port)
         if own_port is not None:
-            runners.append(Runner(create_operations_app(gateway), access_log=None, shutdown_timeout=SHUTDOWN_WITHIN))
+            operations = create_operations_app(gateway)
+            runners.append(
+                Runner(
+                    operations,
+                    connections,
+                    lambda: gateway.node.trusted,
+                    access_log=None,
+                    shutdown_timeout=SHUTDOWN_WITHIN,
+                )
+            )
             await runners[-1].setup()
-            await _listen(runners[-1], host, own_port, reuse_port)
-        bound: int = runner.addresses[0][1]
+            await _listen(listening, runners[-1], host, own_port, reuse_port)
+        log.info("%d files may be open in this process, so up to %d streams", files, connections.most_streams)
         yield Server(gateway, f"http://{_for_url(host)}:{bound}", bound)
     finally:
         began = time.monotonic()
         await gateway.drain()
-        # Who has been let in is answered. The first pause is short: what waits to be accepted is, before it ends.
-        await asyncio.sleep(0.001)
-        for site in [site for each in runners for site in each.sites]:
-            await site.stop()
+        for port_of_ours in listening:
+            await port_of_ours.stop()  # who has been let in is answered
         await asyncio.sleep(ANSWERED_WITHIN)
         for each in runners:
             await each.cleanup()
@@ -140,11 +134,12 @@ async def serve(
         log.info("the gateway stopped in %.1f s", time.monotonic() - began)
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int, reuse_port: bool) -> None:
-    # Python keeps an IPv6 socket from hearing IPv4. No host at all is both, one socket each.
-    where = None if host in ("::", "") else host
+async def _listen(listening: list[Listening], runner: web.AppRunner, host: str, port: int, reuse_port: bool) -> int:
+    """The port."""
+    assert runner.server is not None
+    listening.append(Listening(runner.server))
     try:
-        await web.TCPSite(runner, where, port, backlog=BACKLOG, reuse_port=reuse_port or None).start()
+        return await listening[-1].start(host, port, reuse_port=reuse_port)
     except OSError as error:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror or error}; try another port") from None
 

@@ -38,8 +38,12 @@ UPDATE streamhub_hub.streams SET last_gap = $3::text::jsonb WHERE organization_i
 
 
 async def status(request: web.Request) -> web.Response:
-    asked = await admitted(request)
-    refuse_parameters(request)
+    async with admitted(request) as asked:
+        refuse_parameters(request)
+        return await _status(asked)
+
+
+async def _status(asked: Admitted) -> web.Response:
     stale_after = asked.gateway.settings.stale_after
     stream = await asked.gateway.hub.fetchrow(_STREAM, asked.claims.organization_id, stale_after, timeout=TIMEOUT)
     cursor = None if stream is None else stream["cursor"]
@@ -79,11 +83,12 @@ async def note_gap(pool: Pool, lease: Lease, gap: dict[str, Any], now_ms: int) -
 
 async def end_stream(request: web.Request) -> web.Response:
     """204 once the stream has ended; whoever consumed it is told DELETED."""
-    asked = await admitted(request)
-    organization_id = asked.claims.organization_id
-    stream = await endings.active(asked.gateway.hub, organization_id)
-    if stream is None:
-        raise ApiError(Fault(404, "NOT_FOUND", f"The organization {asked.slug!r} has no active live stream to end."))
-    refuse_parameters(request)
+    async with admitted(request) as asked:
+        organization_id = asked.claims.organization_id
+        stream = await endings.active(asked.gateway.hub, organization_id)
+        if stream is None:
+            detail = f"The organization {asked.slug!r} has no active live stream to end."
+            raise ApiError(Fault(404, "NOT_FOUND", detail))
+        refuse_parameters(request)
     await asked.gateway.endings.end(organization_id, stream)
     return web.Response(status=204)

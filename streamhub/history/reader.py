@@ -135,7 +135,8 @@ class Reader:
 
     async def _ends(self, after: str, until: str) -> list[str]:
         """Where to cut (after, until] so that each piece lies in one partition, or outside them all."""
-        expressions = await self._pool.fetch(_PARTITION_BOUNDS, timeout=TIMEOUT)
+        async with self._slots:
+            expressions = await self._pool.fetch(_PARTITION_BOUNDS, timeout=TIMEOUT)
         bounds = {bound for (text,) in expressions for bound in _BOUND.findall(text or "")}
         return [*sorted(bound for bound in bounds if after < bound < until), until]
 

@@ -52,8 +52,20 @@ async def test_a_preflight_of_another_origin_is_405_and_allows_nothing(hub: Hub)
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-async def test_a_preflight_of_a_path_that_does_not_exist_is_404(hub: Hub) -> None:
-    assert (await preflight(hub, "/my-org/nothing")).codes == ["NOT_FOUND"]
+@pytest.mark.parametrize("path", ["/", "/my-org/nothing", "/My_Org", "/-/nothing", "/a/b/c"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_a_preflight_of_a_path_that_does_not_exist_lets_the_page_ask_and_read_its_404(
+    hub: Hub, path: str, method: str
+) -> None:
+    answer = await preflight(hub, path, **{"Access-Control-Request-Method": method})
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (204, ORIGIN)
+    assert method in answer.headers["access-control-allow-methods"]
+    refused = await hub.get(path, method=method, headers=FROM_THERE)
+    assert (refused.codes, refused.headers["access-control-allow-origin"]) == (["NOT_FOUND"], ORIGIN)
+
+
+async def test_a_preflight_of_another_origin_for_a_path_that_does_not_exist_is_404(hub: Hub) -> None:
+    assert (await preflight(hub, "/my-org/nothing", Origin="https://evil.example.com")).codes == ["NOT_FOUND"]
 
 
 async def test_an_options_request_that_is_no_preflight_is_405(hub: Hub) -> None:

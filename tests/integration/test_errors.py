@@ -34,7 +34,7 @@ async def test_an_expectation_that_nobody_knows_is_refused_in_the_one_format(hub
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "OPTIONS", "QUERY"])
 @pytest.mark.parametrize(
-    ("path", "allowed"), [("/my-org", "DELETE, GET"), ("/my-org/replay", "GET"), ("/-/healthy", "GET")]
+    ("path", "allowed"), [("/my-org", "DELETE, GET"), ("/my-org/replay", "GET"), ("/-/healthy", "GET, HEAD")]
 )
 async def test_a_method_that_does_not_exist_is_405_and_names_what_is_allowed(
     hub: Hub, path: str, allowed: str, method: str

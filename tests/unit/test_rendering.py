@@ -136,7 +136,7 @@ def test_a_capture_that_was_not_given_is_asked_for() -> None:
         renderer().render(change(None, ROW, origin=origin(capture=9)))
 
 
-@pytest.mark.parametrize("state", [{"natts": 6}, {"relation": 1}, {"natts": None}, {"filenode": 2}])
+@pytest.mark.parametrize("state", [{"natts": 6}, {"relation": 1}, {"capture": 1, "natts": 4}, {"filenode": 2}])
 def test_a_state_that_was_not_seen_is_asked_for(state: dict[str, Any]) -> None:
     with pytest.raises(UnknownShapeError):
         renderer().render(change(None, ROW, origin=origin(**state)))
@@ -158,7 +158,14 @@ def test_a_change_that_only_columns_show_that_cannot_be_tied_is_still_an_event()
     made = renderer()
     made.book.add(
         Shape(
-            TABLE, 1, 8, (Column("id", 1, 1, None), Column("organization_id", 2, 2, None), Column("test", 3, 3, None))
+            1,
+            TABLE,
+            0,
+            1,
+            8,
+            "json",
+            False,
+            (Column("id", 1, 1, None), Column("organization_id", 2, 2, None), Column("test", 3, 3, None)),
         )
     )
     old, new = ({**ROW, "new": value} for value in ("a", "b"))

@@ -183,7 +183,8 @@ NESTED = ["array", ["array", "number"]]
 
 
 def test_numbers_are_respelled_at_every_depth() -> None:
-    assert json.loads(spelled(NESTED, '[[1.50,null],[2,"NaN"]]')) == [["1.50", None], ["2", "NaN"]]
+    nested: Kind = ["array", "number"]
+    assert json.loads(spelled(nested, '[[1.50,null],[2,"NaN"]]')) == [["1.50", None], ["2", "NaN"]]
 
 
 @pytest.mark.parametrize("kind", ["number", "bytea", NESTED, ["array", "number"]])
