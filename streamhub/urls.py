@@ -141,9 +141,13 @@ def shown(url: str) -> str:
 
 def shown_words(text: str) -> str:
     """The value of a setting, URLs and `name=URL` among them, for messages."""
-    # Beside a URL, a word alone may be the tail of a password with a space in it.
-    harmless = not ("://" in text or "@" in text or "password" in text.lower())
-    return text if harmless else " ".join(map(_shown_word, text.split(" ")))
+    if not ("://" in text or "@" in text or "password" in text.lower()):
+        return text
+    words = text.split(" ")
+    # Beside a URL, a word alone is the tail of a password with a space in it, and the word before is its beginning.
+    if "://" in text and not all("://" in word for word in words):
+        return "…"
+    return " ".join(map(_shown_word, words))
 
 
 def _shown_word(word: str) -> str:

@@ -25,8 +25,6 @@ def fields(text: str) -> list[str | None]:
     Raises ValueError for any other text.
     """
     found: list[str | None] = []
-    if text == "()":
-        return found
     position, end = 1, ","
     while end == ",":
         match = _FIELD.match(text, position)
