@@ -65,7 +65,7 @@ _OURS: Final = {
 # Neither a name nor an operator is looked for in a schema that somebody else may write to. SET looks nothing up and is
 # not planned, so a time-out of milliseconds leaves it time. plpgsql's setting is unknown before plpgsql is used.
 _FIRST: Final = (
-    "SET quote_all_identifiers = off; SET search_path = {search_path}; SET statement_timeout = 0; SET jit = off; "
+    "SET quote_all_identifiers = off; SET search_path = pg_catalog; SET statement_timeout = 0; SET jit = off; "
     "SET plpgsql.extra_errors = 'none'"
 )
 _SET: Final = """
@@ -175,7 +175,6 @@ async def connect(
     *,
     timeout: float = CONNECTED_WITHIN,
     server_settings: dict[str, str] | None = None,
-    search_path: str = "pg_catalog",
     **options: Any,
 ) -> Connection:
     """As asyncpg.connect, with the settings that ours rest on, and `server_settings` over them. The connection is lost
@@ -193,7 +192,7 @@ async def connect(
     connection: Connection = await asyncpg.connect(to.url, timeout=within, server_settings=start_up, **options)
     try:
         _keep_alive(connection)
-        await connection.execute(_settings(search_path, settings), timeout=max(1.0, ends - loop.time()))
+        await connection.execute(_settings(settings), timeout=max(1.0, ends - loop.time()))
     except BaseException:
         connection.terminate()
         raise
@@ -201,17 +200,17 @@ async def connect(
 
 
 @lru_cache(32)
-def _statement(search_path: str, settings: tuple[tuple[str, str], ...]) -> str:
+def _statement(settings: tuple[tuple[str, str], ...]) -> str:
     ours = ", ".join(f"({_quoted(name)}, {_quoted(value)})" for name, value in settings)
     sections = ", ".join(map(_quoted, _SECTIONS))
     # In one go: each is looked at when the one before is done.
-    return f"{_FIRST.format(search_path=search_path)};{_SET.format(ours=ours, sections=sections)}"
+    return f"{_FIRST};{_SET.format(ours=ours, sections=sections)}"
 
 
-def _settings(search_path: str, settings: Mapping[str, str]) -> str:
+def _settings(settings: Mapping[str, str]) -> str:
     """One statement string that makes a session ours; `settings` win."""
     wanted = _OURS | {name.lower(): value for name, value in settings.items()}
-    return _statement(search_path, tuple(wanted.items()))
+    return _statement(tuple(wanted.items()))
 
 
 def _quoted(text: str) -> str:

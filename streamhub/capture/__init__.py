@@ -15,6 +15,7 @@ from streamhub.capture.captures import (
     RemoveResult,
     add,
     check_type,
+    forget_dropped,
     list_captures,
     remove,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "check_type",
     "faults",
     "fix",
+    "forget_dropped",
     "list_captures",
     "remove",
     "unfinished_backfills",

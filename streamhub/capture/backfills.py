@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import asyncpg
 
 from streamhub.capture import reading
+from streamhub.capture.catalog import SHOWN
 from streamhub.capture.reading import Leaf
 from streamhub.errors import UserError
 
@@ -59,15 +60,15 @@ SELECT pg_current_xact_id(), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
        set_config('datestyle', 'ISO, MDY', true), set_config('intervalstyle', 'postgres', true),
        set_config('extra_float_digits', '1', true), set_config('timezone', 'UTC', true),
        set_config('bytea_output', 'hex', true), set_config('search_path', 'pg_catalog', true),
-       set_config('constraint_exclusion', 'off', true),
+       set_config('constraint_exclusion', 'off', true), set_config('lc_monetary', streamhub.money_format(), true),
        set_config('synchronous_commit', 'off', true),
        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
 """
-_CAPTURE: Final = """
-SELECT c.id, c.relation_oid, c.relation::text AS name,
-       (SELECT coalesce(sum(greatest(k.reltuples, 0)), 0)::bigint FROM pg_class k
-        WHERE k.oid = c.relation_oid OR k.oid IN (SELECT relid FROM pg_partition_tree(c.relation_oid))) AS expected
-FROM streamhub.captures c
+_CAPTURE: Final = f"""
+SELECT c.id, c.relation_oid, {SHOWN.format("k", "n")} AS name,
+       (SELECT coalesce(sum(greatest(leaf.reltuples, 0)), 0)::bigint FROM pg_class leaf
+        WHERE leaf.oid = c.relation_oid OR leaf.oid IN (SELECT relid FROM pg_partition_tree(c.relation_oid))) AS expected
+FROM streamhub.captures c JOIN pg_class k ON k.oid = c.relation_oid JOIN pg_namespace n ON n.oid = k.relnamespace
 WHERE c.removed_at IS NULL AND c.relation = c.relation_oid
   AND c.relation = coalesce(to_regclass($1), CASE WHEN $1 !~ '[.]' THEN to_regclass('public.' || $1) END)
 """
@@ -98,12 +99,13 @@ _WAITING: Final = f"SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MO
 
 # Whoever runs one holds its lock.
 _UNFINISHED: Final = f"""
-SELECT c.relation::text AS table, b.rows, clock_timestamp() - b.updated_at AS idle,
+SELECT {SHOWN.format("k", "n")} AS table, b.rows, clock_timestamp() - b.updated_at AS idle,
        EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
                 WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = {_LOCK} AND l.objid = c.id::oid)
          AS running
 FROM streamhub.backfills b JOIN streamhub.captures c ON c.id = b.capture
-WHERE b.finished_at IS NULL AND c.removed_at IS NULL AND EXISTS (SELECT FROM pg_class WHERE oid = c.relation_oid)
+JOIN pg_class k ON k.oid = c.relation_oid JOIN pg_namespace n ON n.oid = k.relnamespace
+WHERE b.finished_at IS NULL AND c.removed_at IS NULL
 ORDER BY 1
 """
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from streamhub import migrate
 from streamhub.capture import catalog, triggers
-from streamhub.capture.catalog import HIDDEN_ROWS
+from streamhub.capture.catalog import HIDDEN_ROWS, SHOWN
 from streamhub.core.rendering import EVENTS
 from streamhub.errors import UserError
 from streamhub.migrate import CAPTURE_ROLE
@@ -22,7 +22,7 @@ CONTROL_EVENTS: Final = frozenset({"heartbeat", "gap", "stream_error", "replay_s
 
 # A name without a schema is one of public: sessions of ours look in pg_catalog alone.
 _TABLE: Final = f"""
-SELECT c.oid, c.oid::regclass::text AS name, format('%I.%I', n.nspname, c.relname) AS full_name, c.relnatts AS natts,
+SELECT c.oid, {SHOWN.format("c", "n")} AS name, format('%I.%I', n.nspname, c.relname) AS full_name, c.relnatts AS natts,
        c.relkind::text AS kind, c.relpersistence::text AS persistence, n.nspname AS schema,
        c.relispartition AS is_partition, CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::text END AS root,
        has_table_privilege(c.oid, 'TRIGGER') AS may_trigger, {HIDDEN_ROWS.format("c")} AS hidden_rows,
@@ -63,14 +63,28 @@ _REMOVE: Final = """
 UPDATE streamhub.captures SET removed_at = clock_timestamp() WHERE removed_at IS NULL AND relation = $1::oid::regclass
 """
 _NAME: Final = "UPDATE streamhub.captures SET name = $2 WHERE id = $1 AND name <> $2"
-_CAPTURED: Final = """
-SELECT relation::oid, relation::text AS name FROM streamhub.captures
+_CAPTURED: Final = f"""
+SELECT s.relation::oid, {SHOWN.format("c", "n")} AS name
+FROM streamhub.captures s JOIN pg_class c ON c.oid = s.relation JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE removed_at IS NULL AND relation = coalesce(to_regclass($1),
                                                  CASE WHEN $1 !~ '[.]' THEN to_regclass('public.' || $1) END)
 """
+# Captures that can have no change in the outbox any more: their tables, or they themselves, have been gone for a while.
+_DROPPED: Final = """
+UPDATE streamhub.captures c SET removed_at = clock_timestamp()
+WHERE removed_at IS NULL AND NOT EXISTS (SELECT FROM pg_class WHERE oid = c.relation_oid)
+  AND to_regclass(c.name) IS NULL
+"""
+_OVER: Final = """
+SELECT c.id FROM streamhub.captures c
+WHERE c.removed_at < clock_timestamp() - interval '1 hour'
+  AND NOT EXISTS (SELECT FROM streamhub.outbox WHERE starts_with(origin, c.id || ':'))
+LIMIT 100
+"""
 _LIST: Final = f"""
-SELECT id, relation::text AS table, relation_oid, created_at, {_SELECTED}
-FROM streamhub.captures WHERE removed_at IS NULL AND EXISTS (SELECT FROM pg_class WHERE oid = relation_oid) ORDER BY 2
+SELECT s.id, {SHOWN.format("c", "n")} AS table, s.relation_oid, s.created_at, {_SELECTED}
+FROM streamhub.captures s JOIN pg_class c ON c.oid = s.relation_oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE removed_at IS NULL ORDER BY 2
 """
 
 
@@ -219,6 +233,28 @@ async def list_captures(connection: "asyncpg.Connection[Any]") -> list[ListedCap
             )
         )
     return listed
+
+
+async def forget_dropped(connection: "asyncpg.Connection[Any]") -> None:
+    """Remove what is left of captures that ended: their shapes, positions of backfills and trigger functions.
+
+    Nothing is waited for. A capture whose table was dropped has ended; one whose table was replaced is a fault.
+    """
+    async with connection.transaction(isolation="read_committed"):
+        await connection.execute("SET LOCAL lock_timeout = '100ms'")
+        try:
+            await migrate.keep_out(connection)
+        except UserError:
+            return
+        await connection.execute(_DROPPED)
+        for (capture,) in await connection.fetch(_OVER):
+            function = f"streamhub.capture_{capture}()"
+            # A trigger that still calls it, in a table that was restored or whose owner was asked to drop it.
+            if not await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure($1))", function
+            ):
+                await connection.execute(f"DROP FUNCTION IF EXISTS {function}")
+                await connection.execute("DELETE FROM streamhub.captures WHERE id = $1", capture)
 
 
 def check_type(name: str) -> None:

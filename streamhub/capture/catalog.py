@@ -20,6 +20,11 @@ HIDDEN_ROWS: Final = """
 """
 """Of the relation {0} and the role r, an expression: whether policies hide rows from it."""
 
+# Of the relation {0} in the schema {1}, an expression: its name for people, who leave public out.
+SHOWN: Final = (
+    "CASE WHEN {1}.nspname = 'public' THEN quote_ident({0}.relname) ELSE format('%I.%I', {1}.nspname, {0}.relname) END"
+)
+
 _DEEPEST: Final = 16  # a composite within a composite within …; PostgreSQL forbids cycles
 _SCALARS: Final[Mapping[str, Kind]] = {
     "int2": "plain", "int4": "plain", "float4": "plain", "float8": "plain", "int8": "number", "numeric": "number",

@@ -71,7 +71,12 @@ async def faults(connection: "asyncpg.Connection[Any]") -> list[CaptureFault]:
         names = Names.of(row["relation_oid"], row["is_partitioned"])
         for leaf in await connection.fetch(_TABLES, row["relation_oid"], row["id"], *names):
             found += _of_triggers(row, leaf, names)
-    return found
+    return [fault._replace(table=_shown(fault.table)) for fault in found]
+
+
+def _shown(name: str) -> str:
+    """For people, who leave public out."""
+    return name.removeprefix("public.")
 
 
 async def fix(connection: "asyncpg.Connection[Any]", fault: CaptureFault) -> None:

@@ -82,7 +82,7 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
     let it.
     """
     table = await connection.fetchval("SELECT $1::oid::regclass::text", relation)
-    money = await connection.fetchval("SELECT quote_literal(current_setting('lc_monetary'))")
+    money = await connection.fetchval("SELECT quote_literal(streamhub.money_format())")
     function = await connection.fetchval("SELECT streamhub.make_capture_function($1, $2)", capture, relation)
     names = Names.of(relation, function is None)
     former = await connection.fetchval(_FUNCTION, relation, names.row)

@@ -90,6 +90,15 @@ async def captures(patient: Patient) -> AsyncIterator[Finding]:
             yield Finding("capture", "warn", f"{name}: no table is captured", mend)
 
 
+async def publications(patient: Patient) -> AsyncIterator[Finding]:
+    """A subscriber's own triggers write to its outbox, so what it is sent of ours collides there, and it sticks."""
+    for name, connection in patient.sources.items():
+        for row in await connection.fetch("SELECT quote_ident(pubname) AS name FROM pg_publication WHERE puballtables"):
+            text = f"{name}: the publication {row['name']} is FOR ALL TABLES, streamhub's own among them"
+            remedy = "CREATE PUBLICATION … FOR TABLES IN SCHEMA public in its place: a subscriber of this one can stop for good"
+            yield Finding("publication", "warn", text, remedy)
+
+
 async def backfills(patient: Patient) -> AsyncIterator[Finding]:
     for name, connection in patient.sources.items():
         for each in await unfinished_backfills(connection):
@@ -339,6 +348,7 @@ CHECKS: tuple[Check, ...] = (
     migrations,
     keys,
     captures,
+    publications,
     backfills,
     organizations,
     relay,

@@ -11,9 +11,11 @@ from pathlib import Path
 import click
 import orjson
 
+from streamhub import capture
+from streamhub.capture import CaptureFault
 from streamhub.cli import logs
 from streamhub.cli.checks import CHECKS
-from streamhub.cli.database import data_dir_option, explain, hub_connection, source_connection
+from streamhub.cli.database import data_dir_option, explain, hub_connection, say, source_connection
 from streamhub.cli.findings import Finding, Patient
 from streamhub.cli.output import discard_stdout
 from streamhub.config import Settings, load
@@ -25,8 +27,9 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array: check, state (ok, warn, fail), detail, mend.")
+@click.option("--fix", "fixes", is_flag=True, help="First put right the captures of which it is plain what was meant.")
 @data_dir_option
-def command(as_json: bool, data_dir: Path | None) -> None:
+def command(as_json: bool, fixes: bool, data_dir: Path | None) -> None:
     """Check databases, triggers, relay, streams, replays, history, clocks and keys, and say how to mend what is wrong.
 
     Exits 1 if anything fails.
@@ -34,8 +37,11 @@ def command(as_json: bool, data_dir: Path | None) -> None:
     \b
       streamhub doctor
       streamhub doctor --json | jq '.[] | select(.state != "ok")'
+      streamhub doctor --fix
     """
     logs.quiet_libraries()
+    if fixes:
+        asyncio.run(fix_captures(load(data_dir=data_dir)))
     findings = asyncio.run(examine(load(data_dir=data_dir)))
     try:
         _print(findings, as_json=as_json)
@@ -54,6 +60,24 @@ def _print(findings: Sequence[Finding], *, as_json: bool) -> None:
         click.echo(f"{state}  {finding.check:13}  {finding.detail}")
         if finding.mend:
             click.echo(f"{'':21}→ {finding.mend}")
+
+
+async def fix_captures(settings: Settings) -> None:
+    """Says on stderr what was done, and what could not be."""
+    for name in (None, *settings.source_urls):
+        source = name or "hub"
+        try:
+            async with source_connection(settings, name) as connection:
+                done: list[CaptureFault] = []
+                # One fix may make another needless, so each begins with a look.
+                while fault := next(
+                    (each for each in await capture.faults(connection) if each.fix and each not in done), None
+                ):
+                    done.append(fault)
+                    await capture.fix(connection, fault)
+                    say(f"fixed: {source}: {fault.table} {fault.fault}")
+        except (UserError, *DATABASE_ERRORS) as error:
+            say(f"not fixed: {source}: {explain(error)}")
 
 
 async def examine(settings: Settings) -> list[Finding]:

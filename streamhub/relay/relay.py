@@ -27,6 +27,7 @@ from streamhub.relay.registry import Registry
 from streamhub.relay.source import SourceRelay
 from streamhub.relay.upkeep import SETTINGS as UPKEEP_SETTINGS
 from streamhub.relay.upkeep import Upkeep, keep_lean
+from streamhub.relay.watch import watch_captures
 from streamhub.tail import Append
 
 log = logging.getLogger(__name__)
@@ -194,6 +195,10 @@ class Relay:
                     self.lost.pop(source.name, None)
                     lean = asyncio.create_task(keep_lean(lambda: _connect(source.dsn, name), relay))
                     stack.callback(lean.cancel)
+                    watch = asyncio.create_task(
+                        watch_captures(lambda: _connect(source.dsn, name), source.name, upkeep.report)
+                    )
+                    stack.callback(watch.cancel)
                     await relay.run()
             except FencedError:
                 raise

@@ -10,6 +10,12 @@
 CREATE OR REPLACE FUNCTION streamhub.first_oid_of_users() RETURNS bigint
 LANGUAGE sql IMMUTABLE AS $$ SELECT 16384::bigint $$;
 
+-- The money format of the database, whatever the session has set.
+CREATE OR REPLACE FUNCTION streamhub.money_format() RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT reset_val FROM pg_settings WHERE name = 'lc_monetary' $$;
+
 -- What a domain is over, all the way down; any other type is itself.
 CREATE OR REPLACE FUNCTION streamhub.base_type(type oid) RETURNS oid
 LANGUAGE plpgsql STABLE
@@ -334,7 +340,7 @@ AS $$
     ('extra_float_digits', $c$current_setting('extra_float_digits') = '1'$c$),
     ('IntervalStyle', $c$current_setting('IntervalStyle') = 'postgres'$c$),
     ('any', format($c$current_setting('DateStyle') LIKE 'ISO,%%' AND current_setting('lc_monetary') = %L
-                      AND current_setting('quote_all_identifiers') = 'off'$c$, current_setting('lc_monetary')))
+                      AND current_setting('quote_all_identifiers') = 'off'$c$, streamhub.money_format()))
   ) AS wanted (setting, condition)
   WHERE wanted.setting IN (SELECT setting FROM needs) OR 'any' IN (SELECT setting FROM needs)
 $$;
@@ -464,7 +470,7 @@ BEGIN
     $format$,
     function, measuring, quick,
     streamhub.origin(capture::text, relation, made.natts, CASE made.form WHEN 'record' THEN 'd' END, NULL, NULL),
-    old_text, new_text, capture, state, made.natts, made.form, made.expanding <> '{}', current_setting('lc_monetary'));
+    old_text, new_text, capture, state, made.natts, made.form, made.expanding <> '{}', streamhub.money_format());
   PERFORM streamhub.hand_over(function::regprocedure);
   RETURN function;
 END $make$;

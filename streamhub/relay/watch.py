@@ -1,0 +1,45 @@
+"""Watching the captures of a source while it is relayed: what is wrong with one becomes an incident, and what is left of
+tables that are gone is removed."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import asyncpg
+
+from streamhub import capture
+from streamhub.database import DATABASE_ERRORS
+from streamhub.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FIRST: Final = 2.0  # seconds
+EVERY: Final = 60.0
+
+
+async def watch_captures(
+    connect: Callable[[], Awaitable["asyncpg.Connection[Any]"]], source: str, report: Callable[[str, str, str], None]
+) -> None:
+    """Until cancelled. `report` takes incidents: kind, source, detail. After an error it goes on with a new connection."""
+    told: set[tuple[str, str]] = set()
+    pause = FIRST
+    while True:
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        try:
+            connection = await connect()
+            try:
+                faults = await capture.faults(connection)
+                await capture.forget_dropped(connection)
+            finally:
+                connection.terminate()
+        except (*DATABASE_ERRORS, UserError) as error:
+            log.warning("the captures of %s are not looked over: %s; retrying in about %.0f s", source, error, EVERY)
+        else:
+            found = {(fault.table, fault.fault) for fault in faults}
+            for fault in faults:
+                if (fault.table, fault.fault) not in told:
+                    report("capture", source, f"{fault.table} {fault.fault}: {fault.remedy}")
+            told = found
+        pause = EVERY
