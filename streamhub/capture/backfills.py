@@ -279,7 +279,7 @@ class _Backfill:
         if still is None or not still["captured"]:
             raise UserError(f"the capture of {self._name} was removed or replaced: run the backfill again where wanted")
         if not still["same_table"]:
-            raise asyncpg.UndefinedTableError(f"{leaf.name} is another table now")
+            raise asyncpg.UndefinedTableError(f"{leaf.shown} is another table now")
 
     async def _patiently(self, leaf: Leaf, step: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Try until nobody holds what the step wants."""
@@ -289,7 +289,7 @@ class _Backfill:
             except _TRY_AGAIN:
                 await asyncio.sleep(random.uniform(*_PAUSE))
         raise UserError(
-            f"rows of {leaf.name} were locked by others for all of {MOST_TRIES} tries: run the command again once that "
+            f"rows of {leaf.shown} were locked by others for all of {MOST_TRIES} tries: run the command again once that "
             "transaction has ended, and it goes on from here"
         )
 

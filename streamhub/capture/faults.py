@@ -160,7 +160,7 @@ def _of_triggers(row: "asyncpg.Record", leaf: "asyncpg.Record", names: Names) ->
         yield CaptureFault(table, "has no TRUNCATE trigger: a TRUNCATE of it gives no events", again, spec)
     elif is_leaf:
         yield from _of_firing(row, leaf, names.truncate, leaf["truncate_enabled"], "a TRUNCATE of it gives no events")
-    if is_leaf and not leaf["may_select"]:
+    if is_leaf and leaf["truncate_enabled"] is not None and not leaf["may_select"]:
         grants = f"GRANT USAGE ON SCHEMA {leaf['schema']} TO {CAPTURE_ROLE}; GRANT SELECT ON {table} TO {CAPTURE_ROLE}"
         yield CaptureFault(
             table, f"may not be read by {CAPTURE_ROLE}: a TRUNCATE of it gives no events", grants, grants

@@ -108,6 +108,7 @@ class Leaf(NamedTuple):
 
     oid: int
     name: str
+    shown: str  # its name for people
     columns: Sequence[str]
     first_end: str
     end: str
@@ -133,7 +134,7 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
     row = await connection.fetchrow(_LEAF, oid)
     if row is None:
         return None
-    name, role = row["name"], row["role"]
+    name, role = row["name"].removeprefix("public."), row["role"]
     if not row["may_select"] or not row["may_lock"]:
         raise UserError(
             f"{role} may not read and lock the rows of {name}: GRANT SELECT, UPDATE ON {name} TO {role} "
@@ -161,7 +162,7 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
     columns = [f"{alias}.{_quoted(column)}" for column in order["names"]]
     own = f"({', '.join(columns)})"
     shared = {
-        "leaf": name,
+        "leaf": row["name"],
         "row": alias,
         "oid": oid,
         "capture": capture,
@@ -185,6 +186,7 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
 
     return Leaf(
         oid,
+        row["name"],
         name,
         order["names"],
         first_end=_END.format(after="true", **shared),

@@ -85,7 +85,7 @@ async def test_the_relay_makes_the_function_anew_for_a_table_that_was_changed(st
         await stage.drained()
     natts, filenode = (await stage.rows("SELECT relnatts, relfilenode FROM pg_class WHERE relname = 't'"))[0]
     source = await function(stage)
-    assert f"pg_relation_filenode(TG_RELID) = {filenode} AND pg_describe_object(1259, TG_RELID, {natts} + 1)" in source
+    assert f"pg_relation_filenode(TG_RELID) = {filenode} AND pg_describe_object(1259, TG_RELID, {natts + 1})" in source
 
 
 async def test_a_capture_that_replaces_another_leaves_one_function(stage: Stage) -> None:
