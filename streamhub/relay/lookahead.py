@@ -31,7 +31,10 @@ _making = itemgetter(ORIGIN, NEW_CTID, XID)
 
 _SNAPSHOT: Final = "SELECT pg_current_snapshot()"
 # The outbox's statistics are those of a nearly empty table; nested loops over a long one would not end.
-_PLAN: Final = "SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off; SET LOCAL work_mem = '32MB'"
+_PLAN: Final = (
+    "SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = on; "
+    "SET LOCAL work_mem = '32MB'"
+)
 _MAKERS: Final = """
 SELECT after.seq, before.seq AS maker, coalesce(octet_length(before.old_row), 0)
        + coalesce(octet_length(before.new_row), 0) + coalesce(octet_length(before.who), 0) AS octets

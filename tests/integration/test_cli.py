@@ -155,7 +155,7 @@ def test_org_set_without_a_change_is_wrong_usage(run: Run) -> None:
 
 def test_capture_add_with_every_option_is_listed_as_given(run: Run, table: str) -> None:
     result = run(
-        "capture", "add", table, "--resource-type", "products", "--id-column", "id,code",
+        "capture", "add", table, "--resource-type", "products", "--id-column", "id",
         "--org-column", "organization_id", "--test-column", "is_test", "--exclude", "price", "--redact", "code",
         "--type-name", "update=product.updated", "--type-name", "destroy=product.gone",
         "--anonymization-column", "gone_at",
@@ -166,7 +166,7 @@ def test_capture_add_with_every_option_is_listed_as_given(run: Run, table: str) 
     assert listed == {
         "table": "skus",
         "resource_type": "products",
-        "key": ["id", "code"],
+        "key": ["id"],
         "organization": "column organization_id",
         "environment": "column is_test",
         "excluded": ["price"],
@@ -245,7 +245,7 @@ async def test_capture_backfill_tells_what_it_sent(run: Run, table: str, connect
         "resumed": 0,
     }
     assert result["rows_per_second"] > 0
-    assert await connection.fetchval("SELECT count(*) FROM streamhub.outbox WHERE origin LIKE '%:b'") == 1500
+    assert await connection.fetchval("SELECT count(*) FROM streamhub.outbox WHERE origin LIKE '%:b::'") == 1500
     assert "1500" in run("capture", "backfill", table, "--restart").stdout
 
 

@@ -154,14 +154,17 @@ async def test_a_piece_reads_no_more_than_it_gives(monday: int, reading: Pool) -
     check(plan, pieces.PIECE_ROWS + 1, pieces.PIECE_ROWS + 1)
 
 
-@pytest.mark.parametrize("query", [outbox._READ_SMALL, outbox._READ_LARGE])
+@pytest.mark.parametrize(
+    "query",
+    [outbox._READ_SMALL, outbox._LARGE.format(read=outbox._READ, condition="{condition}", versions="{versions}")],
+)
 async def test_a_read_of_the_outbox_takes_its_rows_in_order(monday: int, reading: Pool, query: str) -> None:
-    plan = await read_by(reading, query.format(condition=""), 100, 50)
+    plan = await read_by(reading, query.format(condition="", versions=""), 100, 50)
     check(plan, 0, 51)
 
 
 async def test_a_deletion_from_the_outbox_reads_what_it_deletes(monday: int, reading: Pool) -> None:
-    plan = await read_by(reading, outbox._DELETE.format(table="changes"), [10, 100], [20, 110])
+    plan = await read_by(reading, outbox._DELETE, [10, 100], [20, 110])
     check(plan, 0, 22)
 
 

@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 from streamhub.core import ids
-from streamhub.core.rendering import Kind, Rendered
+from streamhub.core.plans import EventKind
+from streamhub.core.rendering import Rendered
 from streamhub.history.append import FencedError, Pending, append
 from streamhub.history.partitions import AHEAD, WEEK, Partitions, Week, existing
 from streamhub.organizations import Organization
@@ -25,7 +26,7 @@ DAY = 86_400_000
 def pending(count: int, key: int = 1, size: int = 10) -> list[Pending]:
     tail = b',"x":"%b"}' % (b"x" * size)
     organization = Organization(key, f"org_{key}", f"slug-{key}", False, True)
-    kind = Kind("create", "skus.create", "skus")
+    kind = EventKind("create", "skus.create", "skus")
     return [
         Pending(
             organization,

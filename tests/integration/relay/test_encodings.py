@@ -121,7 +121,7 @@ async def test_whatever_bytes_a_row_holds_every_row_is_an_event_or_told_of_and_n
     stage: Stage, source: tuple[Stage, str, bytes], rows: list[tuple[bytes, bytes, bytes, bytes]]
 ) -> None:
     application, codec, _ = source
-    await stage.sql("TRUNCATE streamhub_hub.history, streamhub_hub.counters")
+    await stage.sql("TRUNCATE streamhub_hub.history, streamhub_hub.counted")
     await write(application, *rows)
     await relayed(stage, application)
     events = await stage.history()
