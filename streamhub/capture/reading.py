@@ -160,6 +160,13 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
         alias += "_"
     columns = [f"{alias}.{_quoted(column)}" for column in order["names"]]
     own = f"({', '.join(columns)})"
+    # A domain over an enum has no operators of its own: it is compared as what it is over.
+    compared = "({})".format(
+        ", ".join(
+            f"{column}::{type_}" if kind == "e" else column
+            for column, type_, kind in zip(columns, order["types"], order["kinds"], strict=True)
+        )
+    )
     shared = {
         "leaf": name,
         "row": alias,
@@ -193,10 +200,10 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
             else f"SELECT FROM ONLY {name} LIMIT 0"
         ),
         first_end=_END.format(after="true", **shared),
-        end=_END.format(after=f"{own} > {given(1)}", **shared),
-        first_send=send(f"{own} <= {given(1)}"),
-        send=send(f"{own} > {given(1)} AND {own} <= {given(2)}"),
-        send_one=send(f"{own} = {given(1)}", wait=""),
+        end=_END.format(after=f"{compared} > {given(1)}", **shared),
+        first_send=send(f"{compared} <= {given(1)}"),
+        send=send(f"{compared} > {given(1)} AND {compared} <= {given(2)}"),
+        send_one=send(f"{compared} = {given(1)}", wait=""),
     )
 
 

@@ -21,8 +21,6 @@ from streamhub.urls import shown
 
 CONNECT_WITHIN = 10.0  # seconds
 ANSWER_WITHIN = 60.0  # seconds; for statements of commands, which may wait for a lock
-# Where the tables are looked for that a command names without their schema.
-TABLES_OF_USERS = "pg_catalog, public"
 
 Command = TypeVar("Command")
 
@@ -51,7 +49,7 @@ async def hub_connection(settings: Settings, *, migrate: bool = True) -> AsyncIt
         if url is None:
             server = await stack.enter_async_context(EmbeddedPostgres(settings.data_dir, report=say))
             url = server.url
-        connection = await connect(url, search_path=TABLES_OF_USERS)
+        connection = await connect(url)
         stack.push_async_callback(connection.close)
         if migrate and settings.embedded:
             await migrate_hub(connection)
@@ -73,7 +71,7 @@ async def source_connection(settings: Settings, name: str | None) -> AsyncIterat
             f"STREAMHUB_SOURCE_URLS has no source {name!r} (it has: {known}): add for example "
             f"{name}=postgresql://hub:secret@shop.example.com/shop"
         )
-    connection = await connect(url, search_path=TABLES_OF_USERS)
+    connection = await connect(url)
     try:
         yield connection
     finally:
