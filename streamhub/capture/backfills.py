@@ -75,7 +75,8 @@ WHERE c.removed_at IS NULL AND c.relation = c.relation_oid
 # Held until the batch commits, so that no capture is replaced or removed while rows are written in its name. Asked for
 # after the table's lock, which `capture remove` takes first, too.
 _STILL: Final = """
-SELECT removed_at IS NULL AS captured, to_regclass($2)::oid = $3 AS same_table FROM streamhub.captures
+SELECT removed_at IS NULL AS captured, to_regclass($2)::oid = $3 AS same_table,
+       streamhub.reading_runs_code($3) AS runs_code FROM streamhub.captures
 WHERE id = $1 FOR SHARE
 """
 _STATE: Final = """
@@ -248,10 +249,10 @@ class _Backfill:
         after = () if position is None else (position,)
         async with self._connection.transaction(isolation="read_committed"):
             await self._connection.execute(_BEGIN)
+            await self._check(leaf)
             end = await self._connection.fetchval(leaf.end if after else leaf.first_end, *after)
             if end is None:
                 return None, ()
-            await self._check(leaf)
             sent = await self._connection.fetchrow(leaf.send if after else leaf.first_send, *after, end)
             assert sent is not None
             left_out = sent["left_out"] or ()
@@ -266,8 +267,6 @@ class _Backfill:
         """A row that somebody had locked: none where it was deleted, or has another key now."""
         async with self._connection.transaction(isolation="read_committed"):
             await self._connection.execute(_BEGIN)
-            # The table's lock before the capture's, as in a batch.
-            await self._connection.execute(f"SELECT FROM ONLY {leaf.name} LIMIT 0")
             await self._check(leaf)
             sent = await self._connection.fetchrow(leaf.send_one, key)
             assert sent is not None
@@ -275,11 +274,14 @@ class _Backfill:
         self._sent(sent["rows"])
 
     async def _check(self, leaf: Leaf) -> None:
+        await self._connection.execute(leaf.lock)
         still = await self._connection.fetchrow(_STILL, self._capture, leaf.name, leaf.oid)
         if still is None or not still["captured"]:
             raise UserError(f"the capture of {self._name} was removed or replaced: run the backfill again where wanted")
         if not still["same_table"]:
             raise asyncpg.UndefinedTableError(f"{leaf.shown} is another table now")
+        if still["runs_code"]:
+            raise reading.runs_code(leaf.shown)
 
     async def _patiently(self, leaf: Leaf, step: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Try until nobody holds what the step wants."""

@@ -288,9 +288,11 @@ async def _table(connection: "asyncpg.Connection[Any]", name: str) -> "asyncpg.R
     except _NO_NAME:
         raise UserError(f"{name!r} is no table's name: schema and table, for example public.skus") from None
     except asyncpg.InsufficientPrivilegeError as error:
-        raise UserError(
-            f"this role may not use the streamhub schema ({error.args[0]}): run the command as the role that owns it"
-        ) from None
+        if "streamhub" in error.args[0]:
+            raise UserError(
+                f"this role may not use the streamhub schema ({error.args[0]}): run the command as the role that owns it"
+            ) from None
+        raise UserError(f"this role may not use the schema of {name} ({error.args[0]}): GRANT USAGE on it") from None
     except asyncpg.InvalidSchemaNameError:
         row = None
     if row is None and await connection.fetchval("SELECT to_regclass('streamhub.captures') IS NULL"):

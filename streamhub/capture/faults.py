@@ -14,7 +14,7 @@ from streamhub.migrate import CAPTURE_ROLE
 
 _CAPTURES: Final = """
 SELECT c.id, c.relation_oid, c.relation = c.relation_oid AND k.relnatts >= c.natts AS is_same, c.name, c.natts,
-       c.always, k.relkind = 'p' AS is_partitioned, format('%I.%I', n.nspname, k.relname) AS name_now,
+       c.always, k.relkind = 'p' AS is_partitioned, CASE WHEN k.oid IS NOT NULL THEN format('%I.%I', n.nspname, k.relname) END AS name_now,
        to_regclass(c.name)::oid AS named_so_now,
        c.resource_type, c.key_columns, c.key_is_primary, c.organization_column, c.organization_id, c.test_column, c.test,
        c.excluded_columns, c.redacted_columns, c.anonymization_column, c.type_names::text, c.column_names::text,
@@ -36,6 +36,8 @@ SELECT leaf.oid::regclass::text AS name, leaf.oid = $1 AS is_root, leaf.relkind:
        (SELECT min(t.tgname) FROM pg_trigger t WHERE t.tgrelid = leaf.oid AND NOT t.tgisinternal
         AND t.tgtype & 2 = 0 AND t.tgtype & 1 = 1 AND t.tgname < '{ROW_TRIGGER}') AS before_ours,
        quote_ident(n.nspname) AS schema, {HIDDEN_ROWS.format("leaf")} AS hidden_rows,
+       quote_ident(pg_get_userbyid(leaf.relowner)) AS owner,
+       has_function_privilege(leaf.relowner, 'streamhub.capture()', 'EXECUTE') AS may_attach,
        has_table_privilege(r.oid, leaf.oid, 'SELECT') AND has_schema_privilege(r.oid, n.oid, 'USAGE') AS may_select
 FROM pg_class leaf JOIN pg_namespace n ON n.oid = leaf.relnamespace
 JOIN pg_roles r ON r.rolname = '{CAPTURE_ROLE}'
@@ -168,6 +170,9 @@ def _of_triggers(row: "asyncpg.Record", leaf: "asyncpg.Record", names: Names) ->
     if is_leaf and leaf["hidden_rows"]:
         fault = f"has row-level security that {CAPTURE_ROLE} does not bypass: a TRUNCATE of it gives no events"
         yield CaptureFault(table, fault, f"ALTER ROLE {CAPTURE_ROLE} BYPASSRLS")
+    if leaf["kind"] == "p" and not leaf["may_attach"]:
+        grant = f"GRANT EXECUTE ON FUNCTION streamhub.capture() TO {leaf['owner']}"
+        yield CaptureFault(table, f"can get no new partition from its owner, {leaf['owner']}", grant, grant)
     if leaf["before_ours"] is not None:
         fault = f"has a trigger {leaf['before_ours']!r} that runs before the capture trigger"
         yield CaptureFault(table, fault, f"rename it to a name that sorts after '{ROW_TRIGGER}'")

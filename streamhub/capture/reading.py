@@ -23,13 +23,14 @@ ORDER BY 1
 """
 _LEAF: Final = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity AND row_security_active(c.oid) AS hides_rows,
-       has_table_privilege(c.oid, 'SELECT') AS may_select, has_any_column_privilege(c.oid, 'UPDATE') AS may_lock,
+       has_table_privilege(c.oid, 'SELECT') AS may_select, has_table_privilege(c.oid, 'UPDATE') AS may_lock,
+       c.relowner <> current_user::regrole AND NOT o.rolsuper AS is_of_others,
        quote_ident(current_user) AS role, streamhub.reading_runs_code(c.oid) AS runs_code,
        (SELECT array_agg(a.attname::text) FROM pg_attribute a WHERE a.attrelid = c.oid) AS names,
        (SELECT array_agg(a.attname::text) FROM pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attlen = -1 AND NOT a.attisdropped
           AND a.attgenerated::text <> 'v') AS varying
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner WHERE c.oid = $1
 """
 # Indexes whose order is that of ORDER BY and of row comparison, no row left out; the capture's own key first.
 _ORDERS: Final = """
@@ -101,7 +102,8 @@ SELECT (SELECT count(*) FROM locked) AS rows,
 class Leaf(NamedTuple):
     """A table or leaf partition with the statements that read it. Positions are texts, one a column of `columns`.
 
-    `first_end` and `end` ($1 after it) give where the next batch ends, no row where none are left; `first_send` ($1 its
+    `lock` comes first: after it, nobody who could gain by it changes what the planner reads of the table. `first_end` and
+    `end` ($1 after it) give where the next batch ends, no row where none are left; `first_send` ($1 its
     end) and `send` ($1, $2) write what is not locked by others and tell how many that was and which keys were left out;
     `send_one` ($1 its key) waits for the one row's lock.
     """
@@ -110,6 +112,7 @@ class Leaf(NamedTuple):
     name: str
     shown: str  # its name for people
     columns: Sequence[str]
+    lock: str
     first_end: str
     end: str
     first_send: str
@@ -143,10 +146,7 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
     if row["hides_rows"]:
         raise UserError(f"{name} has row-level security that {role} does not bypass: ALTER ROLE {role} BYPASSRLS")
     if row["runs_code"]:
-        raise UserError(
-            f"to read {name} would run functions of its owner with the rights of {role}: an index or statistics of it call "
-            "one with constants alone"
-        )
+        raise runs_code(name)
     key = await connection.fetchval(_KEY, capture)
     order = await connection.fetchrow(_ORDERS, oid, key)
     if order is None:
@@ -161,6 +161,13 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
         alias += "_"
     columns = [f"{alias}.{_quoted(column)}" for column in order["names"]]
     own = f"({', '.join(columns)})"
+    # A domain over an enum has no operators of its own: it is compared as what it is over.
+    compared = "({})".format(
+        ", ".join(
+            f"{column}::{type_}" if kind == "e" else column
+            for column, type_, kind in zip(columns, order["types"], order["kinds"], strict=True)
+        )
+    )
     shared = {
         "leaf": row["name"],
         "row": alias,
@@ -189,11 +196,23 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
         row["name"],
         name,
         order["names"],
+        lock=(
+            f"LOCK TABLE ONLY {name} IN SHARE UPDATE EXCLUSIVE MODE"
+            if row["is_of_others"]
+            else f"SELECT FROM ONLY {name} LIMIT 0"
+        ),
         first_end=_END.format(after="true", **shared),
-        end=_END.format(after=f"{own} > {given(1)}", **shared),
-        first_send=send(f"{own} <= {given(1)}"),
-        send=send(f"{own} > {given(1)} AND {own} <= {given(2)}"),
-        send_one=send(f"{own} = {given(1)}", wait=""),
+        end=_END.format(after=f"{compared} > {given(1)}", **shared),
+        first_send=send(f"{compared} <= {given(1)}"),
+        send=send(f"{compared} > {given(1)} AND {compared} <= {given(2)}"),
+        send_one=send(f"{compared} = {given(1)}", wait=""),
+    )
+
+
+def runs_code(name: str) -> UserError:
+    return UserError(
+        f"to read {name} would run functions of its owner with the rights of this role: an index or statistics of it call "
+        "one with constants alone"
     )
 
 

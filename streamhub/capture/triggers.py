@@ -88,6 +88,12 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
     former = await connection.fetchval(_FUNCTION, relation, names.row)
     call = f"streamhub.capture('{capture}', {money})" if function is None else function
     await _make_row_trigger(connection, table, names.row, call)
+    if function is None:
+        # PostgreSQL asks it of the role that makes or attaches a partition. None without USAGE on the schema can name it.
+        owner = await connection.fetchval(
+            "SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class WHERE oid = $1", relation
+        )
+        await connection.execute(f"GRANT EXECUTE ON FUNCTION streamhub.capture() TO {owner}")
     if former is not None and former != function:
         await connection.execute(f"DROP FUNCTION IF EXISTS {former}")
     leaves = await _leaves(connection, relation)

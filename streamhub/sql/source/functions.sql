@@ -75,6 +75,8 @@ AS $$
   SELECT coalesce(array_agg(DISTINCT c.name), '{}') FROM streamhub.column_types(relation) AS c
   JOIN pg_type t ON t.oid = c.type
   WHERE c.type IN ('jsonb'::regtype, 'nummultirange'::regtype) OR t.typtype = 'c'
+     OR (c.type = 'numeric'::regtype AND (SELECT count(*) > 8 FROM streamhub.column_types(relation) AS all_
+                                          WHERE all_.type = 'numeric'::regtype))
      OR (t.typtype = 'm' AND c.type::bigint >= streamhub.first_oid_of_users())
      OR (c.in_array AND c.type IN ('numeric'::regtype, 'numrange'::regtype))
 $$;
@@ -101,7 +103,9 @@ DECLARE
   filter jsonpath;
   total bigint := 0;
 BEGIN
-  IF value IS NOT DISTINCT FROM NULL OR (pg_column_size(value) <= 512 AND pg_column_compression(value) IS NULL) THEN
+  IF pg_typeof(value) = 'numeric'::regtype THEN
+    RETURN coalesce(streamhub.unusual_digits(value::numeric), 0);
+  ELSIF value IS NOT DISTINCT FROM NULL OR (pg_column_size(value) <= 512 AND pg_column_compression(value) IS NULL) THEN
     RETURN 0;
   END IF;
   base := streamhub.base_type(pg_typeof(value));
@@ -441,7 +445,8 @@ BEGIN
                     string_agg(format(look, 'OLD', name), ' + '), string_agg(format(look, 'NEW', name), ' + '))
       INTO measuring
       FROM unnest(made.expanding) AS name,
-      (VALUES ('CASE WHEN pg_column_size(%1$s.%2$I) <= 512 AND pg_column_compression(%1$s.%2$I) IS NULL THEN 0 '
+      (VALUES ('CASE WHEN pg_typeof(%1$s.%2$I) = ''numeric''::regtype THEN streamhub.digits(%1$s.%2$I) '
+               'WHEN pg_column_size(%1$s.%2$I) <= 512 AND pg_column_compression(%1$s.%2$I) IS NULL THEN 0 '
                'WHEN pg_typeof(%1$s.%2$I) = ''jsonb''::regtype AND pg_column_size(%1$s.%2$I) <= 40000 '
                'AND pg_column_compression(%1$s.%2$I) IS NULL '
                'AND NOT jsonb_path_exists(%1$s.%2$I, ''strict $.** ? (@ >= 1e100 || @ <= -1e100)'') THEN 0 '
