@@ -444,13 +444,17 @@ BEGIN
                     '      EXCEPTION WHEN OTHERS THEN\n        digits := NULL;\n      END;',
                     string_agg(format(look, 'OLD', name), ' + '), string_agg(format(look, 'NEW', name), ' + '))
       INTO measuring
-      FROM unnest(made.expanding) AS name,
-      (VALUES ('CASE WHEN pg_typeof(%1$s.%2$I) = ''numeric''::regtype THEN streamhub.digits(%1$s.%2$I) '
-               'WHEN pg_column_size(%1$s.%2$I) <= 512 AND pg_column_compression(%1$s.%2$I) IS NULL THEN 0 '
-               'WHEN pg_typeof(%1$s.%2$I) = ''jsonb''::regtype AND pg_column_size(%1$s.%2$I) <= 40000 '
-               'AND pg_column_compression(%1$s.%2$I) IS NULL '
-               'AND NOT jsonb_path_exists(%1$s.%2$I, ''strict $.** ? (@ >= 1e100 || @ <= -1e100)'') THEN 0 '
-               'ELSE streamhub.digits(%1$s.%2$I) END')) AS looks (look);
+      FROM unnest(made.expanding) AS name JOIN pg_attribute a ON a.attrelid = relation AND a.attname = name,
+      LATERAL (SELECT CASE
+        WHEN a.atttypid = 'numeric'::regtype THEN
+          'CASE WHEN pg_typeof(%1$s.%2$I) = ''numeric''::regtype THEN streamhub.unusual_digits(%1$s.%2$I) END'
+        ELSE
+          'CASE WHEN pg_column_size(%1$s.%2$I) <= 512 AND pg_column_compression(%1$s.%2$I) IS NULL THEN 0 '
+          'WHEN pg_typeof(%1$s.%2$I) = ''jsonb''::regtype AND pg_column_size(%1$s.%2$I) <= 40000 '
+          'AND pg_column_compression(%1$s.%2$I) IS NULL '
+          'AND NOT jsonb_path_exists(%1$s.%2$I, ''strict $.** ? (@ >= 1e100 || @ <= -1e100)'') THEN 0 '
+          'ELSE streamhub.digits(%1$s.%2$I) END'
+        END) AS looks (look);
     END IF;
   END IF;
   EXECUTE format($format$
