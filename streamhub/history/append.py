@@ -14,6 +14,7 @@ import msgspec
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.rendering import Rendered
+from streamhub.core.sse import one_line
 from streamhub.history import rows
 from streamhub.organizations import Organization
 from streamhub.tail import Append
@@ -112,7 +113,7 @@ def _stored(pending: Sequence[Pending], ms: int, first_counter: int) -> list[Sto
         key, kind = organization.key, rendered.kind
         name = names.get(key)
         if name is None:
-            name = names[key] = msgspec.json.encode({"id": organization.id, "slug": organization.slug})
+            name = names[key] = one_line(msgspec.json.encode({"id": organization.id, "slug": organization.slug}))
         position = id_.encode()
         frame = b"".join(
             (kind.frame_start, position, b'\ndata: {"id":"', position, b'",', kind.head, rendered.resource,

@@ -1,0 +1,75 @@
+"""What is wrong with a capture becomes an incident, once, while the relay runs; what ended is forgotten."""
+
+import asyncio
+
+import pytest
+
+from streamhub import capture
+from streamhub.relay import watch
+from tests.integration.stage import Stage, until
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "FIRST", 0.05)
+    monkeypatch.setattr(watch, "EVERY", 0.1)
+
+
+async def test_a_capture_that_goes_wrong_is_an_incident_with_its_remedy(stage: Stage) -> None:
+    await stage.shop()
+    async with stage.relaying():
+        await stage.sql("ALTER TABLE skus DISABLE TRIGGER ALL")
+
+        async def told() -> bool:
+            return any("ENABLE ALWAYS TRIGGER" in detail for detail in await stage.incidents("capture"))
+
+        await until(told, "an incident")
+
+
+async def test_a_fault_that_lasts_is_told_once(stage: Stage) -> None:
+    await stage.shop()
+    looks = 0
+
+    async def connect() -> object:
+        nonlocal looks
+        looks += 1
+        import asyncpg
+
+        return await asyncpg.connect(stage.url)
+
+    told: list[str] = []
+    await stage.sql('DROP TRIGGER "!streamhub" ON skus')
+    watching = asyncio.create_task(
+        watch.watch_captures(connect, "shop", lambda _kind, _source, detail: told.append(detail))  # type: ignore[arg-type]
+    )
+
+    async def looked() -> bool:
+        return looks >= 4
+
+    await until(looked, "four looks")
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert len(told) == 1
+    assert "has no capture trigger" in told[0]
+
+
+async def test_a_capture_whose_table_was_dropped_ends_and_leaves_nothing(stage: Stage) -> None:
+    await stage.shop()
+    await stage.sql("DROP TABLE skus")
+    await capture.forget_dropped(stage.connection)
+    assert await stage.value("SELECT removed_at IS NOT NULL FROM streamhub.captures")
+    await stage.sql("UPDATE streamhub.captures SET removed_at = removed_at - interval '2 hours'")
+    await capture.forget_dropped(stage.connection)
+    left = "SELECT (SELECT count(*) FROM streamhub.captures) + (SELECT count(*) FROM streamhub.shapes)"
+    assert await stage.value(left) == 0
+    assert await stage.value("SELECT count(*) FROM pg_proc WHERE proname ~ '^capture_[0-9]+$'") == 0
+
+
+async def test_a_capture_with_changes_that_wait_is_kept(stage: Stage) -> None:
+    await stage.shop()
+    await stage.sql("INSERT INTO skus VALUES (1, 'org_1', 1, 'a')")
+    await capture.remove(stage.connection, "skus")
+    await stage.sql("UPDATE streamhub.captures SET removed_at = removed_at - interval '2 hours'")
+    await capture.forget_dropped(stage.connection)
+    (event,) = await stage.relayed()
+    assert event["resource"] == {"id": "1", "organization_id": "org_1", "price": "1", "note": "a"}
