@@ -78,8 +78,13 @@ async def _migrate(connection: Connection, kind: str) -> list[str]:
     schema = SCHEMAS[kind]
     done: list[str] = []
     async with connection.transaction(isolation="read_committed"):
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute("SET LOCAL lock_timeout = '10s'")
+        try:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        except asyncpg.LockNotAvailableError:
+            raise UserError(
+                f"another session has held the lock of migrations ({_LOCK}) for 10 s: see pg_locks, and try again"
+            ) from None
         await _schema(connection, schema)
         applied = await _applied(connection, schema)
         files = dict(_files(kind))

@@ -67,7 +67,7 @@ SELECT pg_current_xact_id(), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
 _CAPTURE: Final = f"""
 SELECT c.id, c.relation_oid, {SHOWN.format("k", "n")} AS name,
        (SELECT coalesce(sum(greatest(leaf.reltuples, 0)), 0)::bigint FROM pg_class leaf
-        WHERE leaf.oid = c.relation_oid OR leaf.oid IN (SELECT relid FROM pg_partition_tree(c.relation_oid))) AS expected
+        WHERE leaf.oid = c.relation_oid OR leaf.oid IN (SELECT p.oid FROM streamhub.partitions(c.relation_oid) AS p)) AS expected
 FROM streamhub.captures c JOIN pg_class k ON k.oid = c.relation_oid JOIN pg_namespace n ON n.oid = k.relnamespace
 WHERE c.removed_at IS NULL AND c.relation = c.relation_oid
   AND c.relation = coalesce(to_regclass($1), CASE WHEN $1 !~ '[.]' THEN to_regclass('public.' || $1) END)
@@ -75,7 +75,7 @@ WHERE c.removed_at IS NULL AND c.relation = c.relation_oid
 # Held until the batch commits, so that no capture is replaced or removed while rows are written in its name. Asked for
 # after the table's lock, which `capture remove` takes first, too.
 _STILL: Final = """
-SELECT removed_at IS NULL AS captured, to_regclass($2)::oid = $3 AS same_table,
+SELECT removed_at IS NULL AS captured, to_regclass($2)::oid = $3 AND pg_relation_filenode($3) = $4 AS same_table,
        streamhub.reading_runs_code($3) AS runs_code FROM streamhub.captures
 WHERE id = $1 FOR SHARE
 """
@@ -275,7 +275,7 @@ class _Backfill:
 
     async def _check(self, leaf: Leaf) -> None:
         await self._connection.execute(leaf.lock)
-        still = await self._connection.fetchrow(_STILL, self._capture, leaf.name, leaf.oid)
+        still = await self._connection.fetchrow(_STILL, self._capture, leaf.name, leaf.oid, leaf.filenode)
         if still is None or not still["captured"]:
             raise UserError(f"the capture of {self._name} was removed or replaced: run the backfill again where wanted")
         if not still["same_table"]:

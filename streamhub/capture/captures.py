@@ -27,8 +27,8 @@ SELECT c.oid, {SHOWN.format("c", "n")} AS name, format('%I.%I', n.nspname, c.rel
        c.relispartition AS is_partition, CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::text END AS root,
        has_table_privilege(c.oid, 'TRIGGER') AS may_trigger, {HIDDEN_ROWS.format("c")} AS hidden_rows,
        (SELECT min(i.inhrelid::regclass::text) FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'r') AS heir,
-       (SELECT min(relid::text) FROM pg_partition_tree(c.oid) JOIN pg_class leaf ON leaf.oid = relid
-        WHERE leaf.relkind = 'f') AS foreign_partition,
+       (SELECT min(leaf.oid::regclass::text) FROM streamhub.partitions(c.oid) AS p JOIN pg_class leaf ON leaf.oid = p.oid
+        WHERE leaf.relkind = 'f' AND c.relkind = 'p') AS foreign_partition,
        EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.condeferrable AND k.contype IN ('p', 'u'))
          AS deferrable_key
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_roles r
@@ -293,7 +293,7 @@ async def _table(connection: "asyncpg.Connection[Any]", name: str) -> "asyncpg.R
                 f"this role may not use the streamhub schema ({error.args[0]}): run the command as the role that owns it"
             ) from None
         raise UserError(f"this role may not use the schema of {name} ({error.args[0]}): GRANT USAGE on it") from None
-    except asyncpg.InvalidSchemaNameError:
+    except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError):
         row = None
     if row is None and await connection.fetchval("SELECT to_regclass('streamhub.captures') IS NULL"):
         raise UserError("this database has no streamhub schema yet: streamhub migrate makes it")

@@ -8,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from streamhub.core.changes import Capture
-from streamhub.core.kinds import PADDED, VIRTUAL, Kind
+from streamhub.core.kinds import PADDED, UNKNOWN, VIRTUAL, Kind
 from streamhub.core.shapes import Column, Shape
 
 ROW_TRIGGER: Final = "!streamhub"
@@ -25,7 +25,7 @@ SHOWN: Final = (
     "CASE WHEN {1}.nspname = 'public' THEN quote_ident({0}.relname) ELSE format('%I.%I', {1}.nspname, {0}.relname) END"
 )
 
-_DEEPEST: Final = 16  # a composite within a composite within …; PostgreSQL forbids cycles
+_DEEPEST: Final = 16  # a domain over an array of domains over …
 _SCALARS: Final[Mapping[str, Kind]] = {
     "int2": "plain", "int4": "plain", "float4": "plain", "float8": "plain", "int8": "number", "numeric": "number",
     "bool": "boolean", "bytea": "bytea", "json": "json", "jsonb": "json", "bpchar": PADDED, "timestamp": "timestamp",
@@ -49,8 +49,7 @@ SELECT c.id AS capture, k.oid AS relation, coalesce(t.oid, 0) AS attachment, k.r
        a.attname AS name, root.attnum AS number, a.attnum AS position, a.atttypid AS type,
        a.attgenerated::text = 'v' AS is_virtual
 FROM streamhub.captures c
-CROSS JOIN LATERAL (SELECT c.relation_oid AS oid
-                    UNION SELECT relid::oid FROM pg_partition_tree(c.relation_oid) WHERE isleaf) AS leaf
+CROSS JOIN LATERAL streamhub.partitions(c.relation_oid) AS leaf
 JOIN pg_class k ON k.oid = leaf.oid AND k.relkind = 'r'
 LEFT JOIN pg_trigger t ON t.tgrelid = k.oid AND t.tgname = '{ROW_TRIGGER}_' || c.relation_oid AND t.tgparentid <> 0
 JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -64,9 +63,7 @@ ORDER BY 1, 2, a.attnum
 _TYPES: Final = """
 SELECT t.oid, t.typname, t.oid::bigint < streamhub.first_oid_of_users() AS builtin, t.typtype, t.typbasetype,
        CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem ELSE 0 END AS element,
-       (SELECT e.typdelim::text FROM pg_type e WHERE e.oid = t.typelem) AS delimiter,
-       (SELECT json_agg(json_build_array(f.attname, f.atttypid::bigint) ORDER BY f.attnum) FROM pg_attribute f
-        WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped) AS fields
+       (SELECT e.typdelim::text FROM pg_type e WHERE e.oid = t.typelem) AS delimiter
 FROM pg_type t WHERE t.oid = ANY($1::oid[])
 """
 _STORE: Final = """
@@ -134,7 +131,7 @@ async def store_shapes(connection: "asyncpg.Connection[Any]", shapes: Iterable[S
 
 
 async def read_kinds(connection: "asyncpg.Connection[Any]", types: Iterable[int]) -> Mapping[int, Kind]:
-    """How values of each type are spelled; domains, arrays and composites all the way down. Unknown for one that is gone."""
+    """How values of each type are spelled. Unknown for one that is gone, and for composites: rows describe those."""
     asked = set(types)
     known: dict[int, asyncpg.Record] = {}
     wanted = set(asked)
@@ -145,7 +142,7 @@ async def read_kinds(connection: "asyncpg.Connection[Any]", types: Iterable[int]
             known[row["oid"]] = row
         inner: set[int] = set()
         for row in known.values():
-            inner |= {row["typbasetype"], row["element"], *(type_ for _, type_ in _fields(row))}
+            inner |= {row["typbasetype"], row["element"]}
         wanted = inner - set(known) - {0}
     return {type_: _kind(type_, known, _DEEPEST) for type_ in asked}
 
@@ -176,7 +173,7 @@ def _capture(row: "asyncpg.Record") -> Capture:
 def _kind(type_: int, known: Mapping[int, "asyncpg.Record"], depth: int) -> Kind:
     row = known.get(type_)
     if row is None or depth == 0:
-        return "unknown"
+        return UNKNOWN
     if row["builtin"] and row["typname"] in _SCALARS:
         return _SCALARS[row["typname"]]
     if row["typbasetype"]:
@@ -184,12 +181,4 @@ def _kind(type_: int, known: Mapping[int, "asyncpg.Record"], depth: int) -> Kind
     if row["element"] and row["typname"] not in _VECTORS:
         delimiter = [] if row["delimiter"] == "," else [row["delimiter"]]
         return ["array", _kind(row["element"], known, depth - 1), *delimiter]
-    if row["typtype"] == b"c":
-        return ["composite", {name: _kind(field, known, depth - 1) for name, field in _fields(row)}]
-    return None
-
-
-def _fields(row: "asyncpg.Record") -> list[tuple[str, int]]:
-    if row["typtype"] != b"c" or row["fields"] is None:
-        return []
-    return [(name, type_) for name, type_ in json.loads(row["fields"])]
+    return UNKNOWN if row["typtype"] == b"c" else None

@@ -20,6 +20,8 @@ SELECT c.id, c.relation_oid, c.relation = c.relation_oid AND k.relnatts >= c.nat
        c.excluded_columns, c.redacted_columns, c.anonymization_column, c.type_names::text, c.column_names::text,
        (SELECT json_object_agg(a.attnum, a.attname) FROM pg_attribute a
         WHERE a.attrelid = k.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns,
+       (SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = k.oid AND a.attnum = c.test_column
+          AND streamhub.base_type(a.atttypid) = 'boolean'::regtype) IS NULL AND c.test_column IS NOT NULL AS test_is_other,
        (SELECT conkey FROM pg_constraint p WHERE p.conrelid = k.oid AND p.contype = 'p') AS primary_key,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = k.oid AND k.relkind = 'r') AS has_heirs
 FROM streamhub.captures c
@@ -43,7 +45,7 @@ FROM pg_class leaf JOIN pg_namespace n ON n.oid = leaf.relnamespace
 JOIN pg_roles r ON r.rolname = '{CAPTURE_ROLE}'
 LEFT JOIN pg_trigger row_trigger ON row_trigger.tgrelid = leaf.oid AND row_trigger.tgname = $3
 LEFT JOIN pg_trigger truncate_trigger ON truncate_trigger.tgrelid = leaf.oid AND truncate_trigger.tgname = $4
-WHERE leaf.oid = $1 OR leaf.oid IN (SELECT relid FROM pg_partition_tree($1))
+WHERE leaf.oid IN (SELECT oid FROM streamhub.partitions($1))
 ORDER BY 1
 """
 
@@ -129,6 +131,9 @@ def _of_columns(row: "asyncpg.Record") -> Iterator[CaptureFault]:
             yield CaptureFault(table, fault, again, _spec(row))
         elif number not in columns:
             yield CaptureFault(table, f"has no column {name!r} any more, which {use}", again)
+    if row["test_is_other"] and row["test_column"] in columns:
+        fault = f"has a column {columns[row['test_column']]!r} that tells the environment and is no boolean any more"
+        yield CaptureFault(table, fault, "make it boolean again, or capture add with another --test-column")
     primary = row["primary_key"]
     if row["key_is_primary"] and primary is not None and set(primary) != set(row["key_columns"]):
         yield CaptureFault(

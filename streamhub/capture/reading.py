@@ -16,16 +16,13 @@ BATCH: Final = 200  # rows in one transaction: as long as a writer of one of the
 BATCH_BYTES: Final = 8 * 1024 * 1024  # stored bytes in one, unless a single row has more
 _ROW: Final = "streamhub_row"
 
-LEAVES: Final = """
-SELECT leaf.relid::oid AS oid FROM pg_partition_tree($1::oid) AS leaf WHERE leaf.isleaf
-UNION SELECT oid FROM pg_class WHERE oid = $1 AND relkind = 'r'
-ORDER BY 1
-"""
+LEAVES: Final = "SELECT oid FROM streamhub.partitions($1) WHERE is_leaf ORDER BY 1"
 _LEAF: Final = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity AND row_security_active(c.oid) AS hides_rows,
        has_table_privilege(c.oid, 'SELECT') AS may_select, has_table_privilege(c.oid, 'UPDATE') AS may_lock,
        c.relowner <> current_user::regrole AND NOT o.rolsuper AS is_of_others,
        quote_ident(current_user) AS role, streamhub.reading_runs_code(c.oid) AS runs_code,
+       c.relfilenode AS filenode,
        (SELECT array_agg(a.attname::text) FROM pg_attribute a WHERE a.attrelid = c.oid) AS names,
        (SELECT array_agg(a.attname::text) FROM pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attlen = -1 AND NOT a.attisdropped
@@ -109,6 +106,7 @@ class Leaf(NamedTuple):
     """
 
     oid: int
+    filenode: int
     name: str
     shown: str  # its name for people
     columns: Sequence[str]
@@ -193,13 +191,14 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
 
     return Leaf(
         oid,
+        row["filenode"],
         row["name"],
         name,
         order["names"],
         lock=(
-            f"LOCK TABLE ONLY {name} IN SHARE UPDATE EXCLUSIVE MODE"
+            f"LOCK TABLE ONLY {row['name']} IN SHARE UPDATE EXCLUSIVE MODE"
             if row["is_of_others"]
-            else f"SELECT FROM ONLY {name} LIMIT 0"
+            else f"SELECT FROM ONLY {row['name']} LIMIT 0"
         ),
         first_end=_END.format(after="true", **shared),
         end=_END.format(after=f"{compared} > {given(1)}", **shared),

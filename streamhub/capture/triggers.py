@@ -30,10 +30,7 @@ WHERE removed_at IS NULL AND relation_oid = ANY($1::oid[]) AND relation = relati
   AND to_regprocedure(format('streamhub.capture_%s()', id)) IS NOT NULL
 """
 LEAVES: Final = """
-SELECT c.oid::regclass::text AS name FROM pg_class c
-WHERE c.oid = $1 AND c.relkind = 'r'
-UNION ALL
-SELECT relid::regclass::text FROM pg_partition_tree($1) WHERE isleaf AND relid <> $1
+SELECT oid::regclass::text AS name FROM streamhub.partitions($1) WHERE is_leaf ORDER BY oid
 """
 _OWNS: Final = "SELECT pg_has_role(current_user, relowner, 'USAGE') FROM pg_class WHERE oid = $1"
 _READABLE: Final = """

@@ -13,23 +13,29 @@ TOO_LARGE: Final = "l"
 LINK: Final = "n"
 UNREAD_TRUNCATE: Final = "t"
 
-_described = msgspec.json.Decoder(list[list[Any]]).decode
+
+class _Described(msgspec.Struct):
+    columns: list[list[Any]]
+    types: dict[int, Any]
+
+
+_described = msgspec.json.Decoder(_Described).decode
 
 
 class DescribedColumn(NamedTuple):
-    """A column of a record's text: its position in the table that the text came from, its name, its type's oid (0 for a
-    virtual column, None where it could not be told) and, of a composite type, its fields."""
+    """A column of a record's text: its position in the table that the text came from, its name, and its type's oid (0 for
+    a virtual column, None where it could not be told)."""
 
     position: int
     name: str
     type: int | None = None
-    fields: Any = None
 
 
 class Origin(NamedTuple):
     """What a change is about, and how it was written; see streamhub.origin in sql/source.
 
-    `attachment` is 0 for a table that is captured itself. `columns` is None but for the text of a record.
+    `attachment` is 0 for a table that is captured itself. `columns` is None but for a text that is described; `made` has
+    what types of users' own are made of: see streamhub.described.
     """
 
     capture: int
@@ -38,7 +44,8 @@ class Origin(NamedTuple):
     natts: int
     flags: str
     attachment: int
-    columns: tuple[DescribedColumn, ...] | None
+    columns: tuple[DescribedColumn, ...] | None = None
+    made: Mapping[int, Any] = {}
 
     @classmethod
     @lru_cache(maxsize=10_000)
@@ -47,10 +54,14 @@ class Origin(NamedTuple):
         try:
             capture, relation, filenode, natts, flags, attachment, described = text.split(":", 6)
             numbers = int(capture), int(relation), int(filenode), int(natts)
-            columns = tuple(DescribedColumn(*column) for column in _described(described)) if described else None
-            return cls(*numbers, flags, int(attachment or 0), columns)
+            attached = int(attachment or 0)
+            if not described:
+                return cls(*numbers, flags, attached)
+            told = _described(described)
+            columns = tuple(DescribedColumn(*column) for column in told.columns)
+            return cls(*numbers, flags, attached, columns, told.types)
         except (ValueError, TypeError, msgspec.DecodeError):
-            return cls(0, 0, 0, 0, "", 0, None)
+            return cls(0, 0, 0, 0, "", 0)
 
     @property
     def backfill(self) -> bool:
@@ -63,17 +74,16 @@ class Origin(NamedTuple):
 
     @property
     def types(self) -> frozenset[int]:
-        """The oids of all types in the description, those of fields too."""
-        return frozenset(_types(self.columns or ()))
-
-
-def _types(columns: Any) -> list[int]:
-    """Of columns and of fields: both end with a type and what it is made of."""
-    found = []
-    for *_, type_, fields in columns:
-        found += [type_] if type_ else []
-        found += _types(fields or ())
-    return found
+        """The oids of all types in the description."""
+        found = {column.type for column in self.columns or () if column.type}
+        for type_, made in self.made.items():
+            inner = (
+                (field for _, field in made)
+                if isinstance(made, list)
+                else [made["array"] if isinstance(made, dict) else made]
+            )
+            found |= {type_, *inner}
+        return frozenset(found)
 
 
 class Change(NamedTuple):

@@ -37,17 +37,34 @@ _TIMESTAMP: Final = re.compile(r"(\S+) ([^\s+]+)(\+00)?( BC)?")
 def is_known(kind: Kind) -> bool:
     """False where a value of this kind could be spelled wrongly."""
     if isinstance(kind, list):
-        return is_known(kind[1]) if kind[0] == "array" else all(map(is_known, kind[1].values()))
+        return kind[0] == "composite" or is_known(kind[1])
     return kind != UNKNOWN
 
 
-def with_fields(kind: Kind, fields: Any, known: Mapping[int, Kind]) -> Kind:
-    """The kind of a type whose composite part had these fields ([[name, type, fields], …]) when a value was written."""
-    if fields is None:
-        return kind
-    if isinstance(kind, list) and kind[0] == "array":
-        return [kind[0], with_fields(kind[1], fields, known), *kind[2:]]
-    return ["composite", {name: with_fields(known.get(type_, UNKNOWN), its, known) for name, type_, its in fields}]
+class Types:
+    """The kinds of types by their oids: those that are `known`, and those that a row's description tells of, whose
+    fields may have been others before."""
+
+    def __init__(self, known: Mapping[int, Kind], described: Mapping[int, Any]) -> None:
+        self._known = known
+        self._described = described
+        self._kinds: dict[int, Kind] = {}
+
+    def kind(self, type_: int) -> Kind:
+        if type_ not in self._kinds:
+            self._kinds[type_] = self._kind(type_)
+        return self._kinds[type_]
+
+    def _kind(self, type_: int) -> Kind:
+        made = self._described.get(type_)
+        known = self._known.get(type_, UNKNOWN)
+        if isinstance(made, list):
+            return ["composite", {name: self.kind(field) for name, field in made}]
+        if made is None or is_known(known):
+            return known
+        if isinstance(made, dict):
+            return ["array", self.kind(made["array"]), *(known[2:] if isinstance(known, list) else ())]
+        return self.kind(made)
 
 
 def respelling(kind: Kind) -> Respelling | None:
@@ -76,8 +93,17 @@ def _elements(change: Respelling, raw: msgspec.Raw) -> msgspec.Raw:
     """Arrays of several dimensions are arrays of arrays in JSON."""
     if not _is_array(raw):
         return raw
+    if change is _number and (quick := _simple_numbers(_encode(raw))) is not None:
+        return msgspec.Raw(quick)
     items = _array.decode(raw)
     return msgspec.Raw(_encode([(_elements(change, item) if _is_array(item) else change(item)) for item in items]))
+
+
+def _simple_numbers(text: bytes) -> bytes | None:
+    """Of numbers alone and nulls, in one dimension: the same as strings."""
+    if b'"' in text or b"[" in text[1:] or len(text) < 3:
+        return None
+    return (b'["%b"]' % text[1:-1].replace(b",", b'","')).replace(b'"null"', b"null")
 
 
 def _is_array(raw: msgspec.Raw) -> bool:
@@ -103,6 +129,9 @@ def spelled(kind: Kind, text: str | None) -> bytes:
         return _encode(_TIMESTAMP.sub(_iso_8601, text))
     if isinstance(kind, list):
         if kind[0] == "array":
+            simple = literals.simple_elements(text, *kind[2:]) if kind[1] in ("plain", "number") else None
+            if simple is not None and (kind[1] == "number" or not any(map(_is_word, simple))):
+                return _spelled_simply(kind[1], simple)
             return _spelled_elements(kind[1], literals.elements(text, *kind[2:]))
         values, fields = literals.fields(text), kind[1]
         if len(values) != len(fields):
@@ -110,6 +139,21 @@ def spelled(kind: Kind, text: str | None) -> bytes:
         members = zip(fields.items(), values, strict=True)
         return b"{%b}" % b",".join(b"%b:%b" % (_encode(name), spelled(its, value)) for (name, its), value in members)
     return _encode(text)
+
+
+def _is_word(element: str) -> bool:
+    """NaN or an infinity; NULL is none of them."""
+    return not element[-1].isdigit() and element != "NULL"
+
+
+def _spelled_simply(kind: str, elements: list[str]) -> bytes:
+    quote = '"' if kind == "number" else ""
+    joined = f"{quote},{quote}".join(elements)
+    if "NULL" in joined:
+        joined = f"{quote}{joined}{quote}".replace(f"{quote}NULL{quote}", "null")
+    elif elements:
+        joined = f"{quote}{joined}{quote}"
+    return b"[%b]" % joined.encode()
 
 
 def _spelled_elements(kind: Kind, elements: list[Any]) -> bytes:

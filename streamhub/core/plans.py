@@ -13,10 +13,10 @@ from streamhub.core.kinds import (
     VIRTUAL,
     Kind,
     Respelling,
+    Types,
     is_known,
     respelling,
     spelled,
-    with_fields,
 )  # fmt: skip
 from streamhub.core.shapes import Column, ShapeBook, Tie
 from streamhub.core.texts import is_text, readable
@@ -112,12 +112,13 @@ class Plan:
             self.fault = "a column that tells whose row it is has gone"
         elif not replaced.isdisjoint(capture.key_columns):
             self.fault = "its key was replaced by a column of the same name"
+        test = by_number.get(capture.test_column or 0)
         self._test_is_told = capture.test_column is None or (
-            self.test is not None and capture.test_column not in replaced
+            test is not None and test.kind == "boolean" and capture.test_column not in replaced
         )
         if not self._test_is_told:
             # No value goes out, and the event is one of the test environment unless a column of that name says no.
-            self.fault = self.fault or "the column that tells its environment has gone"
+            self.fault = self.fault or "the column that tells its environment has gone, or is no boolean"
             name = capture.column_names.get(capture.test_column or 0)
             self.test = name if name in {column.name for column in tie.columns} else None
 
@@ -226,12 +227,15 @@ def fields_of_record(
     own = origin.relation == capture.relation
     numbers = {} if own else book.numbers_of(origin)
     at_the_time = book.kinds_at(origin) if any(column.type is None for column in origin.columns) else {}
+    told = Types(types, origin.made)
     columns = []
-    for position, name, type_, fields in origin.columns:
+    for position, name, type_ in origin.columns:
         if type_ is None:
             kind = at_the_time.get(position, UNKNOWN)
+        elif type_ == 0:
+            kind = VIRTUAL
         else:
-            kind = VIRTUAL if type_ == 0 else with_fields(types.get(type_, UNKNOWN), fields, types)
+            kind = told.kind(type_)
         columns.append(Column(name, position if own else numbers.get(position, 0), position, kind))
     return columns
 

@@ -13,7 +13,7 @@ from streamhub.core import ids, literals, scan
 from streamhub.core.changes import DESCRIBED, LINK, TOO_LARGE, UNREAD_TRUNCATE, Capture, Change, Origin
 from streamhub.core.kinds import NULL, Kind
 from streamhub.core.plans import EventKind, Identity, Members, Plan
-from streamhub.core.shapes import ShapeBook
+from streamhub.core.shapes import Shape, ShapeBook
 from streamhub.core.sse import one_line
 from streamhub.core.texts import is_text, readable
 
@@ -75,6 +75,7 @@ class Renderer:
         self.captures: dict[int, Capture] = {}
         self.book = ShapeBook()
         self.types: dict[int, Kind] = {}
+        self.renamed: list[Shape] = []  # that only texts told of, still to be stored
         self._max_bytes = max_event_bytes - ENVELOPE_BYTES
         self._plans: dict[tuple[str, tuple[str, ...] | int], Plan] = {}
         self._who: tuple[str | None, bytes] = (None, b"null")
@@ -117,6 +118,8 @@ class Renderer:
         return self._with_values(plan, change, old, new, settle)
 
     def _of_records(self, change: Change, too_large: bool, settle: bool) -> Outcome:
+        # A record's text may be somewhat longer than the JSON of the row.
+        too_large = too_large or len(change.old_row or "") + len(change.new_row or "") > 4 * self._max_bytes
         try:
             old = None if change.old_row is None else literals.fields(change.old_row)
             new = None if change.new_row is None else literals.fields(change.new_row)
@@ -276,6 +279,8 @@ class Renderer:
                 seen = TOO_LARGE in origin.flags or self.book.has_state(origin, size)
                 if not seen or not origin.types <= self.types.keys():
                     raise UnknownShapeError(change)
+            if isinstance(layout, tuple) and (shape := self.book.renamed(origin, layout)) is not None:
+                self.renamed.append(shape)
             plan = self._plans[change.origin, layout] = Plan(capture, self.book, origin, layout, self.types, EVENTS)
         return plan
 

@@ -8,7 +8,7 @@ import json
 import re
 from typing import Final
 
-_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NEXT: Final = re.compile(r'["\[\]{},]')
 
 

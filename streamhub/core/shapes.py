@@ -98,6 +98,19 @@ class ShapeBook:
             if place[:2] == (capture, relation)
         )
 
+    def renamed(self, origin: Origin, names: tuple[str, ...]) -> Shape | None:
+        """The shape of a text in which columns have names that they were never seen under, remembered from now on: an
+        excluded one's name stays excluded."""
+        shape = self._of_state(origin, len(names))
+        if shape is None:
+            return None
+        called = shape._replace(columns=tuple(map(_called, shape.columns, names)))
+        place = self._shapes[_place(origin)]
+        if any((each.natts, each.columns) == (called.natts, called.columns) for each in place):
+            return None
+        place.insert(0, called)  # not the newest: those that were read tell how columns are called now
+        return called
+
     def has_state(self, origin: Origin, size: int) -> bool:
         """A shape of the table as it was when a text with `size` columns was written."""
         return self._of_state(origin, size) is not None

@@ -78,6 +78,10 @@ class Preparer:
                 if outcome.counted:
                     counted.update(outcome.counted)
                     await self._report_faults(change, outcome)
+        if self._renderer.renamed:
+            self._renderer.forget_plans()
+            await catalog.store_shapes(self._connection, self._renderer.renamed)
+            self._renderer.renamed.clear()
         del counted["unchanged"]
         organizations = await self._registry.organizations({rendered.organization_id for rendered in events})
         pending: list[Pending] = []

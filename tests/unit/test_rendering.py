@@ -29,7 +29,7 @@ ROW = {"id": 1, "organization_id": "org_1", "test": False, "n": 5, "note": "a"}
 def renderer(max_event_bytes: int = 1 << 20, **options: Any) -> Renderer:
     made = Renderer(max_event_bytes)
     made.captures[1] = CAPTURE._replace(**options)
-    kinds = {"n": "number"}
+    kinds = {"n": "number", "test": "boolean"}
     columns = tuple(Column(name, n, n, kinds.get(name)) for n, name in enumerate(COLUMNS, 1))
     made.book.add(Shape(1, TABLE, 0, 1, 5, "json", False, columns))
     return made
@@ -165,7 +165,7 @@ def test_a_change_that_only_columns_show_that_cannot_be_tied_is_still_an_event()
             8,
             "json",
             False,
-            (Column("id", 1, 1, None), Column("organization_id", 2, 2, None), Column("test", 3, 3, None)),
+            (Column("id", 1, 1, None), Column("organization_id", 2, 2, None), Column("test", 3, 3, "boolean")),
         )
     )
     old, new = ({**ROW, "new": value} for value in ("a", "b"))
@@ -180,7 +180,7 @@ def test_the_environment_of_a_capture_without_a_column_is_its_own(test: bool) ->
 
 
 def test_a_row_that_is_too_large_tells_whose_it_was_and_is() -> None:
-    described = '[[1,"id",23],[2,"organization_id",25],[3,"test",16]]'
+    described = '{"columns":[[1,"id",23],[2,"organization_id",25],[3,"test",16]],"types":{}}'
     texts = [f"({id_},org_1,f)" for id_ in (1, 2)]
     made = renderer()
     made.types.update({23: "plain", 25: None, 16: "boolean"})

@@ -47,7 +47,7 @@ class State:
 
 
 def origin(filenode: int, natts: int) -> Origin:
-    return Origin(1, TABLE, filenode, natts, "", 0, None)
+    return Origin(1, TABLE, filenode, natts, "", 0)
 
 
 def number(position: int) -> int:
@@ -145,7 +145,7 @@ def test_a_partition_is_tied_by_its_present_attachment_alone() -> None:
     book = ShapeBook()
     columns = (Column("buyer", 2, 3, None), Column("org", 3, 4, None))
     book.add(Shape(1, TABLE, 77, 1, 4, "json", False, columns))
-    attached = Origin(1, TABLE, 1, 4, "", 77, None)
+    attached = Origin(1, TABLE, 1, 4, "", 77)
     assert [column.number for column in book.tie(attached, ("buyer", "org")).columns] == [2, 3]
     for other in (attached._replace(attachment=78), attached._replace(attachment=0), attached._replace(capture=2)):
         assert book.tie(other, ("buyer", "org")).columns == ()

@@ -4,7 +4,8 @@
 -- whose columns have no type of a user's own. All other rows are written as a record's text, which calls
 -- output functions alone, and those of types that are no superuser's are PostgreSQL's own. No value is cast to a type or
 -- from one, none is compared, and nothing is found by a search_path but pg_catalog. Nothing in here parses the JSON of a
--- row: `->`, to_jsonb and their kin raise an error on \u0000 anywhere in it.
+-- row: `->`, to_jsonb and their kin raise an error on \u0000 anywhere in it. No string in a function has a backslash: what
+-- that means is a setting of the writer's session.
 
 -- The first oid of an object that did not come with PostgreSQL (FirstNormalObjectId in access/transam.h).
 CREATE OR REPLACE FUNCTION streamhub.first_oid_of_users() RETURNS bigint
@@ -15,6 +16,20 @@ CREATE OR REPLACE FUNCTION streamhub.money_format() RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT reset_val FROM pg_settings WHERE name = 'lc_monetary' $$;
+
+-- A table and all partitions below it. pg_partition_tree would wait for whoever has locked one.
+CREATE OR REPLACE FUNCTION streamhub.partitions(root oid) RETURNS TABLE (oid oid, is_leaf boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  WITH RECURSIVE tree AS (
+    SELECT c.oid, c.relkind FROM pg_class c WHERE c.oid = root
+    UNION ALL
+    SELECT c.oid, c.relkind FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE tree.relkind = 'p'
+  )
+  SELECT tree.oid, tree.relkind <> 'p' FROM tree
+$$;
 
 -- What a domain is over, all the way down; any other type is itself.
 CREATE OR REPLACE FUNCTION streamhub.base_type(type oid) RETURNS oid
@@ -74,25 +89,29 @@ SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT coalesce(array_agg(DISTINCT c.name), '{}') FROM streamhub.column_types(relation) AS c
   JOIN pg_type t ON t.oid = c.type
-  WHERE c.type IN ('jsonb'::regtype, 'nummultirange'::regtype) OR t.typtype = 'c'
+  WHERE c.type IN ('jsonb'::regtype, 'nummultirange'::regtype)
+     OR (t.typtype = 'c' AND c.type::bigint >= streamhub.first_oid_of_users())
      OR (c.type = 'numeric'::regtype AND (SELECT count(*) > 8 FROM streamhub.column_types(relation) AS all_
                                           WHERE all_.type = 'numeric'::regtype))
      OR (t.typtype = 'm' AND c.type::bigint >= streamhub.first_oid_of_users())
      OR (c.in_array AND c.type IN ('numeric'::regtype, 'numrange'::regtype))
 $$;
 
--- How many digits a number is written with where they are unusually many; else 0. No text is made to find out. The scale
--- of NaN and of the infinities is null.
+-- About how many digits a number is written with where they are unusually many; else 0. At most twice as many as they are.
+-- No text is made to find out. The scale of NaN and of the infinities is null.
 CREATE OR REPLACE FUNCTION streamhub.unusual_digits(number numeric) RETURNS bigint
-LANGUAGE sql IMMUTABLE
+LANGUAGE sql IMMUTABLE  -- without a search_path of its own, so that it is inlined: its callers have one
 AS $$
-  SELECT CASE WHEN pg_catalog.scale(number) <= 100 THEN 0 ELSE coalesce(pg_catalog.scale(number), 0) END
-       + CASE WHEN pg_catalog.scale(number) IS NULL OR pg_catalog.abs(number) OPERATOR(pg_catalog.<) 1e100 THEN 0
-              WHEN pg_catalog.abs(number) OPERATOR(pg_catalog.<) 1e1000 THEN 1001 ELSE 131073 END::bigint
+  SELECT CASE WHEN scale(number) <= 100 THEN 0 ELSE coalesce(scale(number), 0) END
+       + CASE WHEN scale(number) IS NULL OR abs(number) < 1e100 THEN 0
+              WHEN abs(number) < 1e200 THEN 200 WHEN abs(number) < 1e400 THEN 400 WHEN abs(number) < 1e800 THEN 800
+              WHEN abs(number) < 1e2000 THEN 2000 WHEN abs(number) < 1e4000 THEN 4000
+              WHEN abs(number) < 1e8000 THEN 8000 WHEN abs(number) < 1e16000 THEN 16000
+              WHEN abs(number) < 1e32000 THEN 32000 WHEN abs(number) < 1e65000 THEN 65000 ELSE 131072 END::bigint
 $$;
 
--- The same for all numbers of a value. A value of up to 512 bytes counts as 0: it has fewer than a hundred numbers.
-CREATE OR REPLACE FUNCTION streamhub.digits(value anyelement) RETURNS bigint
+-- The same for all numbers of a value. One of up to `small` bytes counts as 0: it has fewer than a hundred numbers.
+CREATE OR REPLACE FUNCTION streamhub.digits(value anyelement, small integer DEFAULT 512) RETURNS bigint
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -103,12 +122,15 @@ DECLARE
   filter jsonpath;
   total bigint := 0;
 BEGIN
-  IF pg_typeof(value) = 'numeric'::regtype THEN
-    RETURN coalesce(streamhub.unusual_digits(value::numeric), 0);
-  ELSIF value IS NOT DISTINCT FROM NULL OR (pg_column_size(value) <= 512 AND pg_column_compression(value) IS NULL) THEN
+  IF value IS NOT DISTINCT FROM NULL THEN
     RETURN 0;
   END IF;
   base := streamhub.base_type(pg_typeof(value));
+  IF base = 'numeric'::regtype THEN
+    RETURN streamhub.unusual_digits(value::numeric);
+  ELSIF pg_column_size(value) <= small AND pg_column_compression(value) IS NULL THEN
+    RETURN 0;
+  END IF;
   SELECT * INTO type FROM pg_type WHERE oid = base;
   IF base = 'jsonb'::regtype THEN
     -- Numbers near 0 are looked at in a large value only: they take 16,383 digits at the most, and 0 is a usual number.
@@ -121,17 +143,19 @@ BEGIN
     END IF;
   ELSIF base = 'numeric[]'::regtype THEN
     SELECT sum(streamhub.unusual_digits(number)) INTO total FROM unnest(value::numeric[]) AS number;
+  ELSIF base = 'numrange'::regtype THEN
+    total := streamhub.unusual_digits(lower(value::numrange)) + streamhub.unusual_digits(upper(value::numrange));
   ELSIF base = 'nummultirange'::regtype THEN
     SELECT sum(streamhub.unusual_digits(lower(r)) + streamhub.unusual_digits(upper(r))) INTO total
     FROM unnest(value::nummultirange) AS r;
   ELSIF type.typtype = 'c' THEN
-    SELECT string_agg(format('streamhub.digits(($1).%I)', attname), ' + ') INTO fields FROM pg_attribute
+    SELECT string_agg(format('streamhub.digits(($1).%I, 0)', attname), ' + ') INTO fields FROM pg_attribute
     WHERE attrelid = type.typrelid AND attnum > 0 AND NOT attisdropped;
     EXECUTE 'SELECT ' || coalesce(fields, '0') INTO total USING value;
   ELSIF type.typsubscript = 'array_subscript_handler'::regproc THEN
-    SELECT sum(streamhub.digits(element)) INTO total FROM unnest(value) AS element;
-  ELSIF type.typtype = 'm' THEN  -- nobody knows over what; each of its bounds may have 147,456
-    total := pg_column_size(value) / 8 * 147456;
+    SELECT sum(streamhub.digits(element, 0)) INTO total FROM unnest(value) AS element;
+  ELSIF type.typtype IN ('r', 'm') AND base::bigint >= streamhub.first_oid_of_users() THEN  -- it cannot be told over what
+    total := (pg_column_size(value) / 8 + 1) * 147456;
   END IF;
   RETURN coalesce(total, 0);
 END $$;
@@ -188,7 +212,7 @@ BEGIN
     IF expanding <> '{}' THEN
       EXECUTE 'SELECT ' || (SELECT string_agg(format('streamhub.digits(($1).%I)', name), ' + ')
                             FROM unnest(expanding) AS name) INTO digits USING r;
-      IF digits > 1048576 THEN
+      IF digits > 33554432 THEN
         RETURN NULL;
       END IF;
     END IF;
@@ -219,58 +243,65 @@ BEGIN
   RETURN natts;
 END $$;
 
--- The fields of a composite type, [[name, type, fields], ...], or those of what an array or a domain is made of; null for
--- a type that has none. Empty where the type was altered since the snapshot: then no value of it can be read.
-CREATE OR REPLACE FUNCTION streamhub.type_fields(type oid) RETURNS json
-LANGUAGE plpgsql STABLE
+-- A column's name by PostgreSQL's own cache, which looks past the snapshot; null for one that was dropped.
+CREATE OR REPLACE FUNCTION streamhub.column_name(relation oid, number integer) RETURNS text
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-  t pg_type;
-BEGIN
-  SELECT * INTO t FROM pg_type WHERE oid = type;
-  IF t.typtype = 'd' THEN
-    RETURN streamhub.type_fields(t.typbasetype);
-  ELSIF t.typsubscript = 'array_subscript_handler'::regproc THEN
-    RETURN streamhub.type_fields(t.typelem);
-  ELSIF t.typtype <> 'c' THEN
-    RETURN NULL;
-  END IF;
-  RETURN (
-    SELECT coalesce(json_agg(json_build_array(a.attname, a.atttypid::bigint, streamhub.type_fields(a.atttypid))
-                             ORDER BY a.attnum), '[]')
-    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-    WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-      AND pg_describe_object(1259, c.oid, c.relnatts + 1) IS NULL
-  );
-END $$;
+  SELECT name FROM (SELECT (pg_identify_object_as_address(1259, relation, number)).object_names[3] AS name) AS named
+  WHERE name NOT LIKE '........pg.dropped.%'
+$$;
 
--- What a record's text does not say of itself: [[position, name, type, fields], ...] of the columns in it. The type is 0
--- for a virtual column, which a trigger sees as null. Where the transaction's snapshot is older than the table, the
--- names come from PostgreSQL's own cache and the types are left out.
+-- What a record's text does not say of itself: {"columns": [[position, name, type], ...], "types": {...}}. The type is 0
+-- for a virtual column, which a trigger sees as null. Of each type of a user's own that the columns are made of, `types` has
+-- what it is made of: [[name, type], ...] of a composite's fields, {"array": type} of an array's elements, or the type under a
+-- domain. No field where the composite was altered since the snapshot: then no value of it can be read. Where the transaction's
+-- snapshot is older than the table, the names come from PostgreSQL's own cache and the types are left out.
 CREATE OR REPLACE FUNCTION streamhub.described(relation oid, numbers smallint[] DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   IF EXISTS (SELECT FROM pg_class c WHERE c.oid = relation AND c.relfilenode = pg_relation_filenode(relation)
-             AND pg_describe_object(1259, relation, c.relnatts + 1) IS NULL) THEN
+             AND pg_describe_object(1259, relation, c.relnatts + 1) IS NULL)
+    AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+                    AND streamhub.column_name(relation, a.attnum) IS NULL)
+  THEN
     RETURN (
-      SELECT json_agg(CASE
-               WHEN a.attgenerated::text = 'v' THEN json_build_array(a.attnum, a.attname, 0)
-               WHEN a.atttypid::bigint < streamhub.first_oid_of_users()
-                 THEN json_build_array(a.attnum, a.attname, a.atttypid::bigint)
-               ELSE json_build_array(a.attnum, a.attname, a.atttypid::bigint, streamhub.type_fields(a.atttypid))
-             END ORDER BY a.attnum)
-      FROM pg_attribute a
-      WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND (numbers IS NULL OR a.attnum = ANY (numbers))
+      WITH RECURSIVE columns AS (
+        SELECT attnum, attname, CASE WHEN attgenerated::text = 'v' THEN 0 ELSE atttypid::bigint END AS type
+        FROM pg_attribute
+        WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped AND (numbers IS NULL OR attnum = ANY (numbers))
+      ), types AS (
+        SELECT type FROM columns WHERE type >= streamhub.first_oid_of_users()
+        UNION
+        SELECT inner_type FROM types JOIN pg_type t ON t.oid = types.type,
+        LATERAL (SELECT t.typbasetype::bigint WHERE t.typtype = 'd'
+                 UNION ALL SELECT t.typelem::bigint WHERE t.typsubscript = 'array_subscript_handler'::regproc
+                 UNION ALL SELECT f.atttypid::bigint FROM pg_attribute f
+                           WHERE t.typtype = 'c' AND f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped)
+          AS made (inner_type)
+        WHERE inner_type >= streamhub.first_oid_of_users()
+      )
+      SELECT json_build_object(
+        'columns', (SELECT json_agg(json_build_array(attnum, attname, type) ORDER BY attnum) FROM columns),
+        'types', (SELECT coalesce(json_object_agg(t.oid, CASE
+                    WHEN t.typtype = 'd' THEN to_json(t.typbasetype::bigint)
+                    WHEN t.typtype <> 'c' THEN json_build_object('array', t.typelem::bigint)
+                    ELSE (SELECT coalesce(json_agg(json_build_array(f.attname, f.atttypid::bigint) ORDER BY f.attnum), '[]')
+                          FROM pg_attribute f JOIN pg_class c ON c.oid = f.attrelid
+                          WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped
+                            AND pg_describe_object(1259, c.oid, c.relnatts + 1) IS NULL)
+                  END), '{}')
+                  FROM types JOIN pg_type t ON t.oid = types.type
+                  WHERE t.typtype IN ('c', 'd') OR t.typsubscript = 'array_subscript_handler'::regproc))
     );
   END IF;
   RETURN (
-    SELECT json_agg(json_build_array(number, name) ORDER BY number)
+    SELECT json_build_object('columns', json_agg(json_build_array(number, name) ORDER BY number), 'types', '{}'::json)
     FROM generate_series(1, streamhub.columns_ever(relation)) AS number,
-    LATERAL (SELECT (pg_identify_object_as_address(1259, relation, number)).object_names[3] AS name) AS named
-    WHERE name NOT LIKE '........pg.dropped.%' AND (numbers IS NULL OR number = ANY (numbers))
+    LATERAL (SELECT streamhub.column_name(relation, number) AS name) AS named
+    WHERE name IS NOT NULL AND (numbers IS NULL OR number = ANY (numbers))
   );
 END $$;
 
@@ -438,7 +469,7 @@ BEGIN
     quick := format('%s AND %s AND (OLD *= NEW) IS NOT TRUE AND greatest(pg_column_size(OLD), pg_column_size(NEW)) <= 32768',
                     state, made.settings);
     IF made.expanding <> '{}' THEN
-      quick := quick || ' AND digits <= 1048576';
+      quick := quick || ' AND digits <= 33554432';
       -- A value of up to 512 bytes needs no look: see streamhub.digits.
       SELECT format(E'\n      BEGIN  -- a column may have another name by now\n        digits := greatest(%s, %s);\n'
                     '      EXCEPTION WHEN OTHERS THEN\n        digits := NULL;\n      END;',
@@ -447,7 +478,8 @@ BEGIN
       FROM unnest(made.expanding) AS name JOIN pg_attribute a ON a.attrelid = relation AND a.attname = name,
       LATERAL (SELECT CASE
         WHEN a.atttypid = 'numeric'::regtype THEN
-          'CASE WHEN pg_typeof(%1$s.%2$I) = ''numeric''::regtype THEN streamhub.unusual_digits(%1$s.%2$I) END'
+          'CASE WHEN %1$s.%2$I IS NULL THEN 0 WHEN pg_typeof(%1$s.%2$I) = ''numeric''::regtype '
+          'THEN streamhub.unusual_digits(%1$s.%2$I) END'
         ELSE
           'CASE WHEN pg_column_size(%1$s.%2$I) <= 512 AND pg_column_compression(%1$s.%2$I) IS NULL THEN 0 '
           'WHEN pg_typeof(%1$s.%2$I) = ''jsonb''::regtype AND pg_column_size(%1$s.%2$I) <= 40000 '
@@ -457,29 +489,26 @@ BEGIN
         END) AS looks (look);
     END IF;
   END IF;
-  EXECUTE format($format$
-    CREATE OR REPLACE FUNCTION %1$s RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    AS $capture$
-    DECLARE
-      digits bigint;
-    BEGIN%2$s
-      IF %3$s
-      THEN
-        INSERT INTO streamhub.outbox (origin, old_ctid, new_ctid, chained, who, old_row, new_row)
-        VALUES (%4$L, OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0, current_setting('streamhub.who', true), %5$s, %6$s);
-      ELSE
-        PERFORM streamhub.capture_slowly(
-          %7$s, TG_RELID, NULL, CASE WHEN %8$s THEN %9$s::smallint END, %10$L, %11$L, %12$L,
-          OLD, NEW, OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0);
-      END IF;
-      RETURN NULL;
-    END $capture$
-    $format$,
-    function, measuring, quick,
+  -- The body is one literal, so that no name in it can end it.
+  EXECUTE format('CREATE OR REPLACE FUNCTION %s RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+                 'SET search_path = pg_catalog, pg_temp AS %L', function, format($format$
+DECLARE
+  digits bigint;
+BEGIN%1$s
+  IF %2$s
+  THEN
+    INSERT INTO streamhub.outbox (origin, old_ctid, new_ctid, chained, who, old_row, new_row)
+    VALUES (%3$L, OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0, current_setting('streamhub.who', true), %4$s, %5$s);
+  ELSE
+    PERFORM streamhub.capture_slowly(
+      %6$s, TG_RELID, NULL, CASE WHEN %7$s THEN %8$s::smallint END, %9$L, %10$L, %11$L,
+      OLD, NEW, OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0);
+  END IF;
+  RETURN NULL;
+END $format$,
+    measuring, quick,
     streamhub.origin(capture::text, relation, made.natts, CASE made.form WHEN 'record' THEN 'd' END, NULL, NULL),
-    old_text, new_text, capture, state, made.natts, made.form, made.expanding <> '{}', streamhub.money_format());
+    old_text, new_text, capture, state, made.natts, made.form, made.expanding <> '{}', streamhub.money_format()));
   PERFORM streamhub.hand_over(function::regprocedure);
   RETURN function;
 END $make$;
@@ -560,19 +589,19 @@ DECLARE
   node text;
 BEGIN
   LOOP
-    node := substring(tree FROM '\{([^{}]*)\}');
+    node := substring(tree FROM '[{]([^{}]*)[}]');
     IF node IS NULL THEN
       RETURN false;
     END IF;
     IF node ~ '^(VAR|PARAM) ' OR strpos(node, depends) > 0 THEN
-      tree := regexp_replace(tree, '\{[^{}]*\}', depends);
+      tree := regexp_replace(tree, '[{][^{}]*[}]', depends);
     ELSE
-      IF EXISTS (SELECT FROM regexp_matches(node, ':(?:funcid|opfuncid|opno|resulttype) (\d+)', 'g') AS m
+      IF EXISTS (SELECT FROM regexp_matches(node, ':(?:funcid|opfuncid|opno|resulttype) ([0-9]+)', 'g') AS m
                  LEFT JOIN pg_proc p ON p.oid = m[1]::oid LEFT JOIN pg_roles r ON r.oid = p.proowner
                  WHERE m[1]::bigint >= streamhub.first_oid_of_users() AND r.rolsuper IS NOT TRUE) THEN
         RETURN true;
       END IF;
-      tree := regexp_replace(tree, '\{[^{}]*\}', '');
+      tree := regexp_replace(tree, '[{][^{}]*[}]', '');
     END IF;
   END LOOP;
 END $$;
@@ -603,15 +632,17 @@ DECLARE
 BEGIN
   PERFORM pg_current_xact_id();
   -- A partition that was detached is no longer part of what is captured.
-  IF NOT EXISTS (SELECT FROM streamhub.captures c WHERE c.id = TG_ARGV[0]::integer
-                 AND (c.relation_oid = leaf OR c.relation_oid IN (SELECT relid FROM pg_partition_ancestors(leaf))))
+  IF EXISTS (SELECT FROM streamhub.captures c WHERE c.id = TG_ARGV[0]::integer AND c.relation_oid <> leaf
+             AND c.relation_oid NOT IN (SELECT relid FROM pg_partition_ancestors(leaf)))
   THEN
     RETURN NULL;
   END IF;
   SELECT t.oid INTO attachment FROM pg_trigger t
   WHERE t.tgrelid = leaf AND t.tgname = TG_ARGV[1] AND t.tgparentid <> 0;
   BEGIN
-    IF streamhub.reading_runs_code(leaf) THEN
+    IF NOT EXISTS (SELECT FROM streamhub.captures WHERE id = TG_ARGV[0]::integer) THEN
+      RAISE EXCEPTION 'the snapshot of the transaction is older than the capture';
+    ELSIF streamhub.reading_runs_code(leaf) THEN
       RAISE EXCEPTION 'reading % would run code of its owner', leaf::regclass;
     END IF;
     SELECT * INTO identity FROM streamhub.identity(leaf, TG_ARGV[0]::integer);
@@ -636,14 +667,20 @@ BEGIN
   RETURN NULL;
 END $$;
 
--- Who runs what: see docs/security.md.
+-- Who runs what: see docs/security.md. What triggers run belongs to streamhub_capture, and nothing else does: what the
+-- hub calls itself must not be that role's to replace.
 DO $$
 DECLARE
   function regprocedure;
+  runs_as_owner boolean;
 BEGIN
-  FOR function IN SELECT oid FROM pg_proc WHERE pronamespace = 'streamhub'::regnamespace
-                  AND proname NOT IN ('make_capture_function', 'hand_over') LOOP
-    PERFORM streamhub.hand_over(function);
+  FOR function, runs_as_owner IN SELECT oid, prosecdef FROM pg_proc WHERE pronamespace = 'streamhub'::regnamespace LOOP
+    IF runs_as_owner THEN
+      PERFORM streamhub.hand_over(function);
+    ELSE
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO streamhub_capture', function);
+    END IF;
   END LOOP;
 END $$;
+REVOKE ALL ON FUNCTION streamhub.make_capture_function, streamhub.hand_over FROM streamhub_capture;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA streamhub FROM PUBLIC;
