@@ -14,7 +14,7 @@ from streamhub.migrate import CAPTURE_ROLE
 
 _CAPTURES: Final = """
 SELECT c.id, c.relation_oid, c.relation = c.relation_oid AND k.relnatts >= c.natts AS is_same, c.name, c.natts,
-       c.always, k.relkind = 'p' AS is_partitioned, format('%I.%I', n.nspname, k.relname) AS name_now,
+       c.always, k.relkind = 'p' AS is_partitioned, CASE WHEN k.oid IS NOT NULL THEN format('%I.%I', n.nspname, k.relname) END AS name_now,
        to_regclass(c.name)::oid AS named_so_now,
        c.resource_type, c.key_columns, c.key_is_primary, c.organization_column, c.organization_id, c.test_column, c.test,
        c.excluded_columns, c.redacted_columns, c.anonymization_column, c.type_names::text, c.column_names::text,
