@@ -83,8 +83,8 @@ AS $$
               WHEN pg_catalog.abs(number) OPERATOR(pg_catalog.<) 1e1000 THEN 1001 ELSE 131073 END::bigint
 $$;
 
--- The same for all numbers of a value. A value of up to 512 bytes counts as 0: it has fewer than a hundred numbers.
-CREATE OR REPLACE FUNCTION streamhub.digits(value anyelement) RETURNS bigint
+-- The same for all numbers of a value, however small it is stored.
+CREATE OR REPLACE FUNCTION streamhub.digits_within(value anyelement) RETURNS bigint
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -95,7 +95,7 @@ DECLARE
   filter jsonpath;
   total bigint := 0;
 BEGIN
-  IF value IS NOT DISTINCT FROM NULL OR (pg_column_size(value) <= 512 AND pg_column_compression(value) IS NULL) THEN
+  IF value IS NOT DISTINCT FROM NULL THEN
     RETURN 0;
   END IF;
   base := streamhub.base_type(pg_typeof(value));
@@ -109,21 +109,40 @@ BEGIN
       SELECT sum(streamhub.unusual_digits(number::numeric)) INTO total
       FROM jsonb_path_query(value::jsonb, filter) AS number;
     END IF;
+  ELSIF base = 'numeric'::regtype THEN
+    total := streamhub.unusual_digits(value::numeric);
   ELSIF base = 'numeric[]'::regtype THEN
     SELECT sum(streamhub.unusual_digits(number)) INTO total FROM unnest(value::numeric[]) AS number;
+  ELSIF base = 'numrange[]'::regtype THEN
+    SELECT sum(streamhub.unusual_digits(lower(r)) + streamhub.unusual_digits(upper(r))) INTO total
+    FROM unnest(value::numrange[]) AS r;
   ELSIF base = 'nummultirange'::regtype THEN
     SELECT sum(streamhub.unusual_digits(lower(r)) + streamhub.unusual_digits(upper(r))) INTO total
     FROM unnest(value::nummultirange) AS r;
   ELSIF type.typtype = 'c' THEN
-    SELECT string_agg(format('streamhub.digits(($1).%I)', attname), ' + ') INTO fields FROM pg_attribute
-    WHERE attrelid = type.typrelid AND attnum > 0 AND NOT attisdropped;
+    SELECT string_agg(format('coalesce(streamhub.digits_within(($1).%I), 0)', attname), ' + ') INTO fields
+    FROM pg_attribute WHERE attrelid = type.typrelid AND attnum > 0 AND NOT attisdropped;
     EXECUTE 'SELECT ' || coalesce(fields, '0') INTO total USING value;
   ELSIF type.typsubscript = 'array_subscript_handler'::regproc THEN
-    SELECT sum(streamhub.digits(element)) INTO total FROM unnest(value) AS element;
+    SELECT sum(streamhub.digits_within(element)) INTO total FROM unnest(value) AS element;
+  ELSIF base = 'numrange'::regtype THEN
+    total := streamhub.unusual_digits(lower(value::numrange)) + streamhub.unusual_digits(upper(value::numrange));
   ELSIF type.typtype = 'm' THEN  -- nobody knows over what; each of its bounds may have 147,456
-    total := pg_column_size(value) / 8 * 147456;
+    total := CASE WHEN pg_column_size(value) <= 512 THEN 0 ELSE pg_column_size(value) / 8 * 147456 END;
   END IF;
   RETURN coalesce(total, 0);
+END $$;
+
+-- The same for a column. One of up to 512 bytes counts as 0: it has fewer than a hundred numbers.
+CREATE OR REPLACE FUNCTION streamhub.digits(value anyelement) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF value IS NOT DISTINCT FROM NULL OR (pg_column_size(value) <= 512 AND pg_column_compression(value) IS NULL) THEN
+    RETURN 0;
+  END IF;
+  RETURN streamhub.digits_within(value);
 END $$;
 
 -- A row as it is written to the outbox, whatever the writer's session settings are.
