@@ -106,8 +106,9 @@ BEGIN
                    THEN 'strict $.** ? (@ >= 1e100 || @ <= -1e100)'
                    ELSE 'strict $.** ? (@ >= 1e100 || @ <= -1e100 || (@ < 1e-100 && @ > -1e-100))' END;
     IF jsonb_path_exists(value::jsonb, filter) THEN
+      -- By way of an array: jsonb_path_query takes the square of the number of items.
       SELECT sum(streamhub.unusual_digits(number::numeric)) INTO total
-      FROM jsonb_path_query(value::jsonb, filter) AS number;
+      FROM jsonb_array_elements(jsonb_path_query_array(value::jsonb, filter)) AS number;
     END IF;
   ELSIF base = 'numeric'::regtype THEN
     total := streamhub.unusual_digits(value::numeric);

@@ -87,7 +87,7 @@ async def one_in_json(stage: Stage, columns: dict[str, str]) -> None:
     """The same table three times; the one called json has a plain column where the others have a user's type."""
     listed = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
     for name in ("json", *FORMS):
-        await stage.sql(f'CREATE TABLE "{name}" (id int PRIMARY KEY, organization_id text DEFAULT \'org_1\', {listed})')
+        await stage.sql(f"CREATE TABLE \"{name}\" (id int PRIMARY KEY, organization_id text DEFAULT 'org_1', {listed})")
         await stage.sql(FORMS[name].format(f'"{name}"') if name in FORMS else f"ALTER TABLE {name} ADD extra text")
         await stage.add(f'public."{name}"', resource_type=name)
 

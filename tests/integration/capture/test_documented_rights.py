@@ -140,9 +140,7 @@ async def test_faults_are_found_with_the_documented_rights(stage: Stage, owner: 
 
 
 @EACH_TABLE
-async def test_a_backfill_needs_select_and_update_and_no_more(
-    stage: Stage, owner: Role, hub: Role, table: str
-) -> None:
+async def test_a_backfill_needs_select_and_update_and_no_more(stage: Stage, owner: Role, hub: Role, table: str) -> None:
     await documented(owner, hub, table)
     await owner.sql(ROW)
     await capture.add(hub.connection, SPEC)

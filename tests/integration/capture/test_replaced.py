@@ -85,7 +85,9 @@ async def test_a_null_in_a_chosen_key_is_an_event_with_an_error(stage: Stage) ->
 
 # The table
 
-NEW = TABLE.replace("TABLE t", "TABLE t_new").replace("test boolean DEFAULT false, secret text", "secret text, test boolean")
+NEW = TABLE.replace("TABLE t", "TABLE t_new").replace(
+    "test boolean DEFAULT false, secret text", "secret text, test boolean"
+)
 REPLACED = {
     "DROP and RENAME": f"BEGIN; {NEW}; INSERT INTO t_new (id, organization_id) SELECT id, organization_id FROM t; "
     "DROP TABLE t; ALTER TABLE t_new RENAME TO t; COMMIT",
@@ -256,7 +258,9 @@ async def test_no_row_comes_at_another_organization_where_its_column_went_while_
 
 
 async def test_a_padded_organization_is_the_one_without_padding_and_so_is_a_padded_key(stage: Stage) -> None:
-    await stage.sql("CREATE TABLE t (id char(5), part char(3), organization_id char(10), v int, PRIMARY KEY (id, part))")
+    await stage.sql(
+        "CREATE TABLE t (id char(5), part char(3), organization_id char(10), v int, PRIMARY KEY (id, part))"
+    )
     await stage.add("t")
     await stage.sql("INSERT INTO t VALUES ('a', 'b', 'org_1', 1)", "UPDATE t SET v = 2", "TRUNCATE t")
     events = await stage.relayed()
@@ -269,7 +273,9 @@ async def test_rows_of_an_organization_that_cannot_be_cost_one_incident_a_minute
     stage: Stage, organization: str
 ) -> None:
     await stage.shop()
-    await stage.connection.execute("INSERT INTO skus SELECT i, $1, 1, 'a' FROM generate_series(1, 3000) AS i", organization)
+    await stage.connection.execute(
+        "INSERT INTO skus SELECT i, $1, 1, 'a' FROM generate_series(1, 3000) AS i", organization
+    )
     await stage.sql("INSERT INTO skus VALUES (0, 'org_1', 1, 'a')")
     events = await stage.relayed()
     incidents = await stage.value("SELECT count(*) FROM streamhub_hub.incidents")
@@ -314,7 +320,9 @@ async def test_a_column_may_have_any_name(stage: Stage, type_: str) -> None:
 
 @pytest.mark.parametrize("key", ODD[:6])
 async def test_a_key_may_have_any_name(stage: Stage, key: str) -> None:
-    await stage.sql(f'CREATE TABLE t ("{key}" int PRIMARY KEY, organization_id text)', "INSERT INTO t VALUES (1, 'org_1')")
+    await stage.sql(
+        f'CREATE TABLE t ("{key}" int PRIMARY KEY, organization_id text)', "INSERT INTO t VALUES (1, 'org_1')"
+    )
     await stage.add("t")
     assert (await capture.backfill(stage.connection, "t", report=lambda _: None)).rows == 1
     assert kinds(await stage.relayed()) == [("create", "1")]
@@ -342,12 +350,22 @@ NO_OPS = [
 
 
 @pytest.mark.parametrize("no_op", NO_OPS)
-@pytest.mark.parametrize("first", ["UPDATE t SET v = 2", "UPDATE t SET v = v", "DELETE FROM t; INSERT INTO t VALUES (1, 'org_1', true, 'SECRET', 100, 9)"])  # noqa: E501
+@pytest.mark.parametrize(
+    "first",
+    [
+        "UPDATE t SET v = 2",
+        "UPDATE t SET v = v",
+        "DELETE FROM t; INSERT INTO t VALUES (1, 'org_1', true, 'SECRET', 100, 9)",
+    ],
+)
 async def test_a_rows_last_event_is_its_last_state_whatever_changed_nothing_between(
     stage: Stage, first: str, no_op: str
 ) -> None:
     await captured(stage)
-    await stage.sql(row(1), f"BEGIN; {first}; {no_op}; UPDATE t SET v = 3; {no_op.replace('1', '3', 1) if 'v = 1' in no_op else no_op}; UPDATE t SET v = v; UPDATE t SET v = 4; {no_op if 'v = 1' not in no_op else 'SELECT'}; COMMIT")  # noqa: E501
+    await stage.sql(
+        row(1),
+        f"BEGIN; {first}; {no_op}; UPDATE t SET v = 3; {no_op.replace('1', '3', 1) if 'v = 1' in no_op else no_op}; UPDATE t SET v = v; UPDATE t SET v = 4; {no_op if 'v = 1' not in no_op else 'SELECT'}; COMMIT",
+    )
     events = await stage.relayed()
     last = await stage.value("SELECT v FROM t")
     assert events[-1]["resource"]["v"] == last

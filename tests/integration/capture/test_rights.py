@@ -125,7 +125,9 @@ async def test_no_cast_of_a_type_is_called_for_a_row_of_it(
     assert await sent(stage, "app.t") == 2
     await app.sql("TRUNCATE app.t")
     events = await stage.relayed()
-    assert sorted(kinds(events)) == sorted([*CHANGES, ("create", "1"), ("create", "4"), ("destroy", "1"), ("destroy", "4")])
+    assert sorted(kinds(events)) == sorted(
+        [*CHANGES, ("create", "1"), ("create", "4"), ("destroy", "1"), ("destroy", "4")]
+    )
     assert shown(events) == [as_shown] * len(events)
     assert await app.runs_as_itself() == 0
     assert await app.got_nothing()
