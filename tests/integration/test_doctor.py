@@ -160,7 +160,10 @@ async def test_a_backfill_that_was_stopped_half_way_is_named_with_the_command_th
     database_url: str, begun: None
 ) -> None:
     finding = await wrong(database_url, "backfill")
-    assert (finding.state, finding.detail) == ("warn", "hub: public.skus, 5000 rows sent, stopped 3600 s ago before its end")
+    assert (finding.state, finding.detail) == (
+        "warn",
+        "hub: public.skus, 5000 rows sent, stopped 3600 s ago before its end",
+    )  # noqa: E501, RUF100
     assert finding.mend.startswith("streamhub capture backfill skus ")
 
 

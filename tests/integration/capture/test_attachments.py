@@ -2,7 +2,7 @@
 
 Every value carries its own marker: whatever a column is called, a secret begins with SECRET, and an organization's id says
 whose the row is. So what leaked is seen in the frames, and where a row belongs in the row itself.
-"""
+"""  # noqa: E501
 
 import json
 import random
@@ -103,7 +103,7 @@ async def test_a_captured_table_whose_root_is_attached_above_it_goes_on(stage: S
     await captured(stage, "inv")
     events = await events_of(
         stage, beside, row(1, into="inv"),
-        "BEGIN; ALTER TABLE inv RENAME TO inv_old; CREATE TABLE inv (LIKE inv_old INCLUDING ALL) PARTITION BY RANGE (id); "
+        "BEGIN; ALTER TABLE inv RENAME TO inv_old; CREATE TABLE inv (LIKE inv_old INCLUDING ALL) PARTITION BY RANGE (id); "  # noqa: E501
         "ALTER TABLE inv ATTACH PARTITION inv_old FOR VALUES FROM (0) TO (1000); COMMIT",
         row(2, into="inv"),
     )  # fmt: skip
@@ -121,7 +121,7 @@ async def test_a_captured_table_that_gave_way_to_a_partitioned_one_is_told(
     await captured(stage, "inv")
     await events_of(
         stage, beside,
-        "BEGIN; ALTER TABLE inv RENAME TO inv_old; CREATE TABLE inv (LIKE inv_old INCLUDING ALL) PARTITION BY RANGE (id); "
+        "BEGIN; ALTER TABLE inv RENAME TO inv_old; CREATE TABLE inv (LIKE inv_old INCLUDING ALL) PARTITION BY RANGE (id); "  # noqa: E501
         "ALTER TABLE inv ATTACH PARTITION inv_old FOR VALUES FROM (0) TO (1000); "
         "CREATE TABLE inv_new PARTITION OF inv FOR VALUES FROM (1000) TO (2000); COMMIT",
     )  # fmt: skip
@@ -147,7 +147,7 @@ async def test_the_example_of_a_capture_that_is_removed_and_added_again_at_the_r
     await stage.sql(row(1, into="inv"))
     await capture.remove(stage.connection, "inv")
     await stage.sql(
-        "BEGIN; ALTER TABLE inv RENAME TO inv_old; CREATE TABLE inv (LIKE inv_old INCLUDING ALL) PARTITION BY RANGE (id); "
+        "BEGIN; ALTER TABLE inv RENAME TO inv_old; CREATE TABLE inv (LIKE inv_old INCLUDING ALL) PARTITION BY RANGE (id); "  # noqa: E501
         "ALTER TABLE inv ATTACH PARTITION inv_old FOR VALUES FROM (0) TO (1000); COMMIT",
     )  # fmt: skip
     await captured(stage, "inv")
@@ -196,7 +196,7 @@ async def test_columns_that_are_swapped_while_a_partition_is_detached_leak_nothi
 @RELAYS
 async def test_a_partition_that_is_detached_and_captured_alone_has_its_own_columns(stage: Stage, beside: bool) -> None:
     await stage.sql(
-        ROOT.format(name="root"), table("leaf", 2), "ALTER TABLE root ATTACH PARTITION leaf FOR VALUES FROM (0) TO (100)"
+        ROOT.format(name="root"), table("leaf", 2), "ALTER TABLE root ATTACH PARTITION leaf FOR VALUES FROM (0) TO (100)"  # noqa: E501
     )  # fmt: skip
     await captured(stage)
     first = await events_of(stage, beside, row(1), "ALTER TABLE root DETACH PARTITION leaf", row(2, into="leaf"))
@@ -251,7 +251,7 @@ async def test_a_partitioned_table_that_is_captured_and_then_attached_goes_on(
 @RELAYS
 async def test_a_leaf_that_replaces_another_under_its_name_has_its_own_columns(stage: Stage, beside: bool) -> None:
     await stage.sql(
-        ROOT.format(name="root"), table("leaf", 1), "ALTER TABLE root ATTACH PARTITION leaf FOR VALUES FROM (0) TO (100)"
+        ROOT.format(name="root"), table("leaf", 1), "ALTER TABLE root ATTACH PARTITION leaf FOR VALUES FROM (0) TO (100)"  # noqa: E501
     )  # fmt: skip
     await captured(stage)
     events = await events_of(
@@ -353,13 +353,13 @@ async def test_nothing_leaks_whatever_is_attached_detached_swapped_and_added(
         for step, first, second in steps:
             place = PLACES[first]
             if step == "write" and not (place == "root" and not oracle.attached):
-                leaf = place if place != "root" else sorted(oracle.attached)[0]
+                leaf = place if place != "root" else min(oracle.attached)
                 ids += 1
                 await stage.sql(oracle.insert(place, 1000 * PLACES.index(leaf) + ids))
                 created += leaf in oracle.attached
             elif step == "attach" and place not in oracle.attached and oracle.means[place] == oracle.means["root"]:
                 await stage.sql(
-                    f"ALTER TABLE root ATTACH PARTITION {place} FOR VALUES FROM ({1000 * first}) TO ({1000 * first + 1000})"
+                    f"ALTER TABLE root ATTACH PARTITION {place} FOR VALUES FROM ({1000 * first}) TO ({1000 * first + 1000})"  # noqa: E501
                 )
                 oracle.attached.add(place)
             elif step == "detach" and place in oracle.attached:

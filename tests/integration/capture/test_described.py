@@ -193,7 +193,7 @@ ALTERS = {
     "RENAME": ("ALTER TYPE size RENAME ATTRIBUTE name TO title", "ROW(1, 'a', NULL)",
                {"width": "1", "title": "a", "dims": None}),
     "swap": (
-        "ALTER TYPE size RENAME ATTRIBUTE name TO x; ALTER TYPE size RENAME ATTRIBUTE width TO name; "
+        "ALTER TYPE size RENAME ATTRIBUTE name TO x; ALTER TYPE size RENAME ATTRIBUTE width TO name; "  # noqa: ISC004
         "ALTER TYPE size RENAME ATTRIBUTE x TO width", "ROW(1, 'a', NULL)", {"name": "1", "width": "a", "dims": None},
     ),
     "DROP and ADD": (

@@ -17,7 +17,7 @@ HUGE = {
         "jsonb", "(SELECT jsonb_object_agg('k' || i, 1e131071::numeric) FROM generate_series(1, 9000) AS i)",
     ),
     "jsonb, nested": (
-        "jsonb", "(SELECT jsonb_agg(jsonb_build_object('a', jsonb_build_array(1e131071::numeric))) "
+        "jsonb", "(SELECT jsonb_agg(jsonb_build_object('a', jsonb_build_array(1e131071::numeric))) "  # noqa: ISC004
         "FROM generate_series(1, 9000))",
     ),
     "jsonb, small": ("jsonb", "(SELECT jsonb_agg(1e-16383::numeric) FROM generate_series(1, 40000))"),
@@ -31,11 +31,11 @@ HUGE = {
     "numrange[]": ("numrange[]", "ARRAY(SELECT numrange(1e131070, 1e131071) FROM generate_series(1, 9000))"),
     "nummultirange": (
         "nummultirange",
-        "(SELECT range_agg(numrange(('1e' || i)::numeric, ('2e' || i)::numeric)) "
+        "(SELECT range_agg(numrange(('1e' || i)::numeric, ('2e' || i)::numeric)) "  # noqa: ISC004
         "FROM generate_series(100000, 104000) AS i)",
     ),
     "array of jsonb": (
-        "jsonb[]", "ARRAY(SELECT jsonb_build_array(1e131071::numeric, 1e131071::numeric) FROM generate_series(1, 5000))",
+        "jsonb[]", "ARRAY(SELECT jsonb_build_array(1e131071::numeric, 1e131071::numeric) FROM generate_series(1, 5000))",  # noqa: E501
     ),
     "composite": (
         "pair", "ROW(1, (SELECT jsonb_agg(1e131071::numeric) FROM generate_series(1, 9000)))::pair",
@@ -62,7 +62,7 @@ async def test_a_value_that_explodes_is_written_at_once_and_told_as_too_large(
     took = [
         await seconds(stage, statement)
         for statement in (
-            "INSERT INTO t SELECT 1, 'org_1', v, 1 FROM plain", "UPDATE t SET n = 2", "UPDATE t SET id = 2", "DELETE FROM t",
+            "INSERT INTO t SELECT 1, 'org_1', v, 1 FROM plain", "UPDATE t SET n = 2", "UPDATE t SET id = 2", "DELETE FROM t",  # noqa: E501
             "INSERT INTO t SELECT 3, 'org_1', v, 1 FROM plain", "TRUNCATE t",
         )
     ]  # fmt: skip
@@ -87,7 +87,7 @@ async def test_a_column_that_explodes_and_was_renamed_is_still_told_as_too_large
 
 USUAL = {
     "jsonb of usual numbers": (
-        "jsonb", "(SELECT jsonb_agg(jsonb_build_object('n', i, 'x', i * 0.01, 'z', 0)) FROM generate_series(1, 120000) AS i)",
+        "jsonb", "(SELECT jsonb_agg(jsonb_build_object('n', i, 'x', i * 0.01, 'z', 0)) FROM generate_series(1, 120000) AS i)",  # noqa: E501
     ),
     "jsonb of zeros": ("jsonb", "(SELECT jsonb_agg(0) FROM generate_series(1, 900000))"),
     "jsonb of long texts": (

@@ -1,5 +1,6 @@
-"""Tables, keys and columns that are replaced: told with a remedy, put right where what was meant is plain, never mixed up."""
+"""Tables, keys and columns that are replaced: told with a remedy, put right where what was meant is plain, never mixed up."""  # noqa: E501
 
+import itertools
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from streamhub.capture import CaptureFault, CaptureSpec, faults
 from streamhub.errors import UserError
 from tests.integration.stage import Event, Stage, kinds, one
 
-TABLE = "CREATE TABLE t (id int PRIMARY KEY, organization_id text, test boolean DEFAULT false, secret text, other int, v int)"
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, organization_id text, test boolean DEFAULT false, secret text, other int, v int)"  # noqa: E501
 ROW = "INSERT INTO t (id, organization_id, secret, other, v) VALUES ({id}, 'org_1', 'SECRET', {id}00, 1)"
 BY_TEST = {"test_column": "test"}
 
@@ -48,7 +49,7 @@ async def test_a_key_that_is_swapped_by_renames_is_told_and_put_right(stage: Sta
     await captured(stage)
     await stage.sql(
         row(1),
-        "BEGIN; ALTER TABLE t RENAME id TO old_id; ALTER TABLE t RENAME other TO id; ALTER TABLE t DROP CONSTRAINT t_pkey; "
+        "BEGIN; ALTER TABLE t RENAME id TO old_id; ALTER TABLE t RENAME other TO id; ALTER TABLE t DROP CONSTRAINT t_pkey; "  # noqa: E501
         "ALTER TABLE t ADD PRIMARY KEY (id); ALTER TABLE t ALTER old_id DROP NOT NULL; COMMIT",
         "INSERT INTO t (id, organization_id) VALUES (7, 'org_1')",
     )
@@ -96,7 +97,7 @@ REPLACED = {
     "another schema": f"CREATE SCHEMA old; ALTER TABLE t SET SCHEMA old; {TABLE}",
     "a partitioned table": "BEGIN; ALTER TABLE t RENAME TO t_old; CREATE TABLE t (LIKE t_old INCLUDING ALL) "
     "PARTITION BY RANGE (id); ALTER TABLE t ATTACH PARTITION t_old FOR VALUES FROM (0) TO (1000); COMMIT",
-    "a partitioned table without the old": "BEGIN; ALTER TABLE t RENAME TO t_old; CREATE TABLE t (LIKE t_old INCLUDING ALL) "
+    "a partitioned table without the old": "BEGIN; ALTER TABLE t RENAME TO t_old; CREATE TABLE t (LIKE t_old INCLUDING ALL) "  # noqa: E501
     "PARTITION BY RANGE (id); CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (1000); COMMIT",
 }
 
@@ -185,7 +186,7 @@ async def test_triggers_of_partitions_that_were_turned_off_are_told_and_turned_o
         "ALTER TABLE t DROP secret; ALTER TABLE t ADD secret text",
         "ALTER TABLE t RENAME secret TO s; ALTER TABLE t ADD secret text; ALTER TABLE t DROP s",
         "ALTER TABLE t ADD between text; ALTER TABLE t DROP secret; ALTER TABLE t RENAME between TO secret",
-        "ALTER TABLE t DROP secret; ALTER TABLE t ADD secret varchar; ALTER TABLE t DROP secret; ALTER TABLE t ADD secret text",
+        "ALTER TABLE t DROP secret; ALTER TABLE t ADD secret varchar; ALTER TABLE t DROP secret; ALTER TABLE t ADD secret text",  # noqa: E501
     ],
 )
 async def test_a_hidden_name_stays_hidden_when_a_column_of_that_name_comes_again(
@@ -290,7 +291,7 @@ async def test_rows_of_an_organization_that_cannot_be_cost_one_incident_a_minute
 # Names
 
 ODD = [
-    "t", "streamhub_row", "streamhub_row_", "streamhub_row__", "r", "ctid_", "whole", "key", "n", "label", "written", "l",
+    "t", "streamhub_row", "streamhub_row_", "streamhub_row__", "r", "ctid_", "whole", "key", "n", "label", "written", "l",  # noqa: E501
     "state", "record", "value", "OLD", "NEW", 'a"b', "a b", "$1", "%I", "origin", "digits", "identity", "leaf", "xid",
 ]  # fmt: skip
 
@@ -344,7 +345,7 @@ async def test_line_separators_never_stand_raw_in_a_frame(stage: Stage) -> None:
 # Links
 
 NO_OPS = [
-    "UPDATE t SET v = v", "UPDATE t SET v = 1; UPDATE t SET v = 1", "INSERT INTO t (id, organization_id, v) VALUES (1, "
+    "UPDATE t SET v = v", "UPDATE t SET v = 1; UPDATE t SET v = 1", "INSERT INTO t (id, organization_id, v) VALUES (1, "  # noqa: ISC004
     "'org_1', 5) ON CONFLICT (id) DO UPDATE SET v = t.v",
 ]  # fmt: skip
 
@@ -364,12 +365,12 @@ async def test_a_rows_last_event_is_its_last_state_whatever_changed_nothing_betw
     await captured(stage)
     await stage.sql(
         row(1),
-        f"BEGIN; {first}; {no_op}; UPDATE t SET v = 3; {no_op.replace('1', '3', 1) if 'v = 1' in no_op else no_op}; UPDATE t SET v = v; UPDATE t SET v = 4; {no_op if 'v = 1' not in no_op else 'SELECT'}; COMMIT",
+        f"BEGIN; {first}; {no_op}; UPDATE t SET v = 3; {no_op.replace('1', '3', 1) if 'v = 1' in no_op else no_op}; UPDATE t SET v = v; UPDATE t SET v = 4; {no_op if 'v = 1' not in no_op else 'SELECT'}; COMMIT",  # noqa: E501
     )
     events = await stage.relayed()
     last = await stage.value("SELECT v FROM t")
     assert events[-1]["resource"]["v"] == last
-    for before, after in zip(events, events[1:], strict=False):
+    for before, after in itertools.pairwise(events):
         if after["event"] == "update":
             assert after["delta"]["v"]["from"] == before["resource"]["v"]
 

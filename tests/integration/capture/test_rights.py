@@ -189,7 +189,7 @@ KEYS = {
 
 EXACT = [
     ("oid", "regclass"), ("regclass", "oid"), ("oid", "oid"), ("oid", "regtype"), ("regproc", "oid"), ("name", "text"),
-    ("text", "name"), ("name", "name"), ("text", "text"), ("text", "varchar"), ('"char"', "text"), ("smallint", "integer"),
+    ("text", "name"), ("name", "name"), ("text", "text"), ("text", "varchar"), ('"char"', "text"), ("smallint", "integer"),  # noqa: E501
     ("bigint", "integer"), ("record", "record"), ("regrole", "oid"), ("oid", "regrole"), ("json", "text"),
     ("oid", "regnamespace"), ("smallint[]", "smallint"), ("text[]", "text[]"), ("xid8", "xid8"), ("integer", "bigint"),
 ]  # fmt: skip
@@ -205,7 +205,7 @@ async def operators(app: Attacker, schema: str, *types: tuple[str, str]) -> None
         )
         for sign in signs:
             await app.sql(
-                f"CREATE OPERATOR {schema}.{sign} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = {schema}.is_{number})"
+                f"CREATE OPERATOR {schema}.{sign} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = {schema}.is_{number})"  # noqa: E501
             )
 
 
@@ -373,7 +373,7 @@ async def test_what_the_planner_computes_of_an_index_is_not_run_with_other_right
     try:
         assert await sent(stage, "app.t") == 1
     except UserError as refused:
-        assert "would run functions of its owner" in str(refused)
+        assert "would run functions of its owner" in str(refused)  # noqa: PT017
     await app.sql("TRUNCATE app.t")
     assert await app.role.connection.fetchval("SELECT count(*) FROM app.t") == 0
     events = await stage.relayed()
@@ -403,7 +403,7 @@ async def test_an_index_that_comes_while_a_backfill_runs_is_not_run_with_its_rig
         result = await capture.backfill(stage.connection, "app.t", rate=1000, report=attack)
         assert result.rows >= 1000
     except UserError as refused:
-        assert "would run functions of its owner" in str(refused)
+        assert "would run functions of its owner" in str(refused)  # noqa: PT017
     assert index is not None
     await index
     assert await app.got_nothing()
@@ -449,7 +449,7 @@ async def test_what_a_writer_leaves_half_made_in_its_own_schema_fails_no_stateme
         for argument in ("record", "oid", "text"):
             try:
                 await app.sql(
-                    f"""CREATE FUNCTION app."{name}"({argument}) RETURNS text LANGUAGE sql AS 'SELECT 1/0; SELECT NULL::text'"""
+                    f"""CREATE FUNCTION app."{name}"({argument}) RETURNS text LANGUAGE sql AS 'SELECT 1/0; SELECT NULL::text'"""  # noqa: E501
                 )
             except asyncpg.PostgresError:
                 continue
