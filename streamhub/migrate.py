@@ -5,7 +5,7 @@ changed. All files of one run share a transaction with the notes that they ran. 
 
 The functions that triggers of a source run belong to a role that can log in nowhere and may do nothing but write to the
 outbox. It is made here where this role may make roles.
-"""  # noqa: E501
+"""
 
 import hashlib
 from collections.abc import Iterator

@@ -34,7 +34,7 @@ SELECT c.oid, c.oid::regclass::text AS name, format('%I.%I', n.nspname, c.relnam
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_roles r
 WHERE c.oid = coalesce(to_regclass($1), CASE WHEN $1 !~ '[.]' THEN to_regclass('public.' || $1) END)
   AND r.rolname = '{CAPTURE_ROLE}' AND to_regclass('streamhub.captures') IS NOT NULL
-"""  # noqa: E501
+"""
 _COLUMNS: Final = """
 SELECT a.attname AS name, a.attnum AS number, a.atttypid = 'boolean'::regtype AS is_boolean,
        array_position(k.conkey, a.attnum) AS key_position
@@ -308,7 +308,7 @@ def _check_table(table: "asyncpg.Record") -> list[str]:
         raise UserError(f"this role may not put a trigger on {name}: GRANT TRIGGER ON {name} TO it")
     if table["hidden_rows"]:
         raise UserError(
-            f"{name} has row-level security that {CAPTURE_ROLE}, whose functions read it at a TRUNCATE, does not bypass: "  # noqa: E501
+            f"{name} has row-level security that {CAPTURE_ROLE}, whose functions read it at a TRUNCATE, does not bypass: "
             f"ALTER ROLE {CAPTURE_ROLE} BYPASSRLS"
         )
     warnings = []

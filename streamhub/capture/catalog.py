@@ -34,7 +34,7 @@ SELECT c.id, c.relation::oid AS relation, c.relation_oid, c.name, c.natts, k.rel
        c.excluded_columns, c.redacted_columns, c.anonymization_column, c.type_names::text
 FROM streamhub.captures c LEFT JOIN pg_class k ON k.oid = c.relation_oid
 WHERE c.id = ANY($1::integer[]) OR $1 IS NULL
-"""  # noqa: E501
+"""
 
 # A leaf's columns are tied to the root's by name, which PostgreSQL keeps the same while it is attached; their numbers
 # may differ. The row trigger says that it is: where the snapshot shows the one, it shows the other's names.
@@ -89,7 +89,7 @@ async def read_shapes(
 
     Of all captures that are not removed, or of those with these ids; of all their tables and leaf partitions, or of those
     with these oids.
-    """  # noqa: E501
+    """
     rows = await connection.fetch(_SHAPES, captures, relations)
     kinds = await read_kinds(connection, {row["type"] for row in rows})
     found: dict[tuple[Any, ...], list[Column]] = {}
@@ -129,7 +129,7 @@ async def store_shapes(connection: "asyncpg.Connection[Any]", shapes: Iterable[S
 
 
 async def read_kinds(connection: "asyncpg.Connection[Any]", types: Iterable[int]) -> Mapping[int, Kind]:
-    """How values of each type are spelled; domains, arrays and composites all the way down. Unknown for one that is gone."""  # noqa: E501
+    """How values of each type are spelled; domains, arrays and composites all the way down. Unknown for one that is gone."""
     asked = set(types)
     known: dict[int, asyncpg.Record] = {}
     wanted = set(asked)

@@ -26,7 +26,7 @@ FROM streamhub.captures c
 LEFT JOIN pg_class k ON k.oid = c.relation_oid LEFT JOIN pg_namespace n ON n.oid = k.relnamespace
 WHERE c.removed_at IS NULL
 ORDER BY c.name
-"""  # noqa: E501
+"""
 _TABLES: Final = f"""
 SELECT leaf.oid::regclass::text AS name, leaf.oid = $1 AS is_root, leaf.relkind::text AS kind,
        row_trigger.tgenabled::text AS row_enabled,

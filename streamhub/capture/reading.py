@@ -52,7 +52,7 @@ GROUP BY i.indexrelid, i.indisprimary
 HAVING bool_and(a.attnotnull AND a.attcollation = k.collated AND o.opcdefault) IS TRUE
    AND min(k.option) = max(k.option) AND min(k.option) IN (0, 3)
 ORDER BY array_agg(a.attname::text ORDER BY a.attname) = $2 DESC, i.indisprimary DESC, i.indexrelid LIMIT 1
-"""  # noqa: E501
+"""
 _KEY: Final = """
 SELECT array_agg(a.attname::text ORDER BY a.attname) FROM streamhub.captures c
 JOIN pg_attribute a ON a.attrelid = c.relation_oid AND a.attnum = ANY (c.key_columns) WHERE c.id = $1
@@ -96,7 +96,7 @@ WITH state AS MATERIALIZED (
 SELECT (SELECT count(*) FROM locked) AS rows,
        (SELECT array_agg(key) FROM (SELECT {{key}} AS key FROM ONLY {{leaf}} AS {{row}} WHERE {{range}}
                                     EXCEPT SELECT key FROM locked) AS left_out) AS left_out
-"""  # noqa: E501
+"""
 
 
 class Leaf(NamedTuple):
@@ -106,7 +106,7 @@ class Leaf(NamedTuple):
     `end` ($1 after it) give where the next batch ends, no row where none are left; `first_send` ($1 its
     end) and `send` ($1, $2) write what is not locked by others and tell how many that was and which keys were left out;
     `send_one` ($1 its key) waits for the one row's lock.
-    """  # noqa: E501
+    """
 
     oid: int
     name: str
@@ -126,7 +126,7 @@ async def leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) ->
     The statements run nothing that is not PostgreSQL's own: values are written by output functions and compared by the
     operators of default operator classes, and no cast, no domain's check and no policy is called. They are written for a
     session whose search_path is pg_catalog alone.
-    """  # noqa: E501
+    """
     async with connection.transaction():
         await connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
         return await _leaf(connection, oid, capture)
@@ -209,7 +209,7 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
 
 def runs_code(name: str) -> UserError:
     return UserError(
-        f"to read {name} would run functions of its owner with the rights of this role: an index or statistics of it call "  # noqa: E501
+        f"to read {name} would run functions of its owner with the rights of this role: an index or statistics of it call "
         "one with constants alone"
     )
 

@@ -41,7 +41,7 @@ SELECT quote_ident(n.nspname) AS schema, has_schema_privilege($2, n.oid, 'USAGE'
        pg_has_role(current_user, n.nspowner, 'USAGE') AS owns_schema, has_table_privilege($2, c.oid, 'SELECT') AS may_select,
        pg_has_role(current_user, c.relowner, 'USAGE') AS owns
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::text::regclass
-"""  # noqa: E501
+"""
 
 
 class Names(NamedTuple):
@@ -108,7 +108,7 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
 
 async def uninstall(connection: "asyncpg.Connection[Any]", relation: int) -> bool:
     """Take the triggers off a table and its leaves; a table that is gone has none. False where only the table's owner may
-    drop them: then they stay and do nothing."""  # noqa: E501
+    drop them: then they stay and do nothing."""
     found = await connection.fetchrow(
         "SELECT oid::regclass::text, relkind = 'p' FROM pg_class WHERE oid = $1", relation
     )

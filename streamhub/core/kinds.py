@@ -8,7 +8,7 @@ A kind says it, and is kept as JSON: ``null`` for a JSON string; ``"plain"`` for
 
 In JSON that row_to_json wrote, most are as they should be; `respelling` gives what changes the others. In the text of a
 record every value is what its type's output function writes; `spelled` makes JSON of it, the same that row_to_json does.
-"""  # noqa: E501
+"""
 
 import binascii
 import re

@@ -10,7 +10,7 @@ out: exclusion fails closed. The text of a record brings the positions of its co
 
 A partition's positions are tied to the numbers of the captured table's columns by name, which PostgreSQL keeps the same
 while it is attached. Once it is detached either may be renamed, so shapes hold for one attachment alone.
-"""  # noqa: E501
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -80,7 +80,7 @@ class ShapeBook:
         """The columns of a record's text with so many fields, which has no names: they are called as they were seen last.
 
         One that could be several columns has the number 0.
-        """  # noqa: E501
+        """
         shape = self._of_state(origin, size)
         if shape is not None:
             return shape.columns
