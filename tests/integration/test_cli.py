@@ -245,7 +245,7 @@ async def test_capture_backfill_tells_what_it_sent(run: Run, table: str, connect
         "resumed": 0,
     }
     assert result["rows_per_second"] > 0
-    assert await connection.fetchval("SELECT count(*) FROM streamhub.outbox WHERE origin LIKE '%:b'") == 1500
+    assert await connection.fetchval("SELECT count(*) FROM streamhub.outbox WHERE origin LIKE '%:b::'") == 1500
     assert "1500" in run("capture", "backfill", table, "--restart").stdout
 
 
