@@ -62,6 +62,11 @@ VALUES ($1::oid::regclass, $1, $2, $3, {", ".join(f"${n}" for n in range(4, 4 + 
 _REMOVE: Final = """
 UPDATE streamhub.captures SET removed_at = clock_timestamp() WHERE removed_at IS NULL AND relation = $1::oid::regclass
 """
+# Of a table that is gone, where another one has its name now.
+_REMOVE_GONE: Final = """
+UPDATE streamhub.captures SET removed_at = clock_timestamp()
+WHERE removed_at IS NULL AND name = $1 AND NOT EXISTS (SELECT FROM pg_class WHERE oid = relation_oid)
+"""
 _NAME: Final = "UPDATE streamhub.captures SET name = $2 WHERE id = $1 AND name <> $2"
 _CAPTURED: Final = f"""
 SELECT s.relation::oid, {SHOWN.format("c", "n")} AS name
@@ -157,6 +162,7 @@ async def add(connection: "asyncpg.Connection[Any]", spec: CaptureSpec) -> AddRe
             else:
                 state = "added" if active is None else "replaced"
                 await connection.execute(_REMOVE, table["oid"])
+                await connection.execute(_REMOVE_GONE, table["full_name"])
                 capture = await connection.fetchval(
                     _INSERT, table["oid"], table["full_name"], table["natts"], *options.values()
                 )

@@ -182,6 +182,6 @@ async def test_a_dump_that_was_restored_without_owners_gets_its_functions_owner_
     await bare.sql("ALTER FUNCTION streamhub.capture() OWNER TO CURRENT_USER")
     assert await migrate_source(bare.connection) == ["functions.sql"]
     owners = await bare.rows(
-        "SELECT DISTINCT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'streamhub'::regnamespace AND prosecdef"
+        "SELECT DISTINCT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'streamhub'::regnamespace AND prosecdef"  # noqa: E501
     )
     assert owners == [(CAPTURE_ROLE,)]

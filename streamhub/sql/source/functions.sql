@@ -134,15 +134,19 @@ BEGIN
   SELECT * INTO type FROM pg_type WHERE oid = base;
   IF base = 'jsonb'::regtype THEN
     -- Numbers near 0 are looked at in a large value only: they take 16,383 digits at the most, and 0 is a usual number.
-    filter := CASE WHEN pg_column_size(value) <= 40000 AND pg_column_compression(value) IS NULL
+    filter := CASE WHEN small > 0 AND pg_column_size(value) <= 40000 AND pg_column_compression(value) IS NULL
                    THEN 'strict $.** ? (@ >= 1e100 || @ <= -1e100)'
                    ELSE 'strict $.** ? (@ >= 1e100 || @ <= -1e100 || (@ < 1e-100 && @ > -1e-100))' END;
     IF jsonb_path_exists(value::jsonb, filter) THEN
+      -- By way of an array: jsonb_path_query takes the square of the number of items.
       SELECT sum(streamhub.unusual_digits(number::numeric)) INTO total
-      FROM jsonb_path_query(value::jsonb, filter) AS number;
+      FROM jsonb_array_elements(jsonb_path_query_array(value::jsonb, filter)) AS number;
     END IF;
   ELSIF base = 'numeric[]'::regtype THEN
     SELECT sum(streamhub.unusual_digits(number)) INTO total FROM unnest(value::numeric[]) AS number;
+  ELSIF base = 'numrange[]'::regtype THEN
+    SELECT sum(streamhub.unusual_digits(lower(r)) + streamhub.unusual_digits(upper(r))) INTO total
+    FROM unnest(value::numrange[]) AS r;
   ELSIF base = 'numrange'::regtype THEN
     total := streamhub.unusual_digits(lower(value::numrange)) + streamhub.unusual_digits(upper(value::numrange));
   ELSIF base = 'nummultirange'::regtype THEN

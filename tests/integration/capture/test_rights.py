@@ -151,11 +151,12 @@ LATER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("table", [TABLE, PARTED], ids=["table", "partitions"])
-@pytest.mark.parametrize("relay_runs", [True, False], ids=["beside a relay", "before a relay"])
+@pytest.mark.parametrize(
+    ("table", "relay_runs"), [(TABLE, True), (PARTED, False)], ids=["beside a relay", "partitions before a relay"]
+)
 @pytest.mark.parametrize("steps", LATER.values(), ids=LATER.keys())
 async def test_no_cast_that_comes_later_is_called(
-    stage: Stage, app: Attacker, steps: tuple[str, list[str], list[str]], relay_runs: bool, table: str
+    stage: Stage, app: Attacker, steps: tuple[str, list[str], list[str]], table: str, relay_runs: bool
 ) -> None:
     type_, before, after = steps
     await app.sql("CREATE TYPE app.mood AS ENUM ('ok')", table.format(type_=type_), *before)
@@ -188,7 +189,7 @@ KEYS = {
 
 EXACT = [
     ("oid", "regclass"), ("regclass", "oid"), ("oid", "oid"), ("oid", "regtype"), ("regproc", "oid"), ("name", "text"),
-    ("text", "name"), ("name", "name"), ("text", "text"), ("text", "varchar"), ('"char"', "text"), ("smallint", "integer"),
+    ("text", "name"), ("name", "name"), ("text", "text"), ("text", "varchar"), ('"char"', "text"), ("smallint", "integer"),  # noqa: E501
     ("bigint", "integer"), ("record", "record"), ("regrole", "oid"), ("oid", "regrole"), ("json", "text"),
     ("oid", "regnamespace"), ("smallint[]", "smallint"), ("text[]", "text[]"), ("xid8", "xid8"), ("integer", "bigint"),
 ]  # fmt: skip
@@ -204,7 +205,7 @@ async def operators(app: Attacker, schema: str, *types: tuple[str, str]) -> None
         )
         for sign in signs:
             await app.sql(
-                f"CREATE OPERATOR {schema}.{sign} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = {schema}.is_{number})"
+                f"CREATE OPERATOR {schema}.{sign} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = {schema}.is_{number})"  # noqa: E501
             )
 
 
@@ -448,7 +449,7 @@ async def test_what_a_writer_leaves_half_made_in_its_own_schema_fails_no_stateme
         for argument in ("record", "oid", "text"):
             try:
                 await app.sql(
-                    f"""CREATE FUNCTION app."{name}"({argument}) RETURNS text LANGUAGE sql AS 'SELECT 1/0; SELECT NULL::text'"""
+                    f"""CREATE FUNCTION app."{name}"({argument}) RETURNS text LANGUAGE sql AS 'SELECT 1/0; SELECT NULL::text'"""  # noqa: E501
                 )
             except asyncpg.PostgresError:
                 continue
