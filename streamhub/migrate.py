@@ -1,7 +1,7 @@
 """Brings the schema of a hub or of a source up to date: the files of sql/hub and sql/source, by the order of names.
 
-A file with a number runs once. `functions.sql` holds functions that are replaced as a whole: it runs again whenever it has
-changed. All files of one run share a transaction with the notes that they ran. Two processes may migrate at once.
+A file with a number runs once. `functions.sql` holds functions that are replaced as a whole: it runs again whenever it
+has changed. All files of one run share a transaction with the notes that they ran. Two processes may migrate at once.
 
 The functions that triggers of a source run belong to a role that can log in nowhere and may do nothing but write to the
 outbox. It is made here where this role may make roles.

@@ -67,7 +67,8 @@ SELECT pg_current_xact_id(), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
 _CAPTURE: Final = f"""
 SELECT c.id, c.relation_oid, {SHOWN.format("k", "n")} AS name,
        (SELECT coalesce(sum(greatest(leaf.reltuples, 0)), 0)::bigint FROM pg_class leaf
-        WHERE leaf.oid = c.relation_oid OR leaf.oid IN (SELECT p.oid FROM streamhub.partitions(c.relation_oid) AS p)) AS expected
+        WHERE leaf.oid = c.relation_oid OR leaf.oid IN (SELECT p.oid FROM streamhub.partitions(c.relation_oid)
+          AS p)) AS expected
 FROM streamhub.captures c JOIN pg_class k ON k.oid = c.relation_oid JOIN pg_namespace n ON n.oid = k.relnamespace
 WHERE c.removed_at IS NULL AND c.relation = c.relation_oid
   AND c.relation = coalesce(to_regclass($1), CASE WHEN $1 !~ '[.]' THEN to_regclass('public.' || $1) END)
@@ -291,7 +292,8 @@ class _Backfill:
             except _TRY_AGAIN:
                 await asyncio.sleep(random.uniform(*_PAUSE))
         raise UserError(
-            f"rows of {leaf.shown} were locked by others for all of {MOST_TRIES} tries: run the command again once that "
+            f"rows of {leaf.shown} were locked by others for all of {MOST_TRIES} tries: run the command again "
+            f"once that "
             "transaction has ended, and it goes on from here"
         )
 

@@ -26,8 +26,10 @@ SELECT c.oid, {SHOWN.format("c", "n")} AS name, format('%I.%I', n.nspname, c.rel
        c.relkind::text AS kind, c.relpersistence::text AS persistence, n.nspname AS schema,
        c.relispartition AS is_partition, CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::text END AS root,
        has_table_privilege(c.oid, 'TRIGGER') AS may_trigger, {HIDDEN_ROWS.format("c")} AS hidden_rows,
-       (SELECT min(i.inhrelid::regclass::text) FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'r') AS heir,
-       (SELECT min(leaf.oid::regclass::text) FROM streamhub.partitions(c.oid) AS p JOIN pg_class leaf ON leaf.oid = p.oid
+       (SELECT min(i.inhrelid::regclass::text) FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'r')
+         AS heir,
+       (SELECT min(leaf.oid::regclass::text) FROM streamhub.partitions(c.oid) AS p
+         JOIN pg_class leaf ON leaf.oid = p.oid
         WHERE leaf.relkind = 'f' AND c.relkind = 'p') AS foreign_partition,
        EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.condeferrable AND k.contype IN ('p', 'u'))
          AS deferrable_key
@@ -296,7 +298,8 @@ async def _table(connection: "asyncpg.Connection[Any]", name: str) -> "asyncpg.R
     except asyncpg.InsufficientPrivilegeError as error:
         if "streamhub" in error.args[0]:
             raise UserError(
-                f"this role may not use the streamhub schema ({error.args[0]}): run the command as the role that owns it"
+                f"this role may not use the streamhub schema ({error.args[0]}): run the command as the role "
+                f"that owns it"
             ) from None
         raise UserError(f"this role may not use the schema of {name} ({error.args[0]}): GRANT USAGE on it") from None
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError):
@@ -346,7 +349,8 @@ def _check_table(table: "asyncpg.Record") -> list[str]:
         raise UserError(f"this role may not put a trigger on {name}: GRANT TRIGGER ON {name} TO it")
     if table["hidden_rows"]:
         raise UserError(
-            f"{name} has row-level security that {CAPTURE_ROLE}, whose functions read it at a TRUNCATE, does not bypass: "
+            f"{name} has row-level security that {CAPTURE_ROLE}, whose functions read it at a TRUNCATE, does "
+            f"not bypass: "
             f"ALTER ROLE {CAPTURE_ROLE} BYPASSRLS"
         )
     warnings = []

@@ -34,7 +34,8 @@ _SCALARS: Final[Mapping[str, Kind]] = {
 _VECTORS: Final = ("int2vector", "oidvector")  # arrays that are not written as such
 
 _CAPTURES: Final = """
-SELECT c.id, c.relation::oid AS relation, c.relation_oid, c.name, c.natts, k.relnatts AS natts_now, c.column_names::text,
+SELECT c.id, c.relation::oid AS relation, c.relation_oid, c.name, c.natts, k.relnatts AS natts_now,
+  c.column_names::text,
        c.resource_type, c.key_columns, c.organization_column, c.organization_id, c.test_column, c.test,
        c.excluded_columns, c.redacted_columns, c.anonymization_column, c.type_names::text
 FROM streamhub.captures c LEFT JOIN pg_class k ON k.oid = c.relation_oid
@@ -89,8 +90,8 @@ async def read_shapes(
 ) -> list[Shape]:
     """The shapes that captured tables have at this moment; a table that is gone has none.
 
-    Of all captures that are not removed, or of those with these ids; of all their tables and leaf partitions, or of those
-    with these oids.
+    Of all captures that are not removed, or of those with these ids; of all their tables and leaf partitions, or of
+    those with these oids.
     """
     rows = await connection.fetch(_SHAPES, captures, relations)
     kinds = await read_kinds(connection, {row["type"] for row in rows})

@@ -14,14 +14,17 @@ from streamhub.migrate import CAPTURE_ROLE
 
 _CAPTURES: Final = """
 SELECT c.id, c.relation_oid, c.relation = c.relation_oid AND k.relnatts >= c.natts AS is_same, c.name, c.natts,
-       c.always, k.relkind = 'p' AS is_partitioned, CASE WHEN k.oid IS NOT NULL THEN format('%I.%I', n.nspname, k.relname) END AS name_now,
+       c.always, k.relkind = 'p' AS is_partitioned, CASE WHEN k.oid IS NOT NULL THEN format('%I.%I', n.nspname,
+         k.relname) END AS name_now,
        to_regclass(c.name)::oid AS named_so_now,
-       c.resource_type, c.key_columns, c.key_is_primary, c.organization_column, c.organization_id, c.test_column, c.test,
+       c.resource_type, c.key_columns, c.key_is_primary, c.organization_column, c.organization_id, c.test_column,
+         c.test,
        c.excluded_columns, c.redacted_columns, c.anonymization_column, c.type_names::text, c.column_names::text,
        (SELECT json_object_agg(a.attnum, a.attname) FROM pg_attribute a
         WHERE a.attrelid = k.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns,
        (SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = k.oid AND a.attnum = c.test_column
-          AND streamhub.base_type(a.atttypid) = 'boolean'::regtype) IS NULL AND c.test_column IS NOT NULL AS test_is_other,
+          AND streamhub.base_type(a.atttypid) = 'boolean'::regtype) IS NULL AND c.test_column IS NOT NULL
+            AS test_is_other,
        (SELECT conkey FROM pg_constraint p WHERE p.conrelid = k.oid AND p.contype = 'p') AS primary_key,
        EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = k.oid AND k.relkind = 'r') AS has_heirs
 FROM streamhub.captures c

@@ -32,7 +32,8 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON
 # Indexes whose order is that of ORDER BY and of row comparison, no row left out; the capture's own key first.
 _ORDERS: Final = """
 SELECT array_agg(a.attname::text ORDER BY k.n) AS names,
-       array_agg(format_type(base.oid, CASE WHEN base.oid = a.atttypid THEN a.atttypmod ELSE -1 END) ORDER BY k.n) AS types,
+       array_agg(format_type(base.oid, CASE WHEN base.oid = a.atttypid THEN a.atttypmod ELSE -1 END) ORDER BY k.n)
+         AS types,
        array_agg(base.typtype::text ORDER BY k.n) AS kinds,
        bool_and(base.oid::bigint < streamhub.first_oid_of_users() OR base.typtype = 'e' OR o_.rolsuper) AS is_safe
 FROM pg_index i
@@ -72,7 +73,8 @@ WITH state AS MATERIALIZED (
                           CASE WHEN form = 'described' THEN streamhub.described({{oid}}) END) AS origin,
          streamhub.origin('{{capture}}', {{oid}}, natts, 'bdl', attachment,
                           streamhub.described({{oid}}, numbers)) AS identity_origin
-  FROM (SELECT streamhub.known_form({{capture}}, {{oid}}) AS form, streamhub.expanding_columns({{oid}}) <> '{{{{}}}}' AS expands,
+  FROM (SELECT streamhub.known_form({{capture}}, {{oid}}) AS form,
+    streamhub.expanding_columns({{oid}}) <> '{{{{}}}}' AS expands,
                streamhub.columns_ever({{oid}}) AS natts,
                (SELECT t.oid FROM pg_trigger t JOIN streamhub.captures c ON c.id = {{capture}}
                 WHERE t.tgrelid = {{oid}} AND t.tgparentid <> 0 AND t.tgname = '{ROW_TRIGGER}_' || c.relation_oid)
@@ -99,9 +101,9 @@ SELECT (SELECT count(*) FROM locked) AS rows,
 class Leaf(NamedTuple):
     """A table or leaf partition with the statements that read it. Positions are texts, one a column of `columns`.
 
-    `lock` comes first: after it, nobody who could gain by it changes what the planner reads of the table. `first_end` and
-    `end` ($1 after it) give where the next batch ends, no row where none are left; `first_send` ($1 its
-    end) and `send` ($1, $2) write what is not locked by others and tell how many that was and which keys were left out;
+    `lock` comes first: after it, nobody who could gain by it changes what the planner reads of the table. `first_end`
+    and `end` ($1 after it) give where the next batch ends, no row where none are left; `first_send` ($1 its end) and
+    `send` ($1, $2) write what is not locked by others and tell how many that was and which keys were left out;
     `send_one` ($1 its key) waits for the one row's lock.
     """
 
@@ -123,8 +125,8 @@ async def leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) ->
     in order.
 
     The statements run nothing that is not PostgreSQL's own: values are written by output functions and compared by the
-    operators of default operator classes, and no cast, no domain's check and no policy is called. They are written for a
-    session whose search_path is pg_catalog alone.
+    operators of default operator classes, and no cast, no domain's check and no policy is called. They are written for
+    a session whose search_path is pg_catalog alone.
     """
     async with connection.transaction():
         await connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
@@ -210,7 +212,8 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
 
 def runs_code(name: str) -> UserError:
     return UserError(
-        f"to read {name} would run functions of its owner with the rights of this role: an index or statistics of it call "
+        f"to read {name} would run functions of its owner with the rights of this role: an index or "
+        f"statistics of it call "
         "one with constants alone"
     )
 

@@ -35,7 +35,8 @@ SELECT oid::regclass::text AS name FROM streamhub.partitions($1) WHERE is_leaf O
 _OWNS: Final = "SELECT pg_has_role(current_user, relowner, 'USAGE') FROM pg_class WHERE oid = $1"
 _READABLE: Final = """
 SELECT quote_ident(n.nspname) AS schema, has_schema_privilege($2, n.oid, 'USAGE') AS may_use,
-       pg_has_role(current_user, n.nspowner, 'USAGE') AS owns_schema, has_table_privilege($2, c.oid, 'SELECT') AS may_select,
+       pg_has_role(current_user, n.nspowner, 'USAGE') AS owns_schema, has_table_privilege($2, c.oid, 'SELECT')
+         AS may_select,
        pg_has_role(current_user, c.relowner, 'USAGE') AS owns
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::text::regclass
 """
@@ -86,7 +87,8 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
     call = f"streamhub.capture('{capture}', {money})" if function is None else function
     await _make_row_trigger(connection, table, names.row, call)
     if function is None:
-        # PostgreSQL asks it of the role that makes or attaches a partition. None without USAGE on the schema can name it.
+        # PostgreSQL asks it of the role that makes or attaches a partition. None without USAGE on the schema can name
+        # it.
         owner = await connection.fetchval(
             "SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class WHERE oid = $1", relation
         )
@@ -110,8 +112,8 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
 
 
 async def uninstall(connection: "asyncpg.Connection[Any]", relation: int) -> bool:
-    """Take the triggers off a table and its leaves; a table that is gone has none. False where only the table's owner may
-    drop them: then they stay and do nothing."""
+    """Take the triggers off a table and its leaves; a table that is gone has none. False where only the table's owner
+    may drop them: then they stay and do nothing."""
     found = await connection.fetchrow(
         "SELECT oid::regclass::text, relkind = 'p' FROM pg_class WHERE oid = $1", relation
     )

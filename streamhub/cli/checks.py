@@ -95,7 +95,10 @@ async def publications(patient: Patient) -> AsyncIterator[Finding]:
     for name, connection in patient.sources.items():
         for row in await connection.fetch("SELECT quote_ident(pubname) AS name FROM pg_publication WHERE puballtables"):
             text = f"{name}: the publication {row['name']} is FOR ALL TABLES, streamhub's own among them"
-            remedy = "CREATE PUBLICATION … FOR TABLES IN SCHEMA public in its place: a subscriber of this one can stop for good"
+            remedy = (
+                "CREATE PUBLICATION … FOR TABLES IN SCHEMA public in its place: a subscriber of this one "
+                "can stop for good"
+            )
             yield Finding("publication", "warn", text, remedy)
 
 

@@ -23,8 +23,8 @@ _described = msgspec.json.Decoder(_Described).decode
 
 
 class DescribedColumn(NamedTuple):
-    """A column of a record's text: its position in the table that the text came from, its name, and its type's oid (0 for
-    a virtual column, None where it could not be told)."""
+    """A column of a record's text: its position in the table that the text came from, its name, and its type's oid (0
+    for a virtual column, None where it could not be told)."""
 
     position: int
     name: str
@@ -34,8 +34,8 @@ class DescribedColumn(NamedTuple):
 class Origin(NamedTuple):
     """What a change is about, and how it was written; see streamhub.origin in sql/source.
 
-    `attachment` is 0 for a table that is captured itself. `columns` is None but for a text that is described; `made` has
-    what types of users' own are made of: see streamhub.described.
+    `attachment` is 0 for a table that is captured itself. `columns` is None but for a text that is described; `made`
+    has what types of users' own are made of: see streamhub.described.
     """
 
     capture: int

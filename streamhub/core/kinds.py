@@ -1,13 +1,15 @@
 """How a column's values are spelled in an event, whichever of the two forms of the outbox they come in.
 
-A kind says it, and is kept as JSON: ``null`` for a JSON string; ``"plain"`` for a JSON number as it stands; ``"number"``
-(bigint, numeric) for a JSON string, so that no client rounds it; ``"boolean"``; ``"json"``; ``"bytea"`` as base64;
-``"padded"`` (char(n)) for a string that loses its padding where it tells whose a row is; ``"timestamp"`` and
-``"timestamptz"``; ``["array", kind]``, with its delimiter where that is no comma; ``["composite", {field: kind}]``. A
-``"virtual"`` generated column is never shown: a trigger sees it as null. ``"unknown"`` is a type that is gone.
+A kind says it, and is kept as JSON: ``null`` for a JSON string; ``"plain"`` for a JSON number as it stands;
+``"number"`` (bigint, numeric) for a JSON string, so that no client rounds it; ``"boolean"``; ``"json"``; ``"bytea"``
+as base64; ``"padded"`` (char(n)) for a string that loses its padding where it tells whose a row is; ``"timestamp"``
+and ``"timestamptz"``; ``["array", kind]``, with its delimiter where that is no comma; ``["composite", {field:
+kind}]``. A ``"virtual"`` generated column is never shown: a trigger sees it as null. ``"unknown"`` is a type that is
+gone.
 
-In JSON that row_to_json wrote, most are as they should be; `respelling` gives what changes the others. In the text of a
-record every value is what its type's output function writes; `spelled` makes JSON of it, the same that row_to_json does.
+In JSON that row_to_json wrote, most are as they should be; `respelling` gives what changes the others. In the text of
+a record every value is what its type's output function writes; `spelled` makes JSON of it, the same that row_to_json
+does.
 """
 
 import binascii

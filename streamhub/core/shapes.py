@@ -1,12 +1,13 @@
 """Which column each member of a captured row's text is.
 
-A *shape* is the list of a table's columns as they once were, under one capture. Exclusion goes by the column's number in
-the captured table, so a renamed column stays excluded. The JSON of a row carries the names that its columns had, in the
-order of their positions, and beside it stands `natts`, how many columns the table had ever had. Positions are never used
-again, so between two additions of a column the set of live ones only shrinks: `natts` and the number of members together
-name the set, and the n-th member is the n-th of it, however it was called. Where no shape of that set was ever seen, what
-was before and after it narrows it down (`ShapeBook.tie`), and a member that could still be one of several columns is left
-out: exclusion fails closed. The text of a record brings the positions of its columns with it (core/changes.py).
+A *shape* is the list of a table's columns as they once were, under one capture. Exclusion goes by the column's number
+in the captured table, so a renamed column stays excluded. The JSON of a row carries the names that its columns had, in
+the order of their positions, and beside it stands `natts`, how many columns the table had ever had. Positions are
+never used again, so between two additions of a column the set of live ones only shrinks: `natts` and the number of
+members together name the set, and the n-th member is the n-th of it, however it was called. Where no shape of that set
+was ever seen, what was before and after it narrows it down (`ShapeBook.tie`), and a member that could still be one of
+several columns is left out: exclusion fails closed. The text of a record brings the positions of its columns with it
+(core/changes.py).
 
 A partition's positions are tied to the numbers of the captured table's columns by name, which PostgreSQL keeps the same
 while it is attached. Once it is detached either may be renamed, so shapes hold for one attachment alone.
@@ -77,7 +78,8 @@ class ShapeBook:
         return True
 
     def fields_of_record(self, origin: Origin, size: int) -> Sequence[Column]:
-        """The columns of a record's text with so many fields, which has no names: they are called as they were seen last.
+        """The columns of a record's text with so many fields, which has no names: they are called as they were seen
+        last.
 
         One that could be several columns has the number 0.
         """

@@ -15,7 +15,8 @@ from streamhub.core.window import timestamp
 RETRY: Final = b"retry: 6000\n\n"
 
 _ID: Final = b"\nid: "
-# In UTF-8, the characters at which clients in the wild (Python's splitlines is one) end a line and the standard does not.
+# In UTF-8, the characters at which clients in the wild (Python's splitlines is one) end a line and the standard does
+# not.
 _LINE_ENDS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 _ID_LENGTH: Final = 36
 

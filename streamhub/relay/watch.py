@@ -1,5 +1,5 @@
-"""Watching the captures of a source while it is relayed: what is wrong with one becomes an incident, and what is left of
-tables that are gone is removed."""
+"""Watching the captures of a source while it is relayed: what is wrong with one becomes an incident, and what is left
+of tables that are gone is removed."""
 
 import asyncio
 import logging
@@ -22,7 +22,8 @@ EVERY: Final = 60.0
 async def watch_captures(
     connect: Callable[[], Awaitable["asyncpg.Connection[Any]"]], source: str, report: Callable[[str, str, str], None]
 ) -> None:
-    """Until cancelled. `report` takes incidents: kind, source, detail. After an error it goes on with a new connection."""
+    """Until cancelled. `report` takes incidents: kind, source, detail. After an error it goes on with a new
+    connection."""
     told: set[tuple[str, str]] = set()
     pause = FIRST
     while True:
