@@ -10,8 +10,6 @@ from typing import Any, Final
 
 # A field, and what ends it. Possessive, so that a long one costs no stack.
 _FIELD: Final = re.compile(r'(?:"((?:[^"\\]++|""|\\\\)*+)"|([^",()\\]*+))([,)])', re.DOTALL)
-_DOUBLED: Final = re.compile(r'""|\\\\')
-_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _BOUNDS: Final = re.compile(r"(?:\[-?\d+:-?\d+\])+=")
 _QUOTED: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 
@@ -32,7 +30,7 @@ def fields(text: str) -> list[str | None]:
             raise ValueError("no record")
         quoted, bare, end = match.groups()
         if quoted is not None:
-            found.append(_DOUBLED.sub(_single, quoted) if '""' in quoted or "\\" in quoted else quoted)
+            found.append(quoted.replace('""', '"').replace("\\\\", "\\"))
         else:
             found.append(bare or None)
         position = match.end()
@@ -41,8 +39,9 @@ def fields(text: str) -> list[str | None]:
     return found
 
 
-def _single(pair: "re.Match[str]") -> str:
-    return pair[0][0]
+def _unescaped(text: str) -> str:
+    """Without the backslash before each quotation mark and each backslash."""
+    return "\\".join(part.replace('\\"', '"') for part in text.split("\\\\"))
 
 
 def simple_elements(text: str, delimiter: str = ",") -> list[str] | None:
@@ -84,7 +83,7 @@ def elements(text: str, delimiter: str = ",") -> list[Any]:
         elif character == delimiter:
             position += 1
         elif match := _QUOTED.match(text, position):
-            open_[-1].append(_ESCAPED.sub(r"\1", match[1]))
+            open_[-1].append(_unescaped(match[1]))
             position = match.end()
         elif match := bare.match(text, position):
             open_[-1].append(None if match[0] == "NULL" else match[0])
