@@ -22,13 +22,22 @@ TEMPLATE = f"streamhub_template_{os.getpid()}"
 _numbers = itertools.count(1)
 
 ON_BOTH = (
-    "tests/integration/capture/",
-    "tests/integration/relay/",
-    "tests/integration/test_database.py",
+    "tests/integration/capture/test_adding.py",
+    "tests/integration/capture/test_attachments.py",
+    "tests/integration/capture/test_backfill.py",
+    "tests/integration/capture/test_described.py",
+    "tests/integration/capture/test_documented_rights.py",
+    "tests/integration/capture/test_events.py",
+    "tests/integration/capture/test_hostile.py",
+    "tests/integration/capture/test_partitions.py",
+    "tests/integration/capture/test_statements.py",
+    "tests/integration/relay/test_append.py",
+    "tests/integration/relay/test_log.py",
+    "tests/integration/relay/test_order.py",
+    "tests/integration/relay/test_two_databases.py",
     "tests/integration/test_doctor.py",
     "tests/integration/test_sessions.py",
     "tests/integration/test_reader.py",
-    "tests/integration/test_organizations.py",
     "tests/migration/",
 )
 """What runs on the PostgreSQL that we bring and on Debian's, which is older and has the settings that it comes with."""

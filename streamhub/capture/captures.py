@@ -301,7 +301,10 @@ async def _table(connection: "asyncpg.Connection[Any]", name: str) -> "asyncpg.R
                 f"this role may not use the streamhub schema ({error.args[0]}): run the command as the role "
                 f"that owns it"
             ) from None
-        raise UserError(f"this role may not use the schema of {name} ({error.args[0]}): GRANT USAGE on it") from None
+        schema = error.args[0].rpartition(" ")[2]
+        raise UserError(
+            f"this role may not use the schema of {name}: GRANT USAGE ON SCHEMA {schema} TO it, {CAPTURE_ROLE}"
+        ) from None
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError):
         row = None
     if row is None and await connection.fetchval("SELECT to_regclass('streamhub.captures') IS NULL"):

@@ -31,7 +31,7 @@ _SCALARS: Final[Mapping[str, Kind]] = {
     "bool": "boolean", "bytea": "bytea", "json": "json", "jsonb": "json", "bpchar": PADDED, "timestamp": "timestamp",
     "timestamptz": "timestamptz",
 }  # fmt: skip
-_VECTORS: Final = ("int2vector", "oidvector")  # arrays that are not written as such
+_VECTORS: Final[Mapping[str, Kind]] = {"int2vector": ["vector", "plain"], "oidvector": ["vector", None]}
 
 _CAPTURES: Final = """
 SELECT c.id, c.relation::oid AS relation, c.relation_oid, c.name, c.natts, k.relnatts AS natts_now,
@@ -177,9 +177,11 @@ def _kind(type_: int, known: Mapping[int, "asyncpg.Record"], depth: int) -> Kind
         return UNKNOWN
     if row["builtin"] and row["typname"] in _SCALARS:
         return _SCALARS[row["typname"]]
+    if row["builtin"] and row["typname"] in _VECTORS:
+        return _VECTORS[row["typname"]]
     if row["typbasetype"]:
         return _kind(row["typbasetype"], known, depth - 1)
-    if row["element"] and row["typname"] not in _VECTORS:
+    if row["element"]:
         delimiter = [] if row["delimiter"] == "," else [row["delimiter"]]
         return ["array", _kind(row["element"], known, depth - 1), *delimiter]
     return UNKNOWN if row["typtype"] == b"c" else None

@@ -3,9 +3,9 @@
 A kind says it, and is kept as JSON: ``null`` for a JSON string; ``"plain"`` for a JSON number as it stands;
 ``"number"`` (bigint, numeric) for a JSON string, so that no client rounds it; ``"boolean"``; ``"json"``; ``"bytea"``
 as base64; ``"padded"`` (char(n)) for a string that loses its padding where it tells whose a row is; ``"timestamp"``
-and ``"timestamptz"``; ``["array", kind]``, with its delimiter where that is no comma; ``["composite", {field:
-kind}]``. A ``"virtual"`` generated column is never shown: a trigger sees it as null. ``"unknown"`` is a type that is
-gone.
+and ``"timestamptz"``; ``["array", kind]``, with its delimiter where that is no comma; ``["vector", kind]``, whose
+elements have a space between them; ``["composite", {field: kind}]``. A ``"virtual"`` generated column is never shown:
+a trigger sees it as null. ``"unknown"`` is a type that is gone.
 
 In JSON that row_to_json wrote, most are as they should be; `respelling` gives what changes the others. In the text of
 a record every value is what its type's output function writes; `spelled` makes JSON of it, the same that row_to_json
@@ -135,6 +135,8 @@ def spelled(kind: Kind, text: str | None) -> bytes:
             if simple is not None and (kind[1] == "number" or not any(map(_is_word, simple))):
                 return _spelled_simply(kind[1], simple)
             return _spelled_elements(kind[1], literals.elements(text, *kind[2:]))
+        if kind[0] == "vector":
+            return b"[%b]" % b",".join(spelled(kind[1], each) for each in text.split())
         values, fields = literals.fields(text), kind[1]
         if len(values) != len(fields):
             raise ValueError(f"{len(values)} values for {len(fields)} fields")

@@ -161,10 +161,10 @@ def test_capture_add_with_every_option_is_listed_as_given(run: Run, table: str) 
         "--anonymization-column", "gone_at",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert result.stdout == "public.skus added\n"
+    assert result.stdout == "skus added\n"
     (listed,) = rows(run("capture", "list", "--json"))
     assert listed == {
-        "table": "public.skus",
+        "table": "skus",
         "resource_type": "products",
         "key": ["id"],
         "organization": "column organization_id",
@@ -186,15 +186,15 @@ def test_capture_add_for_one_organization_and_the_test_environment(run: Run, tab
 def test_capture_add_again_changes_nothing_or_replaces(run: Run, table: str) -> None:
     run("org", "add", "my-org")
     options = ("capture", "add", table, "--resource-type", "skus", "--org", "my-org")
-    assert run(*options).stdout == "public.skus added\n"
-    assert run(*options).stdout == "public.skus unchanged\n"
-    assert run(*options, "--exclude", "price").stdout == "public.skus replaced\n"
+    assert run(*options).stdout == "skus added\n"
+    assert run(*options).stdout == "skus unchanged\n"
+    assert run(*options, "--exclude", "price").stdout == "skus replaced\n"
 
 
 def test_capture_remove(run: Run, table: str) -> None:
     run("org", "add", "my-org")
     run("capture", "add", table, "--resource-type", "skus", "--org", "my-org")
-    assert run("capture", "remove", table).stdout == "public.skus removed\n"
+    assert run("capture", "remove", table).stdout == "skus removed\n"
     assert rows(run("capture", "list", "--json")) == []
     assert run("capture", "remove", table).exit_code == 1
 
@@ -240,7 +240,7 @@ async def test_capture_backfill_tells_what_it_sent(run: Run, table: str, connect
     run("capture", "add", table, "--org-column", "organization_id", "--resource-type", "skus")
     (result,) = rows(run("capture", "backfill", table, "--json"))
     assert {name: result[name] for name in ("table", "rows", "resumed")} == {
-        "table": "public.skus",
+        "table": "skus",
         "rows": 1500,
         "resumed": 0,
     }

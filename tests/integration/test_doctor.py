@@ -162,7 +162,7 @@ async def test_a_backfill_that_was_stopped_half_way_is_named_with_the_command_th
     finding = await wrong(database_url, "backfill")
     assert (finding.state, finding.detail) == (
         "warn",
-        "hub: public.skus, 5000 rows sent, stopped 3600 s ago before its end",
+        "hub: skus, 5000 rows sent, stopped 3600 s ago before its end",
     )  # noqa: E501, RUF100
     assert finding.mend.startswith("streamhub capture backfill skus ")
 
@@ -176,7 +176,7 @@ async def test_a_backfill_that_runs_is_in_order(database_url: str, connection: C
     findings = await found(database_url, "backfill")
     await ended(work)
     running.terminate()
-    assert findings == [Finding("backfill", "ok", "hub: public.skus, 200 rows sent, runs")]
+    assert findings == [Finding("backfill", "ok", "hub: skus, 200 rows sent, runs")]
 
 
 async def test_a_backfill_that_came_to_its_end_is_not_told_of(

@@ -216,7 +216,7 @@ BEGIN
     IF expanding <> '{}' THEN
       EXECUTE 'SELECT ' || (SELECT string_agg(format('streamhub.digits(($1).%I)', name), ' + ')
                             FROM unnest(expanding) AS name) INTO digits USING r;
-      IF digits > 33554432 THEN
+      IF digits > 16777216 THEN
         RETURN NULL;
       END IF;
     END IF;
@@ -473,7 +473,7 @@ BEGIN
     quick := format('%s AND %s AND (OLD *= NEW) IS NOT TRUE AND greatest(pg_column_size(OLD), pg_column_size(NEW)) <= 32768',
                     state, made.settings);
     IF made.expanding <> '{}' THEN
-      quick := quick || ' AND digits <= 33554432';
+      quick := quick || ' AND digits <= 16777216';
       -- A value of up to 512 bytes needs no look: see streamhub.digits.
       SELECT format(E'\n      BEGIN  -- a column may have another name by now\n        digits := greatest(%s, %s);\n'
                     '      EXCEPTION WHEN OTHERS THEN\n        digits := NULL;\n      END;',
