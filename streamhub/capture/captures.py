@@ -28,9 +28,11 @@ SELECT c.oid, {SHOWN.format("c", "n")} AS name, format('%I.%I', n.nspname, c.rel
        has_table_privilege(c.oid, 'TRIGGER') AS may_trigger, {HIDDEN_ROWS.format("c")} AS hidden_rows,
        (SELECT min(i.inhrelid::regclass::text) FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'r')
          AS heir,
-       (SELECT min(leaf.oid::regclass::text) FROM streamhub.partitions(c.oid) AS p
-         JOIN pg_class leaf ON leaf.oid = p.oid
-        WHERE leaf.relkind = 'f' AND c.relkind = 'p') AS foreign_partition,
+       (WITH RECURSIVE tree AS (
+          SELECT c.oid AS relation WHERE c.relkind = 'p'
+          UNION ALL SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.relation)
+        SELECT min(relation::regclass::text) FROM tree JOIN pg_class leaf ON leaf.oid = relation
+        WHERE leaf.relkind = 'f') AS foreign_partition,
        EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.condeferrable AND k.contype IN ('p', 'u'))
          AS deferrable_key
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_roles r
@@ -296,7 +298,7 @@ async def _table(connection: "asyncpg.Connection[Any]", name: str) -> "asyncpg.R
     except _NO_NAME:
         raise UserError(f"{name!r} is no table's name: schema and table, for example public.skus") from None
     except asyncpg.InsufficientPrivilegeError as error:
-        if "streamhub" in error.args[0]:
+        if "streamhub" in error.args[0] or "for schema" not in error.args[0]:
             raise UserError(
                 f"this role may not use the streamhub schema ({error.args[0]}): run the command as the role "
                 f"that owns it"

@@ -119,13 +119,16 @@ class Stage:
 @asynccontextmanager
 async def running(relay: Relay) -> AsyncIterator[Relay]:
     """The relay runs within, and has ended after."""
-    logging.getLogger("streamhub").setLevel(logging.ERROR)
+    log = logging.getLogger("streamhub")
+    level = log.level
+    log.setLevel(logging.ERROR)
     stop = asyncio.Event()
     task = asyncio.create_task(relay.run(stop))
     try:
         yield relay
         assert not task.done(), task
     finally:
+        log.setLevel(level)
         stop.set()
         await asyncio.wait_for(task, PATIENCE)
 
