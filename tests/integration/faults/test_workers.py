@@ -68,7 +68,8 @@ async def group(postgres_url: str, template: str, tmp_path_factory: pytest.TempP
 async def test_all_workers_answer_on_the_one_port(group: Group) -> None:
     for _ in range(ASKED):
         assert (await ask(group.process, "/-/healthy")).status == 200
-    answering = re.findall(r"\[(\d)\] aiohttp\.access: GET /-/healthy 200", group.process.logged())
+        assert (await ask(group.process, "/org-6")).status == 401
+    answering = re.findall(r"\[(\d)\] aiohttp\.access: 127\.0\.0\.1 GET /org-6 401", group.process.logged())
     assert set(answering) == {"1", "2"}
 
 
@@ -79,7 +80,7 @@ async def test_a_second_consumer_is_refused_whichever_worker_it_reaches(group: G
     answers = [await ask(group.process, "/org-7", token) for _ in range(ASKED)]
     client.close()
     assert {answer.status for answer in answers} == {409}
-    refusing = re.findall(r"\[(\d)\] aiohttp\.access: GET /org-7 409", group.process.logged())
+    refusing = re.findall(r"\[(\d)\] aiohttp\.access: 127\.0\.0\.1 GET /org-7 409", group.process.logged())
     assert set(refusing) == {"1", "2"}
 
 
