@@ -1,5 +1,6 @@
 """`capture add`, `remove` and `list`: what is refused, in one sentence each, and that it is all or nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from streamhub import capture
 from streamhub.capture import CaptureSpec, faults
 from streamhub.errors import UserError
-from tests.integration.stage import SHOP, Stage, kinds, one
+from tests.integration.stage import SHOP, Stage, kinds, one, until
 
 
 async def nothing_was_done(stage: Stage) -> bool:
@@ -325,3 +326,27 @@ async def test_a_table_made_anew_under_the_name_of_a_captured_one_is_not_capture
     assert (await stage.add()).state == "added"
     await stage.sql("INSERT INTO skus VALUES (2, 'org_1', 1, 'a')")
     assert kinds(await stage.relayed()) == [("create", "2")]
+
+
+@pytest.mark.parametrize("how", ["exclude", "redact"])
+async def test_a_migration_that_is_waited_for_decides_which_column_a_name_means(stage: Stage, how: str) -> None:
+    await stage.sql("CREATE TABLE t (id int PRIMARY KEY, organization_id text, secret text)")
+    migration = await asyncpg.connect(stage.url)
+    await migration.execute("BEGIN; ALTER TABLE t RENAME secret TO former; ALTER TABLE t ADD secret text")
+    adding = asyncio.create_task(stage.add("t", **{how: ["secret"]}))
+
+    async def waits() -> bool:
+        return bool(
+            await migration.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 't'::regclass AND NOT granted)"
+            )
+        )
+
+    await until(waits, "the command waits for the migration")
+    await migration.execute("ALTER TABLE t DROP former; COMMIT")
+    await adding
+    await migration.execute("INSERT INTO t VALUES (1, 'org_1', 'SECRET')")
+    await migration.close()
+    await stage.relayed()
+    (frame,) = await stage.frames()
+    assert b"SECRET" not in frame
