@@ -15,7 +15,7 @@ from benchmarks.latency import read_live
 from benchmarks.stage import Result, Stage
 from streamhub.core import ids
 from streamhub.core.records import AFTER, ID
-from streamhub.tail.topic import partition_of
+from streamhub.kafka.consumer import partition_of
 
 ORGANIZATIONS = 1_000
 RATE = 50_000  # records/s

@@ -23,12 +23,12 @@ from streamhub.config import Settings
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.window import timestamp
-from streamhub.gateway.auth import Authenticator, Issuer, PemKeys
 from streamhub.gateway.server import serve
 from streamhub.history.partitions import Partitions
 from streamhub.history.rows import COLUMNS, values
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
+from streamhub.web.auth import Authenticator, Issuer, PemKeys
 
 EVENTS = 1_000_000
 RUNS = 3

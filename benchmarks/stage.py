@@ -21,7 +21,7 @@ from servers.ports import free_port
 from streamhub import capture
 from streamhub.capture import CaptureSpec
 from streamhub.embedded import EmbeddedPostgres
-from streamhub.migrate import migrate_hub, migrate_source
+from streamhub.postgres.migrate import migrate_hub, migrate_source
 from streamhub.tokens import DevelopmentKey
 
 SAMPLE = """

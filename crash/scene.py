@@ -18,8 +18,8 @@ from crash.workload import SCHEMA, TABLES, UNHEARD, Connection
 from servers.ports import free_port
 from streamhub import capture, organizations
 from streamhub.capture import CaptureSpec
-from streamhub.migrate import migrate_hub, migrate_source
 from streamhub.organizations import Organization
+from streamhub.postgres.migrate import migrate_hub, migrate_source
 from streamhub.tokens import DevelopmentKey, claims_for
 
 ROOT: Final = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from servers import postgres as debian
 from servers.access import Access
 from servers.kafka import Broker, NoBrokerError
 from streamhub.embedded import EmbeddedPostgres
-from streamhub.migrate import migrate_hub, migrate_source
+from streamhub.postgres.migrate import migrate_hub, migrate_source
 
 TEMPLATE = f"streamhub_template_{os.getpid()}"
 _numbers = itertools.count(1)
@@ -35,9 +35,9 @@ ON_BOTH = (
     "tests/integration/relay/test_log.py",
     "tests/integration/relay/test_order.py",
     "tests/integration/relay/test_two_databases.py",
-    "tests/integration/test_doctor.py",
-    "tests/integration/test_sessions.py",
-    "tests/integration/test_reader.py",
+    "tests/integration/health/test_doctor.py",
+    "tests/integration/postgres/test_sessions.py",
+    "tests/integration/history/test_reader.py",
     "tests/migration/",
 )
 """What runs on the PostgreSQL that we bring and on Debian's, which is older and has the settings that it comes with."""

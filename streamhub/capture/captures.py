@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from streamhub import migrate
 from streamhub.capture import catalog, triggers
 from streamhub.capture.catalog import HIDDEN_ROWS, SHOWN
 from streamhub.core.rendering import EVENTS
 from streamhub.errors import UserError
-from streamhub.migrate import CAPTURE_ROLE
+from streamhub.postgres import migrate
+from streamhub.postgres.migrate import CAPTURE_ROLE
 
 _LOCK_TIMEOUT: Final = "5s"
 _TYPE: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")

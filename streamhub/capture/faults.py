@@ -10,7 +10,7 @@ from streamhub.capture import captures
 from streamhub.capture.captures import CaptureSpec
 from streamhub.capture.catalog import HIDDEN_ROWS, ROW_TRIGGER
 from streamhub.capture.triggers import Names
-from streamhub.migrate import CAPTURE_ROLE
+from streamhub.postgres.migrate import CAPTURE_ROLE
 
 _CAPTURES: Final = """
 SELECT c.id, c.relation_oid, c.relation = c.relation_oid AND k.relnatts >= c.natts AS is_same, c.name, c.natts,

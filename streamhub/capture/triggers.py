@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from streamhub import migrate
 from streamhub.capture.catalog import ROW_TRIGGER
-from streamhub.migrate import CAPTURE_ROLE
+from streamhub.postgres import migrate
+from streamhub.postgres.migrate import CAPTURE_ROLE
 
 TRUNCATE_TRIGGER: Final = "!streamhub_truncate"
 

@@ -14,10 +14,10 @@ from typing import Any
 import click
 
 from streamhub import __version__
-from streamhub.cli.database import explain
 from streamhub.cli.output import discard_stdout, prepare_streams
-from streamhub.database import DATABASE_ERRORS
 from streamhub.errors import UserError
+from streamhub.postgres.connections import DATABASE_ERRORS
+from streamhub.postgres.failures import explain
 
 COMMANDS = {
     "demo": "streamhub.cli.demo",

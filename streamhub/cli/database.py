@@ -8,19 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import asyncpg
 import click
 
-from streamhub import database
 from streamhub.config import Settings
-from streamhub.database import DATABASE_ERRORS, Connection
 from streamhub.embedded import EmbeddedPostgres, url_of_running
 from streamhub.errors import UserError
-from streamhub.migrate import migrate_hub, migrate_source
-from streamhub.urls import shown
-
-CONNECT_WITHIN = 10.0  # seconds
-ANSWER_WITHIN = 60.0  # seconds; for statements of commands, which may wait for a lock
+from streamhub.postgres.connections import Connection
+from streamhub.postgres.failures import connect
+from streamhub.postgres.migrate import migrate_hub, migrate_source
 
 Command = TypeVar("Command")
 
@@ -76,31 +71,6 @@ async def source_connection(settings: Settings, name: str | None) -> AsyncIterat
         yield connection
     finally:
         await connection.close()
-
-
-async def connect(url: str) -> Connection:
-    """Raises UserError, with the address and without the password."""
-    try:
-        return await database.connect(url, timeout=CONNECT_WITHIN, command_timeout=ANSWER_WITHIN)
-    except DATABASE_ERRORS as error:
-        raise cannot_connect(url, error) from error
-
-
-def cannot_connect(url: str, error: BaseException) -> UserError:
-    """Why, with the address and without the password."""
-    reason = f"no answer in {CONNECT_WITHIN:.0f} s" if isinstance(error, TimeoutError) else str(error)
-    return UserError(f"cannot connect to {shown(url)}: {' '.join(reason.split()) or type(error).__name__}")
-
-
-def explain(error: BaseException) -> str:
-    """A sentence for what a database or the operating system said."""
-    if isinstance(error, asyncpg.InvalidSchemaNameError | asyncpg.UndefinedTableError) and "streamhub" in str(error):
-        return f"the database has no streamhub schema or an old one ({error}): streamhub migrate brings it up to date"
-    if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return f"the database role lacks a right: {error}"
-    if isinstance(error, TimeoutError):
-        return f"the database did not answer within {ANSWER_WITHIN:.0f} s"
-    return str(error) or type(error).__name__
 
 
 def say(sentence: str) -> None:

@@ -13,14 +13,15 @@ import orjson
 
 from streamhub import capture
 from streamhub.capture import CaptureFault
-from streamhub.cli import logs
-from streamhub.cli.checks import CHECKS
-from streamhub.cli.database import data_dir_option, explain, hub_connection, say, source_connection
-from streamhub.cli.findings import Finding, Patient
+from streamhub.cli.database import data_dir_option, hub_connection, say, source_connection
 from streamhub.cli.output import discard_stdout
 from streamhub.config import Settings, load
-from streamhub.database import DATABASE_ERRORS
 from streamhub.errors import UserError
+from streamhub.health.checks import CHECKS
+from streamhub.health.findings import Finding, Patient
+from streamhub.postgres.connections import DATABASE_ERRORS
+from streamhub.postgres.failures import explain
+from streamhub.runtime import logs
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 

@@ -9,7 +9,7 @@ import click
 
 from streamhub.cli.database import data_dir_option, hub_connection, say, source_connection
 from streamhub.config import load
-from streamhub.migrate import migrate_hub, migrate_source
+from streamhub.postgres.migrate import migrate_hub, migrate_source
 
 
 @click.command("migrate")

@@ -13,9 +13,12 @@ from pathlib import Path
 import click
 import uvloop
 
-from streamhub.cli import logs
-from streamhub.cli.database import data_dir_option, explain
-from streamhub.cli.process import (
+from streamhub.cli.database import data_dir_option
+from streamhub.config import Settings, load, unknown_variables
+from streamhub.postgres.connections import DATABASE_AWAY
+from streamhub.postgres.failures import explain
+from streamhub.runtime import logs
+from streamhub.runtime.process import (
     DATABASE_COMES_WITHIN,
     Hub,
     Stopped,
@@ -26,9 +29,7 @@ from streamhub.cli.process import (
     stop_on_signals,
     unless_stopped,
 )
-from streamhub.cli.workers import MOST_WORKERS, HandOver, Workers, counting_directory
-from streamhub.config import Settings, load, unknown_variables
-from streamhub.database import DATABASE_AWAY
+from streamhub.runtime.workers import MOST_WORKERS, HandOver, Workers, counting_directory
 
 log = logging.getLogger(__name__)
 

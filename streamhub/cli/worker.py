@@ -14,15 +14,15 @@ from typing import Any
 import click
 import uvloop
 
-from streamhub.cli import logs
-from streamhub.cli.database import explain
-from streamhub.cli.process import Stopped, running_hub, stop_on_signals, unless_stopped
-from streamhub.cli.workers import HandOver
 from streamhub.config import Settings, load
-from streamhub.database import DATABASE_ERRORS
 from streamhub.errors import UserError
 from streamhub.metrics import name_worker
+from streamhub.postgres.connections import DATABASE_ERRORS
+from streamhub.postgres.failures import explain
 from streamhub.relay import Source
+from streamhub.runtime import logs
+from streamhub.runtime.process import Stopped, running_hub, stop_on_signals, unless_stopped
+from streamhub.runtime.workers import HandOver
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@
 
 A gateway process is a node: a row that expires NODE_TTL after its last renewal, on the database's clock. It counts
 its own trust from the moment it *started* the renewal, on a clock that goes on while the process or the machine is
-suspended, so it stops before anybody else may begin. Taking is one statement (gateway/leases.py) that locks the
+suspended, so it stops before anybody else may begin. Taking is one statement (gateway/live/leases.py) that locks the
 owner's node row, so that a renewal and a taking cannot both win.
 """
 
@@ -20,6 +20,7 @@ from streamhub.core.window import timestamp
 NODE_TTL: Final = 5.0  # seconds
 RENEW_EVERY: Final = 1.0  # seconds
 RETRY_WHILE_HELD: Final = 6  # seconds
+ENDED_WITHIN: Final = 8.0  # seconds: a holder that is asked to end has ended by then
 
 
 class Trust:

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from streamhub.core.changes import Capture, Origin
-from streamhub.core.kinds import (
+from streamhub.core.kinds import (  # fmt: skip
     NULL,
     PADDED,
     UNKNOWN,
@@ -17,7 +17,7 @@ from streamhub.core.kinds import (
     is_known,
     respelling,
     spelled,
-)  # fmt: skip
+)
 from streamhub.core.shapes import Column, ShapeBook, Tie
 from streamhub.core.texts import is_text, readable
 

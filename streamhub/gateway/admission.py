@@ -9,11 +9,12 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from streamhub.errors import ApiError, Fault, unauthorized
-from streamhub.gateway import parameters, registry
-from streamhub.gateway.auth import Claims, require_integration
-from streamhub.gateway.connection import Connection
+from streamhub.gateway import places
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.organizations import LONGEST_ID
+from streamhub.web import parameters
+from streamhub.web.auth import Claims, require_integration
+from streamhub.web.connection import Connection
 
 FOUND_WITHIN: Final = 15.0  # seconds
 
@@ -24,7 +25,7 @@ class Admitted(NamedTuple):
     gateway: Gateway
     claims: Claims
     slug: str
-    place: registry.Place
+    place: places.Place
 
 
 @asynccontextmanager
@@ -45,14 +46,14 @@ async def admitted(request: web.Request) -> AsyncIterator[Admitted]:
         yield Admitted(gateway, claims, slug, await _found(gateway, claims))
 
 
-async def _found(gateway: Gateway, claims: Claims) -> registry.Place:
+async def _found(gateway: Gateway, claims: Claims) -> places.Place:
     """The first statement of a request: on a busy machine the pool's time-out may be too short for a connection to be
     made. As long as the database answers others, the request waits on."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + FOUND_WITHIN
     while True:
         try:
-            return await registry.find(gateway.hub, claims)
+            return await places.find(gateway.hub, claims)
         except TimeoutError:
             if not gateway.node.trusted or loop.time() > give_up:
                 raise

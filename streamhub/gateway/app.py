@@ -3,13 +3,13 @@
 from aiohttp import web
 
 from streamhub.gateway import operations
-from streamhub.gateway.cors import add_cors
 from streamhub.gateway.gateway import GATEWAY, Gateway
-from streamhub.gateway.live import live
-from streamhub.gateway.refusals import SERVER
-from streamhub.gateway.replay import replay
-from streamhub.gateway.replays import cancel_replay, list_replays, show_replay
-from streamhub.gateway.status import end_stream, status
+from streamhub.gateway.live.status import end_stream, status
+from streamhub.gateway.live.stream import live
+from streamhub.gateway.replay.routes import cancel_replay, list_replays, show_replay
+from streamhub.gateway.replay.stream import replay
+from streamhub.web.cors import add_cors
+from streamhub.web.problems import SERVER
 
 # The contract's slug. `-` is none, so the operators' pages collide with nobody's.
 ORGANIZATION = "/{organization:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?}"

@@ -12,17 +12,17 @@ import logging
 from collections.abc import Collection
 from typing import Final, NamedTuple, Protocol
 
-from streamhub.database import Pool
+from streamhub.core.lease import ENDED_WITHIN
 from streamhub.errors import unavailable
-from streamhub.gateway import jobs
-from streamhub.gateway.leases import Lease
+from streamhub.gateway.live.leases import Lease
+from streamhub.gateway.replay import jobs
+from streamhub.postgres.connections import Pool
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 0.5  # seconds
 TIMEOUT: Final = 5.0  # seconds
 # A holder that is alive looks in time and ends the response in haste; one that is not has expired by then.
-ENDED_WITHIN: Final = 8.0  # seconds
 
 _ACTIVE: Final = """
 SELECT stream.epoch, stream.node::text

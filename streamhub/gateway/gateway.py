@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from aiohttp import web
 
 from streamhub.config import Settings
-from streamhub.database import Pool
 from streamhub.errors import unavailable
-from streamhub.gateway import channel
-from streamhub.gateway.auth import Authenticator
-from streamhub.gateway.connections import MOST_FILES, Connections
 from streamhub.gateway.endings import Endings
-from streamhub.gateway.facts import Facts, Kept
-from streamhub.gateway.heartbeats import Heartbeats
-from streamhub.gateway.leases import Lease, Node
-from streamhub.gateway.refusals import database_unavailable
-from streamhub.gateway.registry import Registrations
-from streamhub.gateway.slots import Slots
-from streamhub.gateway.stream import Cause, Stream
-from streamhub.gateway.turns import Turns
+from streamhub.gateway.live.leases import Lease, Node
+from streamhub.gateway.places import Registrations
+from streamhub.gateway.replay.slots import Slots
+from streamhub.gateway.streams import channel
+from streamhub.gateway.streams.stream import Cause, Stream
+from streamhub.gateway.streams.timer_wheel import Heartbeats
+from streamhub.health.facts import Facts, Kept
 from streamhub.history.reader import Reader
 from streamhub.metrics import Metrics
+from streamhub.postgres.connections import Pool
 from streamhub.tail import Tail
+from streamhub.web.auth import Authenticator
+from streamhub.web.connections import MOST_FILES, Connections
+from streamhub.web.problems import database_unavailable
+from streamhub.web.turns import Turns
 
 if TYPE_CHECKING:
-    from streamhub.gateway.live import LiveStream
-    from streamhub.gateway.replay import Replay
+    from streamhub.gateway.live.stream import LiveStream
+    from streamhub.gateway.replay.stream import Replay
 
 
 log = logging.getLogger(__name__)

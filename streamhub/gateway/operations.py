@@ -7,8 +7,8 @@ from typing import Final
 from aiohttp import web
 
 from streamhub import __version__
-from streamhub.gateway import facts
 from streamhub.gateway.gateway import GATEWAY
+from streamhub.health import facts
 from streamhub.metrics import CONTENT_TYPE
 
 LAG_WITHIN: Final = 0.5  # seconds; readiness does not wait for what else is told

@@ -5,24 +5,23 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from streamhub.config import Settings
-from streamhub.database import Pool
 from streamhub.errors import UserError
-from streamhub.gateway.access import AccessLog
 from streamhub.gateway.app import create_app, create_operations_app
-from streamhub.gateway.auth import Authenticator, Issuer, Keys, PemKeys
-from streamhub.gateway.connection import LONGEST_LINE, Runner
-from streamhub.gateway.connections import Connections, allow_open_files
 from streamhub.gateway.gateway import Gateway
-from streamhub.gateway.jwks import JwksKeys
-from streamhub.gateway.listening import Listening
 from streamhub.metrics import Metrics
+from streamhub.postgres.connections import Pool
 from streamhub.tail import Tail
+from streamhub.web.access import AccessLog
+from streamhub.web.auth import Authenticator, Issuer, Keys, PemKeys, pem_keys
+from streamhub.web.connection import LONGEST_LINE, Runner
+from streamhub.web.connections import Connections, allow_open_files
+from streamhub.web.jwks import JwksKeys
+from streamhub.web.listening import Listening
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +53,6 @@ def authenticator_of(settings: Settings, development_key: tuple[str, bytes] | No
         name, pem = development_key
         issuers.append(Issuer(frozenset({name}), PemKeys(pem, "the development key")))
     return Authenticator(issuers, settings.jwt_audience, settings.jwt_leeway.total_seconds())
-
-
-def pem_keys(path: Path) -> PemKeys:
-    """The public keys in a file. Raises UserError."""
-    try:
-        return PemKeys(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"STREAMHUB_JWT_PUBLIC_KEY_FILE is {str(path)!r}, which cannot be read: {error}") from None
 
 
 @asynccontextmanager

@@ -17,7 +17,6 @@ from streamhub.core.rendering import Rendered
 from streamhub.core.sse import one_line
 from streamhub.history import rows
 from streamhub.organizations import Organization
-from streamhub.tail import Append
 
 CHANNEL: Final = "streamhub_append"
 LONGEST_PAYLOAD: Final = 7_000  # PostgreSQL takes less than 8,000 bytes
@@ -40,6 +39,15 @@ _COUNT: Final = """
 INSERT INTO streamhub_hub.counted (name, source, value)
 SELECT name, $1, value FROM unnest($2::text[], $3::bigint[]) AS its (name, value)
 """
+
+
+class Append(NamedTuple):
+    """One committed append: its events in id order, and the head of the order before it."""
+
+    previous_head: str
+    first_id: str
+    last_id: str
+    events: Sequence[StoredEvent]
 
 
 class FencedError(Exception):

@@ -8,7 +8,7 @@ for the append in flight, and puts every later one behind. The head never goes a
 import asyncio
 from typing import Final
 
-from streamhub.database import Pool
+from streamhub.postgres.connections import Pool
 
 TIMEOUT: Final = 10.0  # seconds
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
-from streamhub.database import Pool
+from streamhub.postgres.connections import Pool
 
 PAGE_ROWS: Final = 2_000
 PAGE_BYTES: Final = 2_000_000

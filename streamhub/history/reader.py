@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from streamhub.core import sse
 from streamhub.core.events import resource_key
-from streamhub.database import Pool
+from streamhub.postgres.connections import Pool
 
 PAGE_BYTES: Final = 1_000_000
 PAGE_ROWS: Final = 1_500

@@ -19,8 +19,8 @@ from streamhub.core.shapes import Shape
 from streamhub.core.texts import readable
 from streamhub.errors import UserError
 from streamhub.history.append import Pending
+from streamhub.organizations.cache import Registry
 from streamhub.relay.outbox import Ranges
-from streamhub.relay.registry import Registry
 
 log = logging.getLogger(__name__)
 

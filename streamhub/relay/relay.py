@@ -17,18 +17,17 @@ from typing import Any, Final, NamedTuple, Protocol
 import asyncpg
 
 from streamhub.core import ids
-from streamhub.database import DATABASE_ERRORS, connect, create_pool
-from streamhub.history.append import Appended, FencedError
+from streamhub.history.append import Append, Appended, FencedError
 from streamhub.history.plans import INDEX_ORDER
+from streamhub.organizations.cache import Registry
+from streamhub.postgres.connections import DATABASE_ERRORS, connect, create_pool
 from streamhub.relay.batches import Preparer
 from streamhub.relay.leader import CANDIDATE_EVERY, RENEW_EVERY, Leadership, application_name
 from streamhub.relay.outbox import read_times_as_integers
-from streamhub.relay.registry import Registry
 from streamhub.relay.source import SourceRelay
 from streamhub.relay.upkeep import SETTINGS as UPKEEP_SETTINGS
 from streamhub.relay.upkeep import Upkeep, keep_lean
 from streamhub.relay.watch import watch_captures
-from streamhub.tail import Append
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,10 @@ import asyncpg
 
 from streamhub.core.changes import Change, Origin
 from streamhub.core.identities import Identity, pack
-from streamhub.history.append import Appended, append
+from streamhub.history.append import Append, Appended, append
 from streamhub.relay.batches import Batch, Preparer
 from streamhub.relay.notes import Notes
 from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, delete
-from streamhub.tail import Append
 
 log = logging.getLogger(__name__)
 

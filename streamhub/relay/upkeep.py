@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
-from streamhub.database import DATABASE_ERRORS
 from streamhub.history.partitions import MovedError, Partitions
+from streamhub.postgres.connections import DATABASE_ERRORS
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 import asyncpg
 
 from streamhub import capture
-from streamhub.database import DATABASE_ERRORS
 from streamhub.errors import UserError
+from streamhub.postgres.connections import DATABASE_ERRORS
 
 log = logging.getLogger(__name__)
 

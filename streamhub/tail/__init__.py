@@ -6,20 +6,12 @@ returns, and reads history up to it, misses nothing.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from streamhub.core.events import StoredEvent
+from streamhub.history.append import Append
 
-__all__ = ["Append", "Receiver", "StoredEvent", "Tail"]
-
-
-class Append(NamedTuple):
-    """One committed append: its events in id order, and the head of the order before it."""
-
-    previous_head: str
-    first_id: str
-    last_id: str
-    events: Sequence[StoredEvent]
+__all__ = ["Receiver", "Tail"]
 
 
 class Receiver(Protocol):

@@ -21,10 +21,11 @@ import asyncpg
 
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
-from streamhub.database import Pool, connect
+from streamhub.history.append import Append
+from streamhub.history.pieces import TIMEOUT, read_piece
 from streamhub.history.plans import INDEX_ORDER
-from streamhub.tail import Append, Receiver
-from streamhub.tail.pieces import TIMEOUT, read_piece
+from streamhub.postgres.connections import Pool, connect
+from streamhub.tail import Receiver
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]

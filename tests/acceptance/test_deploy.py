@@ -15,9 +15,11 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from streamhub.cli import process
 from streamhub.config import PREFIX, Settings, parse_duration
-from streamhub.gateway import channel, leases, server
+from streamhub.gateway import server
+from streamhub.gateway.live import leases
+from streamhub.gateway.streams import channel
+from streamhub.runtime import process
 from tests.acceptance.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"

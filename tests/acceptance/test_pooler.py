@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from servers.pgbouncer import NoPoolerError, PgBouncer
-from streamhub.database import is_pooled_by_transaction
+from streamhub.postgres.connections import is_pooled_by_transaction
 from tests.acceptance.conftest import Running
 from tests.conftest import database_of, missing
 

@@ -14,7 +14,7 @@ import pytest
 
 from streamhub.embedded import installed_binaries, url_of_running
 from tests.acceptance.conftest import ROOT, Running, none_left
-from tests.integration.faults.hub import alive
+from tests.support.hub import alive
 
 Start = Callable[..., Running]
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -8,12 +8,13 @@ import asyncpg
 import pytest
 
 from streamhub.core.events import StoredEvent
-from streamhub.tail import Append, Tail
-from streamhub.tail.brokers import Brokers
-from streamhub.tail.kafka import KafkaTail
-from streamhub.tail.pieces import PIECE_ROWS
+from streamhub.history.append import Append
+from streamhub.history.pieces import PIECE_ROWS
+from streamhub.kafka.brokers import Brokers
+from streamhub.kafka.tail import KafkaTail
+from streamhub.tail import Tail
 from streamhub.tail.postgres import PostgresTail
-from tests.publishing import Publisher, append_by_hand, publishing
+from tests.support.publishing import Publisher, append_by_hand, publishing
 
 ENGINES = ["postgres", "kafka"]
 

@@ -19,16 +19,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from streamhub.config import Settings
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
-from streamhub.gateway.auth import Authenticator, Issuer, PemKeys
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.server import serve
-from streamhub.tail import Append, Tail
-from streamhub.tail.brokers import Brokers
-from streamhub.tail.kafka import KafkaTail
+from streamhub.history.append import Append
+from streamhub.kafka.brokers import Brokers
+from streamhub.kafka.tail import KafkaTail
+from streamhub.tail import Tail
 from streamhub.tail.postgres import PostgresTail
-from tests.history import insert, move_head
-from tests.integration.error_schema import checked_errors
-from tests.publishing import Publisher, publishing
+from streamhub.web.auth import Authenticator, Issuer, PemKeys
+from tests.support.error_schema import checked_errors
+from tests.support.history import insert, move_head
+from tests.support.publishing import Publisher, publishing
 
 ISSUER = "https://issuer.example"
 

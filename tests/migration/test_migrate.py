@@ -8,11 +8,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from streamhub import capture, migrate
+from streamhub import capture
 from streamhub.embedded import installed_binaries
 from streamhub.errors import UserError
-from tests.integration.stage import Stage, kinds
+from streamhub.postgres import migrate
 from tests.migration.conftest import NewDatabase
+from tests.support.stage import Stage, kinds
 
 MIGRATE: dict[str, Callable[[Any], Awaitable[list[str]]]] = {
     "hub": migrate.migrate_hub, "source": migrate.migrate_source,

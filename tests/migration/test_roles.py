@@ -10,11 +10,11 @@ import pytest
 from streamhub import capture
 from streamhub.capture import CaptureSpec
 from streamhub.errors import UserError
-from streamhub.migrate import CAPTURE_ROLE, SCHEMAS, migrate_source
+from streamhub.postgres.migrate import CAPTURE_ROLE, SCHEMAS, migrate_source
 from tests.integration.capture.roles import Role, role
-from tests.integration.stage import Stage
 from tests.migration.conftest import NewDatabase
 from tests.migration.test_migrate import MIGRATE
+from tests.support.stage import Stage
 
 FAKES = {
     "empty": "SELECT",

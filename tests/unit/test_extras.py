@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from streamhub.cli import process
 from streamhub.config import Settings
 from streamhub.errors import UserError
+from streamhub.runtime import process
 
 
 def test_a_gateway_that_is_to_follow_kafka_without_the_client_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("streamhub.tail.kafka", "streamhub.tail.topic"):
+    for name in ("streamhub.kafka.tail", "streamhub.kafka.consumer"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "aiokafka", None)
     settings: Any = Settings(kafka_bootstrap_servers=("localhost:9092",))

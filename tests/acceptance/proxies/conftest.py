@@ -8,7 +8,7 @@ import pytest
 
 from servers.ports import free_port
 from tests.acceptance.proxies.proxy import KINDS, Gateway, Proxy
-from tests.integration.faults.hub import Hub, hub_over, new_database, until
+from tests.support.hub import Hub, hub_over, new_database, until
 
 STALE_AFTER = 1.0  # second, not 5, so that the tests are quick
 HEARTBEATS_EVERY = 0.5  # not 10

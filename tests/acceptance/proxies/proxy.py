@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from servers.ports import free_port
-from tests.integration.faults.hub import ROOT, until
+from tests.support.hub import ROOT, until
 
 DEPLOY: Final = ROOT / "deploy"
 

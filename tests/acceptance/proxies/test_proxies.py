@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.proxies.conftest import HEARTBEATS_EVERY, STALE_AFTER
 from tests.acceptance.proxies.proxy import Proxy
 from tests.integration.conftest import Answer, Client
-from tests.integration.faults.hub import Hub, Process, until
+from tests.support.hub import Hub, Process, until
 
 AT_ONCE = 0.5  # seconds, on a busy machine; what is buffered takes until the next heartbeat, or for ever
 CHECKED_EVERY = 1.0  # second: HAProxy and Envoy ask no gateway that they have not seen ready since it was not

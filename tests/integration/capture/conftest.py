@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from streamhub.embedded import EmbeddedPostgres
-from streamhub.migrate import migrate_hub, migrate_source
-from tests.integration.stage import Stage
+from streamhub.postgres.migrate import migrate_hub, migrate_source
+from tests.support.stage import Stage
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 
-from streamhub.migrate import CAPTURE_ROLE
-from tests.integration.stage import Connection, Stage
+from streamhub.postgres.migrate import CAPTURE_ROLE
+from tests.support.stage import Connection, Stage
 
 PASSWORD: Final = "x"
 

@@ -10,7 +10,7 @@ import pytest
 from streamhub import capture
 from streamhub.capture import CaptureSpec, faults
 from streamhub.errors import UserError
-from tests.integration.stage import SHOP, Stage, kinds, one, until
+from tests.support.stage import SHOP, Stage, kinds, one, until
 
 
 async def nothing_was_done(stage: Stage) -> bool:

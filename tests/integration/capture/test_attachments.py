@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streamhub import capture
 from streamhub.capture import CaptureSpec, faults
-from tests.integration.stage import Event, Stage, kinds, one, running
+from tests.support.stage import Event, Stage, kinds, one, running
 
 COLUMNS = ("id int NOT NULL", "organization_id text", "buyer text", "secret text", "v int")
 ROOT = f"CREATE TABLE {{name}} ({', '.join(COLUMNS)}, PRIMARY KEY (id)) PARTITION BY RANGE (id)"

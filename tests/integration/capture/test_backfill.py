@@ -11,7 +11,7 @@ import pytest
 from streamhub.capture import BackfillResult, Progress, backfill, backfills, reading
 from streamhub.errors import UserError
 from streamhub.relay.source import PIECE
-from tests.integration.stage import SHOP, Event, Stage, kinds, one, until
+from tests.support.stage import SHOP, Event, Stage, kinds, one, until
 
 FILL = "INSERT INTO skus SELECT i, 'org_1', 1.50, 'note ' || i FROM generate_series(1, {}) AS i"
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.capture.test_values import TYPES as COMPOSITES
-from tests.integration.stage import Event, Stage, kinds, running
+from tests.support.stage import Event, Stage, kinds, running
 
 # Each built-in kind, with values that are hard to write.
 VALUES: dict[str, list[str]] = {

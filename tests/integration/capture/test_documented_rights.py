@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streamhub import capture, database
+from streamhub import capture
 from streamhub.capture import CaptureSpec, Progress, faults
 from streamhub.errors import UserError
-from streamhub.migrate import CAPTURE_ROLE, migrate_source
+from streamhub.postgres import connections
+from streamhub.postgres.migrate import CAPTURE_ROLE, migrate_source
 from tests.integration.capture.roles import Role, role, url_of
-from tests.integration.stage import Connection, Stage, kinds
+from tests.support.stage import Connection, Stage, kinds
 
 TABLES = {
     "table": "CREATE TABLE app.skus (id int PRIMARY KEY, organization_id text, note text)",
@@ -49,7 +50,7 @@ async def hub(stage: Stage) -> AsyncIterator[Role]:
     await stage.sql("DROP SCHEMA streamhub CASCADE")
     async with role(stage, "hub") as hub:
         await stage.sql(f"GRANT {CAPTURE_ROLE} TO {hub.name}")
-        connection = await database.connect(url_of(stage.url, hub.name))
+        connection = await connections.connect(url_of(stage.url, hub.name))
         await migrate_source(connection)
         yield hub._replace(connection=connection)
         await connection.close()

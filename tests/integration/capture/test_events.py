@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from streamhub.core.events import data_of
-from tests.integration.stage import Stage, kinds, one, rebuilt
+from tests.support.stage import Stage, kinds, one, rebuilt
 
 OBJECT = [
     "id", "type", "event", "resource_type", "resource_id", "organization", "test", "created_at", "transaction_id",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.stage import Stage, kinds, one
+from tests.support.stage import Stage, kinds, one
 
 QUICK = 10.0  # seconds for a statement on a slow machine, of up to two rows; the text itself takes many times that
 TYPES = "CREATE TYPE pair AS (n numeric, d jsonb); CREATE DOMAIN doc AS jsonb; CREATE DOMAIN numbers AS numeric[]"

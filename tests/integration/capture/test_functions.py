@@ -3,7 +3,7 @@
 import pytest
 
 from streamhub import capture
-from tests.integration.stage import Stage, one
+from tests.support.stage import Stage, one
 
 PLAIN = "CREATE TABLE t (id int PRIMARY KEY, organization_id text, a int)"
 SOURCE = "SELECT prosrc FROM pg_proc WHERE pronamespace = 'streamhub'::regnamespace AND proname ~ '^capture_[0-9]+$'"

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from streamhub import capture
-from tests.integration.stage import Stage, kinds, until
+from tests.support.stage import Stage, kinds, until
 
 BASE = "id int PRIMARY KEY, organization_id text"
 BREAKING = [

@@ -3,7 +3,7 @@
 import pytest
 
 from streamhub.capture import faults
-from tests.integration.stage import Stage, kinds, one, rebuilt
+from tests.support.stage import Stage, kinds, one, rebuilt
 
 ROOT = """
 CREATE TABLE orders (id bigint, organization_id text, secret text, note text, total numeric, PRIMARY KEY (id))

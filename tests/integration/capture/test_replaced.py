@@ -8,7 +8,7 @@ import pytest
 from streamhub import capture
 from streamhub.capture import CaptureFault, CaptureSpec, faults
 from streamhub.errors import UserError
-from tests.integration.stage import Event, Stage, kinds, one
+from tests.support.stage import Event, Stage, kinds, one
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, organization_id text, test boolean DEFAULT false, secret text, other int, v int)"  # noqa: E501
 ROW = "INSERT INTO t (id, organization_id, secret, other, v) VALUES ({id}, 'org_1', 'SECRET', {id}00, 1)"

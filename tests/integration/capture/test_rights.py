@@ -9,11 +9,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from streamhub import capture, database
+from streamhub import capture
 from streamhub.capture import CaptureSpec, Progress, faults
 from streamhub.errors import UserError
+from streamhub.postgres import connections
 from tests.integration.capture.roles import Attacker, attacker
-from tests.integration.stage import Event, Stage, kinds
+from tests.support.stage import Event, Stage, kinds
 
 LONG = "repeat('long ', 20000)"
 
@@ -251,7 +252,7 @@ async def test_no_operator_of_others_is_called_by_a_command(
     )
     own = [(type_, type_), ("app.t", "app.t"), (type_, "text"), ("text", type_)]
     await operators(app, "public", *EXACT, *(pair for pair in dict.fromkeys(own) if pair not in EXACT))
-    operator = await database.connect(stage.url)  # as the commands do
+    operator = await connections.connect(stage.url)  # as the commands do
     try:
         spec = CaptureSpec("app.t", "t", organization_column="organization_id")
         assert (await capture.add(operator, spec)).state == "added"

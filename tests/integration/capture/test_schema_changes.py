@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamhub import capture
 from streamhub.capture import CaptureSpec
-from tests.integration.stage import Stage, kinds, one, running
+from tests.support.stage import Stage, kinds, one, running
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, organization_id text, a text, secret text, b text)"
 

@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from tests.integration.stage import Stage, kinds, one, rebuilt
+from tests.support.stage import Stage, kinds, one, rebuilt
 
 
 async def test_an_insert_on_conflict_is_a_create_or_an_update(stage: Stage) -> None:

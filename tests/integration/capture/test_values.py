@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.integration.stage import Stage, kinds, one
+from tests.support.stage import Stage, kinds, one
 
 TYPES = """
 CREATE TYPE size AS (width bigint, name text, dims numeric[]);

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from tests.integration.faults.hub import Hub, hub_over
+from tests.support.hub import Hub, hub_over
 
 
 class OpenHub(Protocol):

@@ -18,8 +18,8 @@ import pytest
 from servers.ports import free_port
 from streamhub.embedded import EmbeddedPostgres
 from tests.integration.conftest import Answer, Client
-from tests.integration.faults.consumer import Consumer, consuming
-from tests.integration.faults.hub import Hub, hub_over, traffic, until
+from tests.support.consumer import Consumer, consuming
+from tests.support.hub import Hub, hub_over, traffic, until
 
 AWAY = 20  # seconds
 PATHS = ("/org-0", "/org-0/status", "/org-0/replays", "/org-0/replay?resource_type_eq=skus&resource_id_in=1")

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from streamhub.core import ids
-from tests.integration.faults.consumer import Consumer, consuming
-from tests.integration.faults.hub import Process, hub_over, new_database, traffic, until
+from tests.support.consumer import Consumer, consuming
+from tests.support.hub import Process, hub_over, new_database, traffic, until
 
 KILLS = 6
 OVERLAP = 2_000  # milliseconds

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.integration.error_schema import checked_errors
-from tests.integration.faults.hub import Hub, Process, hub_over, new_database
 from tests.integration.faults.malformed import Generator, Malformed
+from tests.support.error_schema import checked_errors
+from tests.support.hub import Hub, Process, hub_over, new_database
 
 REQUESTS = 10_000
 AT_ONCE = 16

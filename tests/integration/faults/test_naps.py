@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.integration.conftest import Frame
-from tests.integration.faults.consumer import Consumer, consuming
-from tests.integration.faults.hub import Hub, Process, hub_over, new_database, traffic, until
+from tests.support.consumer import Consumer, consuming
+from tests.support.hub import Hub, Process, hub_over, new_database, traffic, until
 
 
 class Nap(NamedTuple):

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from tests.integration.conftest import Client
-from tests.integration.faults.hub import Hub, hub_over, new_database, until
+from tests.support.hub import Hub, hub_over, new_database, until
 
 EVENTS = 200_000
 BATCH = 10_000

@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 
-from tests.integration.faults.consumer import Consumer, consuming
-from tests.integration.faults.hub import Hub, traffic, until
+from tests.support.consumer import Consumer, consuming
+from tests.support.hub import Hub, traffic, until
 
 
 async def test_of_consumers_that_hop_between_two_gateways_one_has_the_stream_and_together_they_get_all_in_order(

@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamhub.cli.workers import counting_directory
+from streamhub.runtime.workers import counting_directory
 from tests.integration.conftest import Answer, Client
-from tests.integration.faults.consumer import Consumer, consuming
-from tests.integration.faults.hub import Hub, Process, alive, hub_over, new_database, resident, traffic, until
+from tests.support.consumer import Consumer, consuming
+from tests.support.hub import Hub, Process, alive, hub_over, new_database, resident, traffic, until
 
 ASKED = 32  # connections: enough for either of two workers to get one, but for one time in 2 ** 31
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.network import why_there_are_none
+from tests.support.network import why_there_are_none
 
 
 @pytest.fixture(scope="session", autouse=True)

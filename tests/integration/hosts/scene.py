@@ -17,8 +17,8 @@ import asyncpg
 
 from streamhub.embedded import EmbeddedPostgres
 from tests.integration.conftest import Answer, Client
-from tests.integration.faults.hub import Hub, Process, hub_over
-from tests.network import Host, Network, network
+from tests.support.hub import Hub, Process, hub_over
+from tests.support.network import Host, Network, network
 
 
 class Scene:

@@ -14,10 +14,10 @@ import pytest
 
 from servers.kafka import Broker, NoBrokerError
 from tests.conftest import no_kafka
-from tests.integration.faults.consumer import Consumer, consuming
-from tests.integration.faults.hub import Process, traffic, until
 from tests.integration.hosts.scene import Scene, scene
-from tests.network import Host
+from tests.support.consumer import Consumer, consuming
+from tests.support.hub import Process, traffic, until
+from tests.support.network import Host
 
 CUT_FOR = 8.0  # seconds: longer than the lease, and than it takes to go over to history
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import pytest
 
-from streamhub.cli.process import HUB_CONNECTIONS
+from streamhub.runtime.process import HUB_CONNECTIONS
 from tests.integration.conftest import Answer
-from tests.integration.faults.consumer import Consumer, consuming
-from tests.integration.faults.hub import Process, traffic, until
 from tests.integration.hosts.scene import Scene, scene
-from tests.network import Host
+from tests.support.consumer import Consumer, consuming
+from tests.support.hub import Process, traffic, until
+from tests.support.network import Host
 
 GATEWAY_CUT_FOR = 9.0  # seconds: the lease expires, somebody else takes a stream, and some is left
 RELAY_CUT_FOR = 7.0

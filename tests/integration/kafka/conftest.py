@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from tests.integration.kafka.topics import Broadcasting
+from tests.support.topics import Broadcasting
 
 _numbers = itertools.count(1)
 

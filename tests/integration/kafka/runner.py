@@ -3,9 +3,9 @@
 import asyncio
 import sys
 
+from streamhub.kafka.brokers import Brokers
+from streamhub.kafka.publisher import KafkaPublisher
 from streamhub.relay import Relay, Source
-from streamhub.relay.publisher import KafkaPublisher
-from streamhub.tail.brokers import Brokers
 
 
 async def main() -> None:

@@ -17,18 +17,17 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from servers.access import Access, Authority
 from servers.kafka import Broker
 from streamhub.cli.doctor import examine
-from streamhub.cli.findings import Finding
 from streamhub.config import Settings
-from streamhub.relay import publisher
-from streamhub.tail import topic as tail_topic
-from streamhub.tail.brokers import Brokers
-from streamhub.tail.kafka import KafkaTail
-from streamhub.tail.topic import Topic
+from streamhub.health.findings import Finding
+from streamhub.kafka import consumer, publisher
+from streamhub.kafka.brokers import Brokers
+from streamhub.kafka.consumer import Topic
+from streamhub.kafka.tail import KafkaTail
 from tests.integration.conftest import Hub
-from tests.integration.kafka.topics import Broadcasting, create
-from tests.integration.stage import until
-from tests.publishing import following
-from tests.tasks import ended
+from tests.support.publishing import following
+from tests.support.stage import until
+from tests.support.tasks import ended
+from tests.support.topics import Broadcasting, create
 
 READ, WRITE, CREATE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 5, 8, 10  # as brokers number operations
 ALL = (READ, WRITE, CREATE, DESCRIBE, DESCRIBE_CONFIGS)
@@ -55,7 +54,7 @@ async def stage(database_url: str, broker: Broker, topic: str) -> AsyncIterator[
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tenths of seconds in place of seconds."""
-    for module in (publisher, tail_topic):
+    for module in (publisher, consumer):
         monkeypatch.setattr(module, "PAUSE_FIRST", 0.05)
         monkeypatch.setattr(module, "PAUSE_LONGEST", 0.2)
 
@@ -326,9 +325,9 @@ async def test_the_topic_is_tried_for_as_long_as_it_takes(monkeypatch: pytest.Mo
             pass
 
     monkeypatch.setattr(Topic, "_connected", lambda _: Nowhere())
-    monkeypatch.setattr(tail_topic, "PAUSE_FIRST", 0.00001)
-    monkeypatch.setattr(tail_topic, "PAUSE_LONGEST", 0.00001)
-    monkeypatch.setattr(logging.getLogger(tail_topic.__name__), "disabled", True)
+    monkeypatch.setattr(consumer, "PAUSE_FIRST", 0.00001)
+    monkeypatch.setattr(consumer, "PAUSE_LONGEST", 0.00001)
+    monkeypatch.setattr(logging.getLogger(consumer.__name__), "disabled", True)
     follower: Any = None
     running = asyncio.create_task(Topic(Brokers(["127.0.0.1:1"]), "t", follower).run())
     await until(lambda: _at_least(tries, 2_000), "more tries than two to the power of them can be counted", 30)

@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 import asyncpg
 import pytest
 
-from streamhub.relay import run
-from streamhub.tail.kafka import KafkaTail
-from tests.integration.kafka.topics import Broadcasting, delete, raise_partitions
-from tests.integration.stage import until
-from tests.publishing import Following, following
+from streamhub.kafka import run
+from streamhub.kafka.tail import KafkaTail
+from tests.support.publishing import Following, following
+from tests.support.stage import until
+from tests.support.topics import Broadcasting, delete, raise_partitions
 
 ORGANIZATIONS = 3
 

@@ -10,13 +10,13 @@ import pytest
 from servers.access import Access
 from servers.kafka import Cluster, NoBrokerError
 from streamhub.config import Settings
-from streamhub.tail.brokers import Brokers
-from streamhub.tail.kafka import KafkaTail
+from streamhub.kafka.brokers import Brokers
+from streamhub.kafka.tail import KafkaTail
 from tests.conftest import no_kafka
-from tests.integration.kafka.topics import Broadcasting, settings_of
-from tests.integration.stage import until
-from tests.publishing import following
-from tests.tasks import ended
+from tests.support.publishing import following
+from tests.support.stage import until
+from tests.support.tasks import ended
+from tests.support.topics import Broadcasting, settings_of
 
 LED_AGAIN = 60.0  # seconds in which the brokers that are left have to publish; they need two or three
 

@@ -18,10 +18,10 @@ import pytest
 
 import streamhub
 from servers.kafka import Broker
-from streamhub.relay.publication import Publication
-from tests.integration.kafka.topics import Broadcasting
-from tests.integration.stage import until
-from tests.tasks import ended
+from streamhub.kafka.publication import Publication
+from tests.support.stage import until
+from tests.support.tasks import ended
+from tests.support.topics import Broadcasting
 
 KILLS = 3
 
@@ -37,9 +37,9 @@ async def stage(database_url: str, broker: Broker, topic: str) -> AsyncIterator[
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds in place of tens of them."""
-    monkeypatch.setattr("streamhub.relay.run.SENT_WITHIN", 1.5)
-    monkeypatch.setattr("streamhub.relay.topic.TIMEOUT", 1.0)
-    monkeypatch.setattr("streamhub.relay.publisher.PAUSE_LONGEST", 0.5)
+    monkeypatch.setattr("streamhub.kafka.run.SENT_WITHIN", 1.5)
+    monkeypatch.setattr("streamhub.kafka.topic.TIMEOUT", 1.0)
+    monkeypatch.setattr("streamhub.kafka.publisher.PAUSE_LONGEST", 0.5)
 
 
 @contextmanager

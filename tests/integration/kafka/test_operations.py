@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from streamhub.cli.checks import Finding
 from streamhub.cli.doctor import examine
 from streamhub.config import Settings
+from streamhub.health.checks import Finding
 from tests.integration.conftest import Hub
-from tests.integration.kafka.topics import Broadcasting, create
-from tests.integration.stage import running, until
+from tests.support.stage import running, until
+from tests.support.topics import Broadcasting, create
 
 NOBODY = "127.0.0.1:1"
 

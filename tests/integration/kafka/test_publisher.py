@@ -12,10 +12,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from streamhub.core import ids
 from streamhub.core.events import data_of
 from streamhub.history.closing import close_window
-from streamhub.relay import publisher
+from streamhub.kafka import publisher
 from tests.integration.conftest import History
-from tests.integration.kafka.topics import Broadcasting, create, delete, partitions_of, raise_partitions, settings_of
-from tests.integration.stage import running, until
+from tests.support.stage import running, until
+from tests.support.topics import Broadcasting, create, delete, partitions_of, raise_partitions, settings_of
 
 
 async def test_every_event_is_in_the_topic_in_order_and_to_the_byte(stage: Broadcasting) -> None:
@@ -194,7 +194,7 @@ async def _any_incident(stage: Broadcasting) -> bool:
 
 
 async def test_more_partitions_lose_nothing(stage: Broadcasting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamhub.relay.run.METADATA_EVERY", 200)
+    monkeypatch.setattr("streamhub.kafka.run.METADATA_EVERY", 200)
     await create(stage.bootstrap, stage.topic, 3, max_message_bytes="20000000")
     await stage.shop()
     async with stage.relaying():
@@ -211,7 +211,7 @@ async def test_more_partitions_lose_nothing(stage: Broadcasting, monkeypatch: py
 
 
 async def test_a_topic_that_is_made_anew_goes_on(stage: Broadcasting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamhub.relay.run.SENT_WITHIN", 1.0)
+    monkeypatch.setattr("streamhub.kafka.run.SENT_WITHIN", 1.0)
     await stage.shop()
     async with stage.relaying():
         await stage.started()

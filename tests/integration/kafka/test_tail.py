@@ -12,11 +12,11 @@ import pytest
 
 from servers.kafka import Broker
 from streamhub.core import ids
-from streamhub.tail import Append
-from streamhub.tail.brokers import Brokers
-from streamhub.tail.kafka import KafkaTail
-from tests.publishing import Following, Publisher, append_by_hand, following, publishing
-from tests.tasks import ended
+from streamhub.history.append import Append
+from streamhub.kafka.brokers import Brokers
+from streamhub.kafka.tail import KafkaTail
+from tests.support.publishing import Following, Publisher, append_by_hand, following, publishing
+from tests.support.tasks import ended
 
 
 class Stage:
@@ -242,7 +242,7 @@ async def test_a_topic_made_anew_under_load_loses_and_repeats_nothing(stage: Sta
 async def test_a_partition_nobody_listens_to_is_left_after_a_while(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamhub.tail.kafka.LINGER", 0.1)
+    monkeypatch.setattr("streamhub.kafka.tail.LINGER", 0.1)
     tail = await stage.tail(look_every=0.1)
     async with following(stage.pool, tail, 1):
         await until(lambda: bool(tail.followed))
@@ -313,7 +313,7 @@ async def test_it_stops_in_time_although_the_broker_hangs(stage: Stage, broker: 
 async def test_a_broker_that_stays_away_is_said_once(
     stage: Stage, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamhub.tail.topic.BROKER_WITHIN", 0.5)
+    monkeypatch.setattr("streamhub.kafka.consumer.BROKER_WITHIN", 0.5)
     tail = await stage.tail(look_every=0.2)
     await stage.follows(tail, 1)
     await stage.publisher.disconnect()

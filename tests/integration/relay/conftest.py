@@ -18,8 +18,8 @@ import pytest
 import streamhub
 from servers.ports import free_port
 from streamhub.embedded import EmbeddedPostgres
-from streamhub.migrate import migrate_hub, migrate_source
-from tests.integration.stage import Stage
+from streamhub.postgres.migrate import migrate_hub, migrate_source
+from tests.support.stage import Stage
 
 _numbers = itertools.count(1)
 

@@ -17,8 +17,8 @@ from streamhub.history.append import FencedError, Pending, append
 from streamhub.history.partitions import AHEAD, WEEK, Partitions, Week, existing
 from streamhub.organizations import Organization
 from streamhub.relay import Relay, Source
-from tests.history import move_head
-from tests.integration.stage import Stage, running, until
+from tests.support.history import move_head
+from tests.support.stage import Stage, running, until
 
 DAY = 86_400_000
 

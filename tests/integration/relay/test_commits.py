@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 from streamhub import capture
 from streamhub.core.events import data_of
 from streamhub.relay.outbox import Outbox, Ranges, delete
-from tests.integration.stage import Stage, kinds, rebuilt, until
+from tests.support.stage import Stage, kinds, rebuilt, until
 
 INSERT = "INSERT INTO skus VALUES ({}, 'org_1', 1, 'a')"
 

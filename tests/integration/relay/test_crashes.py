@@ -11,7 +11,7 @@ import pytest
 
 from streamhub.embedded import EmbeddedPostgres
 from tests.integration.relay.conftest import StartRelay
-from tests.integration.stage import Stage, rebuilt, until
+from tests.support.stage import Stage, rebuilt, until
 
 PASSING = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamhub.core.changes import Change
 from streamhub.relay.lookahead import Lookahead
 from streamhub.relay.outbox import Outbox, Ranges, delete
-from tests.integration.stage import Stage
+from tests.support.stage import Stage
 
 INSERT = (
     "INSERT INTO streamhub.outbox (seq, xid, origin, old_ctid, new_ctid, chained, new_row) "

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamhub.migrate import migrate_hub, migrate_source
+from streamhub.postgres.migrate import migrate_hub, migrate_source
 from streamhub.relay import Relay, Source
 from streamhub.relay.texts import codec_of
-from tests.integration.stage import Event, Stage, kinds, running
+from tests.support.stage import Event, Stage, kinds, running
 
 _numbers = count(1)
 ERROR = "the row holds bytes that are no text in its database's encoding"

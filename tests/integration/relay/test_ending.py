@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from streamhub.embedded import installed_binaries
-from tests.integration.stage import Stage, until
+from tests.support.stage import Stage, until
 
 RELAYS = "FROM pg_stat_activity WHERE application_name ~ '^streamhub relay'"
 APPENDING = f"SELECT EXISTS (SELECT {RELAYS} AND wait_event_type = 'Lock')"

@@ -7,7 +7,7 @@ import pytest
 from streamhub.core.changes import Change
 from streamhub.relay.outbox import MOST_BYTES, SMALL, SMALL_WHO, Outbox, Ranges, delete
 from streamhub.relay.source import BATCH
-from tests.integration.stage import Stage, kinds
+from tests.support.stage import Stage, kinds
 
 ROWS = "INSERT INTO skus SELECT i, 'org_1', i, repeat(md5(i::text), {repeated}) FROM generate_series(1, {count}) AS i"
 

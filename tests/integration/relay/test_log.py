@@ -8,11 +8,11 @@ import asyncpg
 import pytest
 
 from streamhub.core import ids
-from streamhub.database import connect
 from streamhub.history.append import FencedError, append
 from streamhub.history.closing import close_window
+from streamhub.postgres.connections import connect
 from tests.integration.relay.test_append import appended, nothing, pending
-from tests.integration.stage import Stage, until
+from tests.support.stage import Stage, until
 
 WAITING = """
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')

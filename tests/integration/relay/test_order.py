@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from streamhub import capture
 from streamhub.capture import CaptureSpec
-from tests.integration.stage import Stage, kinds, rebuilt, running
+from tests.support.stage import Stage, kinds, rebuilt, running
 
 # An AFTER trigger of the application that changes the row itself, or others, some of which the same statement changes.
 APPLICATION = """

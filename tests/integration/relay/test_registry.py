@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from streamhub import organizations
-from streamhub.database import Pool
 from streamhub.organizations import Organization
-from streamhub.relay.registry import Registry
-from tests.integration.stage import Stage, running
+from streamhub.organizations.cache import Registry
+from streamhub.postgres.connections import Pool
+from tests.support.stage import Stage, running
 
 
 class Paused:
@@ -116,7 +116,7 @@ async def test_a_batch_of_new_organizations_is_looked_up_at_once(stage: Stage, c
 async def test_more_active_organizations_than_are_kept_cost_one_look_a_batch(
     pool: Pool, counted: Paused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamhub.relay.registry.MOST_CACHED", 10)
+    monkeypatch.setattr("streamhub.organizations.cache.MOST_CACHED", 10)
     registry = Registry(pool)
     for _ in range(3):
         assert len(await registry.organizations([str(n) for n in range(25)])) == 25
@@ -124,7 +124,7 @@ async def test_more_active_organizations_than_are_kept_cost_one_look_a_batch(
 
 
 async def test_what_was_used_last_is_kept_longest(pool: Pool, counted: Paused, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamhub.relay.registry.MOST_CACHED", 3)
+    monkeypatch.setattr("streamhub.organizations.cache.MOST_CACHED", 3)
     registry = Registry(pool)
     for ids in ("abc", "a", "de", "a"):
         await registry.organizations(ids)
@@ -146,7 +146,7 @@ async def test_rows_whose_organization_cannot_be_one_are_counted_and_told_of_onc
 
 
 async def test_a_stream_that_ends_leaves_another_one_of_its_organization_waiting(pool: Pool) -> None:
-    from streamhub.gateway.registry import Registrations
+    from streamhub.gateway.places import Registrations
 
     registrations = Registrations(pool)
     first, second = (asyncio.create_task(registrations.key_of("o")) for _ in range(2))

@@ -12,11 +12,11 @@ import pytest
 
 from streamhub.core.identities import Identity, common, pack
 from streamhub.embedded import EmbeddedPostgres
-from streamhub.migrate import migrate_source
+from streamhub.postgres.migrate import migrate_source
 from streamhub.relay import Relay, Source
 from streamhub.relay.outbox import Ranges, delete
 from tests.integration.relay.conftest import NewDatabase
-from tests.integration.stage import Stage, kinds, rebuilt, running, until
+from tests.support.stage import Stage, kinds, rebuilt, running, until
 
 INSERT = "INSERT INTO skus VALUES ({}, 'org_1', 1, 'a')"
 

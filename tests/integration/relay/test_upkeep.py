@@ -10,14 +10,14 @@ import asyncpg
 import pytest
 
 from streamhub.core import ids
-from streamhub.database import connect
 from streamhub.history import partitions
 from streamhub.history.partitions import Partitions, Week
+from streamhub.postgres.connections import connect
 from streamhub.relay import upkeep
 from streamhub.relay.upkeep import Upkeep, keep_lean
-from tests.history import move_head
 from tests.integration.relay.test_append import appended, pending
-from tests.integration.stage import Stage, until
+from tests.support.history import move_head
+from tests.support.stage import Stage, until
 
 PROMPT = 3.0  # seconds; a lock that is held below is held for good
 DAY = 86_400_000

@@ -6,7 +6,7 @@ import pytest
 
 from streamhub import capture
 from streamhub.relay import watch
-from tests.integration.stage import Stage, until
+from tests.support.stage import Stage, until
 
 
 @pytest.fixture(autouse=True)

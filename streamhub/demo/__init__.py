@@ -1,0 +1,1 @@
+"""The demo: a sample shop with traffic, the hub, and a view of what comes out of it."""

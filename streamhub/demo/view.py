@@ -1,0 +1,225 @@
+"""What the demo shows: counts, rate and latency, and the newest events as history has them.
+
+At a terminal it is redrawn four times a second; elsewhere it is plain lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from streamhub.core import ids
+from streamhub.demo.monitor import Monitor
+from streamhub.postgres.connections import DATABASE_ERRORS, Pool
+
+LOOK_EVERY = 0.25  # seconds
+LOOK_LIMIT = 2_000  # events a look
+RATE_OVER = 5.0  # seconds
+LINE_EVERY = 2.0  # seconds, between two plain lines
+EVENTS_SHOWN = 12
+FIXED_LINES = 14  # of the view, without the events
+
+_NEW = f"""
+SELECT o.slug, e.id::text AS id, e.test, e.type, e.resource_id, e.frame
+  FROM streamhub_hub.organizations o
+ CROSS JOIN LATERAL (SELECT id, test, type, resource_id, frame FROM streamhub_hub.history h
+                      WHERE h.organization = o.key AND h.id > $1 ORDER BY h.id LIMIT {LOOK_LIMIT}) AS e
+ ORDER BY e.id LIMIT {LOOK_LIMIT}
+"""
+_HEAD = "SELECT last_ms, last_counter FROM streamhub_hub.log_head"
+
+
+class Seen(NamedTuple):
+    """An event as a line: `detail` says what changed."""
+
+    time: str
+    slug: str
+    type: str
+    test: bool
+    resource_id: str
+    detail: str
+
+
+class Watch:
+    """Follows history for all organizations."""
+
+    def __init__(self, pool: Pool, monitor: Monitor) -> None:
+        self.monitor = monitor
+        self.total = 0
+        self.by_slug: Counter[tuple[str, bool]] = Counter()
+        self.by_event: Counter[str] = Counter()
+        self.newest: deque[Seen] = deque(maxlen=EVENTS_SHOWN)
+        self.first = asyncio.Event()
+        self._pool = pool
+        self._last_id = ids.MIN_ID
+        self._recent: deque[tuple[float, int]] = deque()
+
+    async def begin(self) -> None:
+        """From now on."""
+        head = await self._pool.fetchrow(_HEAD)
+        assert head is not None
+        self._last_id = ids.event_id(head["last_ms"], head["last_counter"])
+
+    async def run(self) -> None:
+        while True:
+            try:
+                rows = await self._pool.fetch(_NEW, self._last_id, timeout=5)
+            except DATABASE_ERRORS as error:
+                logging.getLogger(__name__).warning("history cannot be read: %s", error)
+                rows = []
+            self._note(rows)
+            if len(rows) < LOOK_LIMIT:
+                await asyncio.sleep(LOOK_EVERY)
+
+    def rate(self) -> float:
+        """Events a second, over the last few."""
+        since = time.monotonic() - RATE_OVER
+        while self._recent and self._recent[0][0] < since:
+            self._recent.popleft()
+        return sum(count for _, count in self._recent) / RATE_OVER
+
+    def _note(self, rows: list[asyncpg.Record]) -> None:
+        if not rows:
+            return
+        self._last_id = rows[-1]["id"]
+        self.total += len(rows)
+        self._recent.append((time.monotonic(), len(rows)))
+        for row in rows:
+            self.by_slug[row["slug"], row["test"]] += 1
+            self.by_event[row["frame"].partition(b"\n")[0].removeprefix(b"event: ").decode()] += 1
+        self.newest.extend(_seen(row) for row in rows[-EVENTS_SHOWN:])
+        self.first.set()
+
+
+async def show_live(watch: Watch, console: Console, warnings: deque[str]) -> None:
+    """Redraw until cancelled."""
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            # Drawn in a thread, so that drawing does not show up in the latencies that are drawn.
+            await asyncio.to_thread(lambda: live.update(_picture(watch, warnings, console), refresh=True))
+            await asyncio.sleep(LOOK_EVERY)
+
+
+async def show_lines(watch: Watch, console: Console) -> None:
+    """The first events one by one, then a line every two seconds, until cancelled."""
+    await watch.first.wait()
+    for seen in list(watch.newest):
+        _print(console, f"event  {_plain(seen)}")
+    while True:
+        await asyncio.sleep(LINE_EVERY)
+        newest = watch.newest[-1]
+        _print(
+            console, f"{watch.total} events, {watch.rate():.0f}/s, {_latency(watch.monitor)}; newest: {_plain(newest)}"
+        )
+
+
+def _picture(watch: Watch, warnings: deque[str], console: Console) -> RenderableType:
+    counts = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    counts.add_column("organization", min_width=18)
+    counts.add_column("live events", justify="right")
+    counts.add_column("test events", justify="right")
+    for slug in sorted({slug for slug, _ in watch.by_slug}):
+        counts.add_row(slug, f"{watch.by_slug[slug, False]:,}", f"{watch.by_slug[slug, True]:,}")
+    shown = max(3, min(EVENTS_SHOWN, console.height - FIXED_LINES))
+    newest = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=True)
+    for name, options in _COLUMNS:
+        newest.add_column(name, no_wrap=True, overflow="ellipsis", **options)
+    for seen in list(watch.newest)[-shown:]:
+        style = "dim" if seen.test else ""
+        environment = "test" if seen.test else "live"
+        newest.add_row(
+            seen.time,
+            seen.slug,
+            environment,
+            Text(seen.type, _color(seen.type)),
+            seen.resource_id,
+            seen.detail,
+            style=style,
+        )
+    events = "  ".join(f"{name} {count:,}" for name, count in watch.by_event.most_common())
+    lines: list[RenderableType] = [
+        Text(""),
+        Text.assemble(
+            (f"{watch.total:,}", "bold"), " events in this run, ", (f"{watch.rate():.0f}", "bold"), " a second"
+        ),
+        Text(f"commit to client ({watch.monitor.received:,} events on a live stream): {_latency(watch.monitor)}"),
+        Text(events, "dim"),
+        Text(""),
+        counts,
+        Text(""),
+        newest,
+        *(Text(warning, "yellow", no_wrap=True, overflow="ellipsis") for warning in list(warnings)),
+        Text("Ctrl-C ends everything; the data stays.", "dim"),
+    ]
+    return Group(*lines)
+
+
+_COLUMNS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("time", {"width": 12}),
+    ("organization", {"width": 16}),
+    ("env", {"width": 4}),
+    ("type", {"min_width": 24}),
+    ("id", {"width": 10}),
+    ("what changed", {"ratio": 1}),
+)
+
+
+def _seen(row: asyncpg.Record) -> Seen:
+    data = orjson.loads(row["frame"].partition(b"\ndata: ")[2])
+    when = ids.datetime_of(ids.milliseconds(row["id"])).astimezone()
+    return Seen(
+        f"{when:%H:%M:%S}.{when.microsecond // 1000:03}",
+        row["slug"],
+        row["type"],
+        row["test"],
+        row["resource_id"] or "",
+        _change(data),
+    )
+
+
+def _change(data: dict[str, Any]) -> str:
+    """What a person would want to know of it, on a line."""
+    delta = {name: value for name, value in (data["delta"] or {}).items() if not name.endswith("_at")}
+    if data["event"] == "update" and delta:
+        return ", ".join(f"{name} {_short(value['from'])} → {_short(value['to'])}" for name, value in delta.items())
+    resource = data["resource"] or {}
+    telling = [
+        resource[name] for name in ("name", "code", "amount", "status", "total_amount", "quantity") if name in resource
+    ]
+    return "  ".join(_short(value) for value in telling)
+
+
+def _short(value: object) -> str:
+    text = "null" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _latency(monitor: Monitor) -> str:
+    if monitor.trouble is not None:
+        return f"not connected ({monitor.trouble})"
+    latency = monitor.latency()
+    return "…" if latency is None else f"p50 {latency[0] * 1000:.1f} ms, p99 {latency[1] * 1000:.1f} ms"
+
+
+def _plain(seen: Seen) -> str:
+    environment = "test" if seen.test else "live"
+    return f"{seen.time} {seen.slug} {environment} {seen.type} {seen.resource_id} {seen.detail}".rstrip()
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _color(type_: str) -> str:
+    event = type_.rpartition(".")[2]
+    return {"create": "green", "destroy": "red", "update": "cyan"}.get(event, "magenta")

@@ -1,0 +1,1 @@
+"""Live streams: one consumer an organization, its lease and its cursor."""

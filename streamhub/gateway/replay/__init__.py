@@ -1,0 +1,1 @@
+"""Replays: the request, the job, the stream and its routes."""

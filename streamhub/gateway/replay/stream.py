@@ -1,0 +1,282 @@
+"""`GET /{org}/replay`: a bounded piece of history as a job whose worker streams back on the request's own response.
+
+queued ──claimed──▶ running ──▶ completed
+   └──────────────────┴──────▶ cancelled (the client left, its token expired, somebody cancelled it) or failed
+"""
+
+import asyncio
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Final, NamedTuple
+
+from aiohttp import web
+
+from streamhub.core import formats, ids, window
+from streamhub.errors import ApiError, Fault
+from streamhub.gateway import places
+from streamhub.gateway.admission import admitted
+from streamhub.gateway.gateway import GATEWAY, Gateway
+from streamhub.gateway.replay import jobs
+from streamhub.gateway.replay import request as replay_request
+from streamhub.gateway.replay.request import ReplayRequest
+from streamhub.gateway.streams.stream import Cause, Stream, stream_error
+from streamhub.history.closing import close_window
+from streamhub.history.reader import PAGE_BYTES, Page, Selection
+from streamhub.postgres.connections import DATABASE_AWAY
+from streamhub.web import parameters
+from streamhub.web.auth import Claims
+
+log = logging.getLogger(__name__)
+
+PROGRESS_EVERY: Final = 1.0  # seconds
+DATABASE_AWAY_FOR: Final = 60.0  # seconds in which no page could be read
+FINISH_ATTEMPTS: Final = 30
+LOOKED_FOR_WITHIN: Final = 2.0  # seconds
+FINISHED_WITHIN: Final = 5.0  # seconds
+SLOW_PAGE_BYTES: Final = 128 * 1024  # for a client that did not take the page before in time
+
+STATES: Final = {Cause.COMPLETED: "completed", Cause.INTERNAL: "failed"}
+
+
+async def replay(request: web.Request) -> web.StreamResponse:
+    gateway = request.app[GATEWAY]
+    async with admitted(request) as (_, claims, _, place):
+        faults: list[Fault] = []
+        longest_ms = int(gateway.settings.replay_max_window.total_seconds() * 1_000)
+        asked = replay_request.read(request, place.now_ms, longest_ms, faults)
+        resume_after = parameters.last_event_id(request, place.now_ms, faults)
+        if faults:
+            raise ApiError(faults)
+    piece = Piece.of(asked, claims, place, resume_after)
+    if resume_after is not None and await nothing_left(gateway, piece):
+        return web.Response(status=204)
+    async with gateway.turn(request):
+        job = await jobs.queue(
+            gateway.hub,
+            claims.organization_id,
+            claims.test,
+            gateway.node.id,
+            asked.document(),
+            most=gateway.settings.max_replays,
+            queue_limit=gateway.settings.replay_queue_limit,
+        )
+    return await Replay(gateway, request, job.id, asked, claims, piece, resume_after).run(request)
+
+
+class Piece(NamedTuple):
+    """What a replay reads: `after` < id <= `until`, and of those what `selection` says, None where the organization is
+    not registered. `to_ms` is where it ends."""
+
+    selection: Selection | None
+    after: str
+    until: str
+    to_ms: int
+
+    @classmethod
+    def of(cls, asked: ReplayRequest, claims: Claims, place: places.Place, resume_after: str | None) -> "Piece":
+        to_ms = place.now_ms if asked.to_ms is None else asked.to_ms
+        after = max(window.before(asked.from_ms or 0), resume_after or ids.MIN_ID)
+        resource_ids = None if asked.resource_ids is None else tuple(dict.fromkeys(asked.resource_ids))
+        selection = None
+        if place.key is not None:
+            selection = Selection(place.key, claims.test, asked.resource_type, resource_ids)
+        return cls(selection, after, window.before(to_ms), to_ms)
+
+
+async def nothing_left(gateway: Gateway, piece: Piece) -> bool:
+    """A client that resumes has had everything: no event of the window can follow. An EventSource that comes back after
+    `stream_complete` ends with that. False where it cannot be told soon; then the job will tell."""
+    if piece.selection is None or piece.after >= piece.until:
+        return True
+    try:
+        async with asyncio.timeout(LOOKED_FOR_WITHIN):
+            async with gateway.closing_windows:
+                await close_window(gateway.hub, piece.to_ms)
+            pages = gateway.replay_reader.pages(piece.selection, piece.after, piece.until, max_bytes=1)
+            async with aclosing(pages):
+                async for page in pages:
+                    if page.events:
+                        return False
+            return True
+    except DATABASE_AWAY:  # a time-out is among them
+        return False
+
+
+class Replay(Stream):
+    """One job, from its row to its end."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        request: web.Request,
+        job: str,
+        asked: ReplayRequest,
+        claims: Claims,
+        piece: Piece,
+        resume_after: str | None,
+    ) -> None:
+        self._format = formats.preferred(",".join(request.headers.getall("Accept", [])))
+        super().__init__(request, gateway.metrics.replay_sent, self._format)
+        self._gateway = gateway
+        self.job = job
+        self._asked = asked
+        self._claims = claims
+        self._piece = piece
+        self._after = piece.after
+        self._closed = False
+        self._page_bytes = PAGE_BYTES
+        self.state = "queued"
+        self._events = 0
+        self._bytes = 0
+        self._first_id: str | None = None
+        self._last_id: str | None = None
+        self._digest = hashlib.sha256()
+        self._began = time.monotonic()
+        self._noted = self._began
+        self._from_ms = ids.milliseconds(self._after)
+        self._answered_at = self._began
+        self.channel.last_id = resume_after
+
+    async def run(self, request: web.Request) -> web.StreamResponse:
+        """Stream the job on `request`'s response until it ends, and write how it ended."""
+        gateway, channel = self._gateway, self.channel
+        cause = Cause.LEFT
+        with gateway.entered(self, gateway.replays):
+            gateway.heartbeats.join(self, channel.beat)
+            try:
+                await channel.open(request, self._started(), self._claims.expires_at)
+                cause = await self.fed()
+            finally:
+                gateway.heartbeats.leave(self)
+                # Before the client is told, so that by then it may ask for the next one.
+                written = await self._finish(STATES.get(cause, "cancelled"))
+                gateway.metrics.replay_ended(written or STATES.get(cause, "cancelled"))
+                if cause is Cause.COMPLETED and written == "cancelled":
+                    cause = Cause.REPLAY_CANCELLED  # whoever did it was told so
+                if cause is Cause.COMPLETED:
+                    channel.write(self._complete())
+                await channel.end(stream_error(cause), in_haste=cause is Cause.DRAINING)
+                if not written:
+                    await self._finish_later(STATES.get(cause, "cancelled"))
+        return channel.response
+
+    def _started(self) -> bytes:
+        organization = {"id": self._claims.organization_id, "slug": self._claims.slug}
+        head = {"job_id": self.job, "organization": organization, "test": self._claims.test}
+        return self._format.control("replay_started", {**head, **self._asked.document()})
+
+    def _complete(self) -> bytes:
+        complete = {
+            "job_id": self.job,
+            "events": self._events,
+            "first_id": self._first_id,
+            "last_id": self._last_id,
+            "sha256": self._digest.hexdigest(),
+            "duration_ms": round((time.monotonic() - self._began) * 1_000),
+        }
+        return self._format.control("stream_complete", complete)
+
+    async def feed(self) -> None:
+        slots, complete = self._gateway.replays_at_once, False
+        while not complete:
+            async with slots:
+                self._answered_at = time.monotonic()
+                complete = await self._patiently(self._go_on)
+            with slots.giving_back(self.channel.unsent):
+                await self.channel.drained()
+
+    async def _go_on(self) -> bool:
+        """Whether everything has been handed to the socket; False where the client has to take some of it first."""
+        if self.state == "queued":
+            await self._claim()
+        if not self._closed:
+            # All jobs that wait share what the first of them does.
+            async with self._gateway.closing_windows:
+                await close_window(self._gateway.hub, self._piece.to_ms)
+            self._closed = True
+        return await self._read_on()
+
+    async def _patiently(self, step: Callable[[], Awaitable[bool]]) -> bool:
+        """Do a step that may be done again, while the database is away for no longer than a minute."""
+        while True:
+            try:
+                return await step()
+            except DATABASE_AWAY as error:
+                if time.monotonic() - self._answered_at > DATABASE_AWAY_FOR:
+                    raise
+                log.warning("a replay waits for the database: %r", error)
+                await asyncio.sleep(random.uniform(0.5, 1.0))
+
+    async def _claim(self) -> None:
+        async with self._gateway.jobs_turns:
+            claimed = await jobs.claim(self._gateway.hub, self.job)
+        if not claimed:
+            self.finish(Cause.REPLAY_CANCELLED)
+            await asyncio.sleep(0)  # where it takes effect
+        self.state = "running"
+
+    async def _read_on(self) -> bool:
+        """As `_go_on`. A page that was read ahead is dropped where the slot is given back: it can be read again."""
+        if self._piece.selection is None:
+            return True
+        slots = self._gateway.replays_at_once
+        pages = self._gateway.replay_reader.pages(
+            self._piece.selection, self._after, self._piece.until, self._page_bytes
+        )
+        async with aclosing(pages):
+            async for page in pages:
+                self._answered_at = time.monotonic()
+                await self._send(page)
+                quick = await self.channel.drained_within(slots.patience)
+                self._page_bytes = PAGE_BYTES if quick else SLOW_PAGE_BYTES
+                if quick:
+                    continue
+                if self._after >= self._piece.until:
+                    break
+                if slots.may_give_back(self.channel.unsent):
+                    return False
+                await self.channel.drained()
+        return True
+
+    async def _send(self, page: Page) -> None:
+        self._after = page.read_to
+        if page.events:
+            frames = self._format.events(page.frames)
+            self.send(frames, page.last_id, page.events)
+            self._events += page.events
+            self._bytes += len(frames)
+            self._first_id = self._first_id or page.first_id
+            self._last_id = page.last_id
+            await asyncio.to_thread(self._digest.update, frames)
+        now = time.monotonic()
+        if now - self._noted >= PROGRESS_EVERY:
+            self._noted = now
+            async with self._gateway.jobs_turns:
+                state = await jobs.progress(self._gateway.hub, self.job, self._events, self._bytes, self._done())
+            if state == "cancelled":
+                self.finish(Cause.REPLAY_CANCELLED)
+
+    def _done(self) -> float:
+        whole = self._piece.to_ms - self._from_ms
+        done = ids.milliseconds(self._after) - self._from_ms
+        return min(1.0, max(0.0, done / whole)) if whole > 0 else 1.0
+
+    async def _finish(self, state: str) -> str | None:
+        """The job's state as written; None while the database is away."""
+        done = 1.0 if state == "completed" else self._done()
+        try:
+            async with asyncio.timeout(FINISHED_WITHIN), self._gateway.jobs_turns:
+                return await jobs.finish(self._gateway.hub, self.job, state, self._events, self._bytes, done)
+        except DATABASE_AWAY as error:
+            log.warning("the end of a replay cannot be written just now: %r", error)
+            return None
+
+    async def _finish_later(self, state: str) -> None:
+        for _ in range(FINISH_ATTEMPTS):
+            await asyncio.sleep(random.uniform(1.0, 2.0))
+            if await self._finish(state):
+                return

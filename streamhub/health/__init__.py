@@ -1,0 +1,1 @@
+"""Facts about a running hub, and doctor's checks."""

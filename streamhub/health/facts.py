@@ -1,0 +1,241 @@
+"""What the operators' pages tell of the hub as a whole, read from its databases when somebody asks.
+
+Nothing of this is worth waiting for: each piece has its own short time-out, and is left out where it does not come.
+However many ask, each piece is read once a second, over two connections at most.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import asyncpg
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from streamhub.core import ids
+from streamhub.postgres.connections import DATABASE_AWAY, Connection, Pool, connect
+
+log = logging.getLogger(__name__)
+
+TIMEOUT: Final = 2.0  # seconds
+KEPT_FOR: Final = 1.0  # seconds
+READY_WITHIN: Final = 1.0  # seconds; whoever asks whether we are ready has a time-out, too
+MOST_COUNTED: Final = 100_000  # rows of an outbox
+
+# Named so that a counter is there, at 0, before its first fault.
+COUNTERS: Final = (
+    "null_organization", "invalid_organization", "not_enterprise", "errors", "too_large", "unattributable",
+    "untied_members",
+)  # fmt: skip
+
+_STATE: Final = """
+SELECT h.last_ms > 0 AS any, extract(epoch FROM clock_timestamp())::float8 - h.last_ms / 1000.0::float8 AS since_last,
+       streamhub_hub.lease_holds(l.expires_at) AS led, l.epoch
+  FROM streamhub_hub.log_head h, streamhub_hub.relay_lease l
+"""
+_OUTBOX: Final = f"""
+SELECT (SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_COUNTED}) AS counted) AS depth,
+       coalesce(extract(epoch FROM clock_timestamp() - (SELECT created_at FROM streamhub.outbox ORDER BY seq LIMIT 1)),
+                0)::float8 AS age
+"""
+_PUBLICATION: Final = """
+SELECT p.published_id::text, p.fault, h.event_ms, h.event_counter,
+       (SELECT a.last_id::text FROM streamhub_hub.appends a
+         WHERE a.last_id > p.published_id ORDER BY a.last_id LIMIT 1) AS oldest,
+       extract(epoch FROM clock_timestamp())::float8 AS clock
+  FROM streamhub_hub.publications p, streamhub_hub.log_head h WHERE p.topic = $1
+"""
+_COUNTERS: Final = "SELECT name, source, value FROM streamhub_hub.counters"
+
+
+class State(NamedTuple):
+    """`since_last` event, in seconds; None where there was none. `led`: somebody leads the relay, in `epoch`."""
+
+    since_last: float | None
+    led: bool
+    epoch: int
+
+
+class Outbox(NamedTuple):
+    """`depth` is counted up to MOST_COUNTED; `age` of the oldest change in seconds, 0 where there is none."""
+
+    depth: int
+    age: float
+
+
+class Publication(NamedTuple):
+    """`lag` is the age in seconds of the oldest event that Kafka has not acknowledged, 0 where there is none; `fault`
+    what keeps the publisher from sending."""
+
+    lag: float
+    fault: str | None
+
+
+async def state(pool: Pool, timeout: float = TIMEOUT) -> State | None:
+    """None where the hub's database does not answer."""
+    row = await _row(pool, timeout, _STATE)
+    return None if row is None else State(max(0.0, row["since_last"]) if row["any"] else None, row["led"], row["epoch"])
+
+
+async def publication(pool: Pool, topic: str | None, timeout: float = TIMEOUT) -> Publication | None:
+    """How far this topic has the events; None where it has none yet, or the hub's database does not answer."""
+    return None if topic is None else _publication(await _row(pool, timeout, _PUBLICATION, topic))
+
+
+async def publication_over(connection: Connection, topic: str) -> Publication | None:
+    """As `publication`; raises what asyncpg raises."""
+    return _publication(await connection.fetchrow(_PUBLICATION, topic, timeout=TIMEOUT))
+
+
+def _publication(row: asyncpg.Record | None) -> Publication | None:
+    if row is None:
+        return None
+    if ids.event_id(row["event_ms"], row["event_counter"]) <= row["published_id"]:
+        return Publication(0.0, row["fault"])
+    since = ids.milliseconds(row["oldest"] or row["published_id"]) / 1000
+    return Publication(max(0.0, row["clock"] - since), row["fault"])
+
+
+async def outbox(pool: Pool, timeout: float = TIMEOUT) -> Outbox | None:
+    """That of the hub's own database; None where it cannot be told in time."""
+    row = await _row(pool, timeout, _OUTBOX)
+    return None if row is None else Outbox(row["depth"], max(0.0, row["age"]))
+
+
+async def _row(pool: Pool, timeout: float, query: str, *arguments: object) -> asyncpg.Record | None:
+    rows = await _rows(pool, timeout, query, *arguments)
+    return rows[0] if rows else None
+
+
+async def _rows(pool: Pool, timeout: float, query: str, *arguments: object) -> list[asyncpg.Record] | None:
+    """None where they do not come in time. What was under way then is given up within as long again."""
+    try:
+        async with pool.acquire(timeout=timeout) as connection:
+            return await connection.fetch(query, *arguments, timeout=timeout)
+    except (*DATABASE_AWAY, asyncpg.PostgresError):
+        return None
+
+
+async def _outbox_of(dsn: str) -> Outbox | None:
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            connection = await connect(dsn, timeout=TIMEOUT)
+            try:
+                row = await connection.fetchrow(_OUTBOX)
+            finally:
+                connection.terminate()
+    except (*DATABASE_AWAY, asyncpg.PostgresError) as error:
+        log.debug("a source's outbox cannot be looked at: %r", error)
+        return None
+    return None if row is None else Outbox(row["depth"], max(0.0, row["age"]))
+
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """A value that is found for all who ask while it is being found, or within KEPT_FOR of its finding's beginning."""
+
+    def __init__(self, find: Callable[[], Awaitable[T]]) -> None:
+        self._find = find
+        self._finding: asyncio.Future[T] | None = None
+        self._began = 0.0
+
+    async def get(self) -> T:
+        now = asyncio.get_running_loop().time()
+        if self._finding is None or (self._finding.done() and now - self._began >= KEPT_FOR):
+            self._began = now
+            self._finding = asyncio.ensure_future(self._find())
+        return await asyncio.shield(self._finding)
+
+    async def soon(self, within: float) -> T | None:
+        """None where it is not found so soon; it is found nevertheless, for who asks later."""
+        try:
+            async with asyncio.timeout(within):
+                return await self.get()
+        except TimeoutError:
+            return None
+
+
+class Facts:
+    """The hub's facts. `sources` are the databases beside the hub's own, by name, `topic` is Kafka's if any."""
+
+    def __init__(self, pool: Pool, sources: Mapping[str, str], topic: str | None) -> None:
+        self._pool = pool
+        self._sources = sources
+        self._topic = topic
+        self._one = asyncio.Lock()  # what may take its time has one connection
+        self.state = Kept(lambda: state(pool, READY_WITHIN))
+        self.outbox = Kept(self._outbox)
+        self.publication = Kept(self._publication)
+        self.counters = Kept(self._counters)
+
+    async def _outbox(self) -> Outbox | None:
+        async with self._one:
+            return await outbox(self._pool)
+
+    async def _publication(self) -> Publication | None:
+        async with self._one:
+            return await publication(self._pool, self._topic)
+
+    async def _counters(self) -> list[asyncpg.Record] | None:
+        async with self._one:
+            return await _rows(self._pool, TIMEOUT, _COUNTERS)
+
+    async def metrics(self) -> Iterator[Metric]:
+        """As metrics. To be kept by whoever asks."""
+        sources = dict(self._sources)
+        (found, hub, counters, published), others = await asyncio.gather(
+            asyncio.gather(
+                self.state.get(),
+                self.outbox.soon(TIMEOUT),
+                self.counters.soon(TIMEOUT),
+                self.publication.soon(TIMEOUT),
+            ),
+            asyncio.gather(*(_outbox_of(dsn) for dsn in sources.values())),
+        )
+        outboxes = {"hub": hub, **dict(zip(sources, others, strict=True))}
+        return _families(found, outboxes, counters, published)
+
+
+def _families(
+    found: State | None,
+    outboxes: Mapping[str, Outbox | None],
+    counters: list[asyncpg.Record] | None,
+    published: Publication | None,
+) -> Iterator[Metric]:
+    yield GaugeMetricFamily("streamhub_database_up", "1 where the hub's database answers.", value=found is not None)
+    if found is not None:
+        yield GaugeMetricFamily("streamhub_relay_led", "1 where a relay leads, in any process.", value=found.led)
+        yield GaugeMetricFamily("streamhub_relay_epoch", "Grows with each change of the leader.", value=found.epoch)
+        if found.since_last is not None:
+            yield GaugeMetricFamily(
+                "streamhub_last_event_age_seconds", "Since the last id was given.", value=found.since_last
+            )
+    depth = GaugeMetricFamily(
+        "streamhub_outbox_depth", f"Changes not yet published; counted up to {MOST_COUNTED}.", labels=["source"]
+    )
+    age = GaugeMetricFamily("streamhub_outbox_age_seconds", "Age of the oldest of them.", labels=["source"])
+    for source, box in outboxes.items():
+        if box is not None:
+            depth.add_metric([source], box.depth)
+            age.add_metric([source], box.age)
+    yield depth
+    yield age
+    if published is not None:
+        yield GaugeMetricFamily(
+            "streamhub_kafka_up", "1 where nothing keeps the publisher from sending.", value=published.fault is None
+        )
+        yield GaugeMetricFamily(
+            "streamhub_kafka_lag_seconds", "Age of the oldest event that Kafka has not got.", value=published.lag
+        )
+    if counters is not None:
+        changes = CounterMetricFamily(
+            "streamhub_changes", "Changes that gave no whole event, by what was the matter.", labels=["kind", "source"]
+        )
+        counted = {(name, source): 0 for name in COUNTERS for source in outboxes}
+        counted.update({(row["name"], row["source"]): row["value"] for row in counters})
+        for labels, value in counted.items():
+            changes.add_metric(labels, value)
+        yield changes

@@ -1,0 +1,31 @@
+"""Organizations: who the tenants are, the slugs they are called by, and a cache of them."""
+
+from streamhub.organizations.store import (
+    LONGEST_ID,
+    LONGEST_SLUG,
+    SLUG,
+    Organization,
+    add,
+    list_,
+    register_on_first_sight,
+    set_,
+    slug_for,
+    with_id,
+    with_ids,
+    with_slug,
+)
+
+__all__ = [
+    "LONGEST_ID",
+    "LONGEST_SLUG",
+    "SLUG",
+    "Organization",
+    "add",
+    "list_",
+    "register_on_first_sight",
+    "set_",
+    "slug_for",
+    "with_id",
+    "with_ids",
+    "with_slug",
+]

@@ -1,0 +1,1 @@
+"""Processes and workers: how a hub starts, runs and stops."""

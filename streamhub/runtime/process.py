@@ -1,0 +1,348 @@
+"""A hub in one process: its schemas up to date, the relay and the gateway running, all of it stopped at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NamedTuple, TypeVar
+
+from streamhub.config import PREFIX, Settings
+from streamhub.embedded import EmbeddedPostgres
+from streamhub.errors import UserError
+from streamhub.extras import install
+from streamhub.gateway.server import Server, authenticator_of, serve
+from streamhub.history.plans import INDEX_ORDER
+from streamhub.metrics import Metrics
+from streamhub.postgres.connections import (
+    DATABASE_ERRORS,
+    Connection,
+    Pool,
+    create_pool,
+    is_pooled_by_transaction,
+    passes,
+)
+from streamhub.postgres.failures import cannot_connect, connect, explain
+from streamhub.postgres.migrate import migrate_hub, migrate_source
+from streamhub.relay import Publisher, Relay, Source
+from streamhub.tail import Tail
+from streamhub.tail.postgres import PostgresTail
+from streamhub.tokens import ISSUER, DevelopmentKey
+from streamhub.urls import shown
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+HUB_CONNECTIONS = 20  # a process, and up to 5 more of its tail and its relay
+OTHER_CONNECTIONS = 175  # of an embedded server: the leading relay's, commands, and an application
+DATABASE_COMES_WITHIN = 30.0  # seconds; machines that start together do not start in order
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0  # seconds between two tries to connect
+LOOK_EVERY = 0.5  # seconds
+STOPS_WITHIN = 1.0  # seconds, a part; all of it is over before an orchestrator loses patience
+
+
+class Hub(NamedTuple):
+    """`relaying` ends only by an error that does not pass."""
+
+    server: Server
+    relaying: asyncio.Task[None] | None
+
+    async def serve_until(self, stop: asyncio.Event) -> None:
+        """Returns when `stop` is set; raises what ended the relay."""
+        waiting: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
+        if self.relaying is not None:
+            waiting.append(self.relaying)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        waiting[0].cancel()
+        if self.relaying is not None and self.relaying.done():
+            self.relaying.result()
+
+
+@asynccontextmanager
+async def running_hub(
+    settings: Settings, hub_url: str, sources: Sequence[Source], *, reuse_port: bool = False
+) -> AsyncIterator[Hub]:
+    """Run the roles of these settings until the block ends, on what `prepare` gave. Raises UserError.
+
+    `reuse_port`: others of this machine listen on the same port, and share its connections.
+    """
+    settings.require_verifiable_tokens()
+    _collect_rarely()
+    development_key = None
+    if settings.development_key_file is not None:
+        key = await asyncio.to_thread(DevelopmentKey.load_or_create, settings.development_key_file)
+        development_key = (ISSUER, key.public_pem)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(connections(hub_url, "streamhub gateway", HUB_CONNECTIONS))
+        tail = _tail(settings, hub_url, pool)
+        await tail.start()
+        stack.push_async_callback(tail.stop)
+        relaying = None
+        metrics = Metrics()
+        if "relay" in settings.roles:
+            relay = Relay(
+                hub_url,
+                sources,
+                announce=tail.announce,
+                max_event_bytes=settings.max_event_bytes,
+                retention=settings.retention,
+                observe=metrics.published,
+                publisher=_publisher(settings, metrics) if settings.kafka_bootstrap_servers else None,
+            )
+            stop_relay = asyncio.Event()
+            relaying = asyncio.create_task(relay.run(stop_relay), name="relay")
+            stack.push_async_callback(asyncio.wait, {relaying}, timeout=STOPS_WITHIN)
+            stack.callback(stop_relay.set)
+        server = await stack.enter_async_context(
+            serve(
+                settings,
+                pool,
+                tail,
+                authenticator_of(settings, development_key),
+                reuse_port=reuse_port,
+                metrics=metrics,
+                sources={source.name: source.dsn for source in sources if not source.in_hub},
+            )
+        )
+        yield Hub(server, relaying)
+
+
+def _collect_rarely() -> None:
+    """Look for cyclic garbage less often: events come by the thousand and hold no cycle. By Python's own thresholds a
+    fifth of the relay's processor time goes into that."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
+def _tail(settings: Settings, hub_url: str, pool: Pool) -> Tail:
+    if not settings.kafka_bootstrap_servers:
+        return PostgresTail(hub_url, pool)
+    try:
+        from streamhub.kafka.brokers import Brokers  # noqa: PLC0415 - an extra
+        from streamhub.kafka.tail import KafkaTail  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise _not_installed(error) from None
+    return KafkaTail(pool, Brokers.of(settings), settings.kafka_topic)
+
+
+def _publisher(settings: Settings, metrics: Metrics) -> Publisher:
+    try:
+        from streamhub.kafka.brokers import Brokers  # noqa: PLC0415 - an extra
+        from streamhub.kafka.publisher import KafkaPublisher  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise _not_installed(error) from None
+    return KafkaPublisher(
+        Brokers.of(settings),
+        settings.kafka_topic,
+        max_event_bytes=settings.max_event_bytes,
+        sent=metrics.sent_to_kafka,
+        failed=metrics.kafka_failed,
+    )
+
+
+def _not_installed(error: ImportError) -> UserError:
+    missing = str(error.name).partition(".")[0]
+    return UserError(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS needs {missing}, which is not installed: {install('kafka')}")
+
+
+@asynccontextmanager
+async def connections(url: str, name: str, most: int) -> AsyncIterator[Pool]:
+    """A pool under this application_name. At the end it waits for its connections, and then no longer."""
+    pool = await create_pool(url, name, most, command_timeout=30, server_settings=INDEX_ORDER)
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), STOPS_WITHIN)
+        except TimeoutError:
+            pool.terminate()
+
+
+async def prepare(settings: Settings, hub_url: str) -> list[Source]:
+    """Bring all schemas up to date. Returns the sources to relay, the hub's own database first.
+
+    A source that is away is left to the relay, which waits for it; the hub's own database has to be there.
+    """
+    async with AsyncExitStack() as stack:
+        hub = await _connect_patiently(hub_url)
+        stack.push_async_callback(hub.close)
+        for schema, names in (("hub", await migrate_hub(hub)), ("source", await migrate_source(hub))):
+            for name in names:
+                log.info("applied migration %s/%s", schema, name)
+        sources = [Source("hub", hub_url, in_hub=True)]
+        # Whoever cannot take a lock that is held is connected to the database that it is held in.
+        of_hub = secrets.randbits(60)
+        of_source = of_hub + 1
+        await hub.fetchval("SELECT pg_advisory_lock($1)", of_hub)
+        for name, url in settings.source_urls.items():
+            distinct = True
+            try:
+                await refuse_lent_connections(url, f"source {name} of {PREFIX}SOURCE_URLS")
+                source = await connect(url)
+                stack.push_async_callback(source.close)
+                if not await source.fetchval("SELECT pg_try_advisory_xact_lock($1)", of_hub):
+                    log.info("source %s is the hub's own database", name)
+                    continue
+                distinct = await source.fetchval("SELECT pg_try_advisory_lock($1)", of_source)
+                for migration in await migrate_source(source):
+                    log.info("applied migration source/%s to source %s", migration, name)
+            except LentConnectionsError:
+                raise
+            except (UserError, *DATABASE_ERRORS) as error:
+                log.warning("source %s could not be prepared: %s", name, explain(error))
+            if not distinct:
+                raise UserError(
+                    f"STREAMHUB_SOURCE_URLS names the database of {name!r} under another name too: remove one"
+                )
+            sources.append(Source(name, url, in_hub=False))
+        return sources
+
+
+async def _connect_patiently(url: str) -> Connection:
+    """Tries again what may pass, with a pause that grows; raises UserError at once for what never will."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + DATABASE_COMES_WITHIN
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            await refuse_lent_connections(url, f"{PREFIX}DATABASE_URL")
+            return await connect(url)
+        except UserError as error:
+            if error.__cause__ is None or not passes(error.__cause__) or loop.time() > give_up:
+                raise
+            log.warning("%s; trying again", error)
+        await asyncio.sleep(random.uniform(0.5, 1.0) * pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+class LentConnectionsError(UserError):
+    """A pooler gives each transaction another connection of the server."""
+
+
+async def refuse_lent_connections(url: str, setting: str) -> None:
+    """Raises UserError where a pooler lends its connections by transaction, and where there is none."""
+    try:
+        lent = await is_pooled_by_transaction(url)
+    except DATABASE_ERRORS as error:
+        raise cannot_connect(url, error) from error
+    if lent:
+        raise LentConnectionsError(
+            f"{setting} is {shown(url)}, where a pooler gives each transaction another connection of the server, and "
+            "Streamhub needs its sessions whole: set pool_mode = session for this database, or name the server itself"
+        )
+
+
+@asynccontextmanager
+async def hub_database(settings: Settings, workers: int = 1) -> AsyncIterator[str]:
+    """The URL of the hub's database; without one in the settings an embedded server runs for it and its `workers`."""
+    if settings.database_url is not None:
+        log.info("the hub's database is %s", shown(settings.database_url))
+        yield settings.database_url
+        return
+    async with embedded_server(settings, workers) as server:
+        log.info("embedded PostgreSQL runs in %s", server.base)
+        yield server.url
+
+
+@asynccontextmanager
+async def embedded_server(
+    settings: Settings, workers: int = 1, report: Callable[[str], None] = log.info
+) -> AsyncIterator[EmbeddedPostgres]:
+    """The embedded PostgreSQL for as long as the block lasts; should it die, it is started again on the same port."""
+    connections = {"max_connections": OTHER_CONNECTIONS + workers * (HUB_CONNECTIONS + 5)}
+    async with EmbeddedPostgres(settings.data_dir, connections, report=report) as server:
+        keeping = asyncio.create_task(_keep_running(server))
+        try:
+            yield server
+        finally:
+            keeping.cancel()
+            await asyncio.wait({keeping})
+
+
+async def _keep_running(server: EmbeddedPostgres) -> None:
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        if server.pid is None:
+            log.error("the embedded PostgreSQL died; starting it again")
+            try:
+                await server.start_async()
+            except UserError as error:
+                log.error("%s; trying again", error)
+                await asyncio.sleep(random.uniform(2, 4))
+
+
+def stop_on_signals(*, second_ends: bool = True) -> asyncio.Event:
+    """Set by the first SIGINT, SIGTERM or SIGHUP; the second one ends the process where it is, or does nothing."""
+    stop = asyncio.Event()
+
+    def asked(number: signal.Signals) -> None:
+        if stop.is_set():
+            if second_ends:
+                os._exit(128 + number)
+            return
+        log.info("%s: stopping", number.name)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, asked, number)
+    return stop
+
+
+async def unless_stopped(stop: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T:
+    """What `starting` returns. Once `stop` is set it is cancelled, and Stopped is raised."""
+    task = asyncio.create_task(starting)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Stopped
+    finally:
+        stopped.cancel()
+        task.cancel()
+        await asyncio.wait({task})
+
+
+class Stopped(Exception):  # noqa: N818 - no error: what was asked for
+    """A signal came before the start was over."""
+
+
+def check_ports(settings: Settings, command: str) -> None:
+    """Before anything is started for nothing. Raises UserError where this process could not listen."""
+    another = settings.port + 1 if 1024 <= settings.port < 65535 else 8080
+    _check_port(settings.host, settings.port, f"streamhub {command} --port {another}")
+    if settings.operations_port not in (None, settings.port):
+        another = settings.operations_port + 1 if settings.operations_port < 65535 else 9090
+        _check_port(settings.host, settings.operations_port, f"{PREFIX}OPERATIONS_PORT={another}")
+
+
+def _check_port(host: str, port: int, other: str) -> None:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no name of a host"
+        raise UserError(
+            f"cannot listen on {host!r} ({reason}): name an address of this machine, for example --host 127.0.0.1"
+        ) from None
+    family, kind, protocol, _, address = found[0]
+    try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            remedy = "name an address of this machine, for example --host 127.0.0.1"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            remedy = f"a port below 1024 needs the right to it, so choose another port: {other}"
+        else:
+            remedy = f"stop what listens there, or choose another port: {other}"
+        raise UserError(f"cannot listen on {host} port {port} ({error.strerror}): {remedy}") from None

@@ -1,0 +1,1 @@
+"""What any route needs, whatever it serves: credentials, parameters, problems, connections."""

@@ -1,0 +1,77 @@
+"""What the publisher keeps in memory: the next events after a position, or nothing."""
+
+from streamhub.core import ids
+from streamhub.core.events import StoredEvent
+from streamhub.kafka.publisher import PIECE_BYTES, Queue, Queued
+
+
+def at(number: int) -> str:
+    return ids.event_id(1_795_000_000_000, number)
+
+
+def append(first: int, count: int, *, size: int = 10) -> Queued:
+    events = [StoredEvent(1, at(first + i), False, "a.b", "a", "1", b"x" * size) for i in range(count)]
+    return Queued(at(first - 1), events, count * size)
+
+
+def numbers(piece: object) -> list[str] | None:
+    return None if piece is None else [event.id for event in piece.events]
+
+
+def test_successive_appends_are_one_piece() -> None:
+    queue = Queue()
+    queue.put(append(1, 2))
+    queue.put(append(3, 1))
+    assert numbers(queue.next(at(0))) == [at(1), at(2), at(3)]
+
+
+def test_a_piece_stays_until_the_position_is_beyond_it() -> None:
+    queue = Queue()
+    queue.put(append(1, 2))
+    assert numbers(queue.next(at(0))) == numbers(queue.next(at(0)))
+    assert queue.next(at(2)) is None
+    assert not queue
+
+
+def test_a_position_within_an_append_gives_the_rest_of_it() -> None:
+    queue = Queue()
+    queue.put(append(1, 4))
+    assert numbers(queue.next(at(2))) == [at(3), at(4)]
+
+
+def test_a_gap_before_the_first_append_gives_nothing_and_keeps_it() -> None:
+    queue = Queue()
+    queue.put(append(5, 2))
+    assert queue.next(at(3)) is None
+    assert numbers(queue.next(at(4))) == [at(5), at(6)]
+
+
+def test_over_its_bound_it_keeps_the_newest_append_alone() -> None:
+    queue = Queue(most_events=10)
+    queue.put(append(1, 6))
+    queue.put(append(7, 6))
+    assert queue.next(at(0)) is None
+    assert numbers(queue.next(at(6))) == [at(n) for n in range(7, 13)]
+
+
+def test_what_was_sent_makes_room() -> None:
+    queue = Queue(most_events=10)
+    queue.put(append(1, 6))
+    queue.next(at(6))
+    queue.put(append(7, 6))
+    queue.put(append(13, 4))
+    assert len(numbers(queue.next(at(6))) or ()) == 10
+
+
+def test_an_append_of_great_size_comes_in_pieces() -> None:
+    queue = Queue()
+    queue.put(append(1, 5, size=PIECE_BYTES // 2))
+    assert numbers(queue.next(at(0))) == [at(1), at(2)]
+    assert numbers(queue.next(at(2))) == [at(3), at(4)]
+    assert numbers(queue.next(at(4))) == [at(5)]
+
+
+def test_a_single_event_of_great_size_is_a_piece() -> None:
+    queue = Queue()
+    queue.put(append(1, 2, size=PIECE_BYTES * 2))
+    assert numbers(queue.next(at(0))) == [at(1)]
