@@ -5,11 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
+from servers.directories import data_directory
 from servers.ports import free_port
 from streamhub.embedded import launcher
 from streamhub.embedded.account import account_for
@@ -38,8 +38,7 @@ class DebianPostgres:
         if found is None:
             raise NoPostgresError(MISSING)
         self.major, self._programs = found
-        self.base = Path(tempfile.mkdtemp(prefix="streamhub-postgres-"))
-        self.base.chmod(0o755)  # PostgreSQL runs as another user where we are root
+        self.base = data_directory("streamhub-postgres-")
         self.port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         self._settings = {"fsync": "off", **settings}

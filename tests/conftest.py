@@ -3,9 +3,7 @@
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -14,6 +12,7 @@ import pytest
 
 from servers import postgres as debian
 from servers.access import Access
+from servers.directories import data_directory
 from servers.kafka import Broker, NoBrokerError
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.postgres.migrate import migrate_hub, migrate_source
@@ -67,8 +66,7 @@ def database_of(url: str, name: str) -> str:
 @pytest.fixture(scope="session")
 def _embedded() -> Iterator[str]:
     # Not pytest's directory: it is closed to the user that PostgreSQL runs as where we are root.
-    directory = Path(tempfile.mkdtemp(prefix="streamhub-test-"))
-    directory.chmod(0o755)
+    directory = data_directory()
     postgres = EmbeddedPostgres(directory)
     postgres.start()
     try:

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.directories import data_directory
 from servers.ports import free_port
 
 STREAMHUB = [sys.executable, "-m", "streamhub"]
@@ -66,8 +66,7 @@ class Running:
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """Not pytest's: its directories are closed to the user that PostgreSQL runs as where we are root."""
-    path = Path(tempfile.mkdtemp(prefix="streamhub-test-"))
-    path.chmod(0o755)
+    path = data_directory()
     yield path
     shutil.rmtree(path)
 

@@ -1,13 +1,12 @@
 """The stages of the tests of capture."""
 
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import asyncpg
 import pytest
 
+from servers.directories import data_directory
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.postgres.migrate import migrate_hub, migrate_source
 from tests.support.stage import Stage
@@ -23,8 +22,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server with settings that the shared one does not have."""
-    directory = Path(tempfile.mkdtemp(prefix="streamhub-test-"))
-    directory.chmod(0o755)
+    directory = data_directory()
     postgres = EmbeddedPostgres(directory, {"max_prepared_transactions": 5, "fsync": "off"})
     postgres.start()
     yield postgres

@@ -5,16 +5,14 @@ One run; the tests look at what came of it.
 
 import asyncio
 import itertools
-import os
 import shutil
-import tempfile
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
 import pytest
 
+from servers.directories import data_directory
 from servers.ports import free_port
 from streamhub.embedded import EmbeddedPostgres
 from tests.integration.conftest import Answer, Client
@@ -50,10 +48,9 @@ async def asked(hub: Hub, path: str) -> list[Answer]:
 @pytest.fixture(scope="module")
 async def outage(tmp_path_factory: pytest.TempPathFactory) -> Outage:
     """The server is this run's own: nobody else's tests are to see it go."""
-    directory = tempfile.mkdtemp(prefix="streamhub-test-")
-    os.chmod(directory, 0o755)  # noqa: PTH101 - no path: blocking ones are for threads
+    directory = data_directory()
     try:
-        async with EmbeddedPostgres(Path(directory)) as postgres:
+        async with EmbeddedPostgres(directory) as postgres:
             # On a port where no other server would look for a free one while this one is away.
             await asyncio.to_thread(postgres.stop)
             await asyncio.to_thread((postgres.base / "port").write_text, f"{free_port()}\n")

@@ -4,9 +4,7 @@ The application writes on the database's host, and the test looks at the databas
 """
 
 import asyncio
-import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from servers.directories import data_directory
 from streamhub.embedded import EmbeddedPostgres
 from tests.integration.conftest import Answer, Client
 from tests.support.hub import Hub, Process, hub_over
@@ -60,8 +59,7 @@ class Scene:
 async def scene(directory: Path) -> AsyncIterator[Scene]:
     """`directory` is for keys and logs."""
     # Not pytest's: its directories are closed to the user that PostgreSQL runs as.
-    data = Path(tempfile.mkdtemp(prefix="streamhub-test-"))
-    os.chmod(data, 0o755)  # noqa: PTH101 - no path: blocking ones are for threads
+    data = data_directory()
     try:
         async with network() as net:
             database = net.host("db")

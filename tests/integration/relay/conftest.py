@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ import asyncpg
 import pytest
 
 import streamhub
+from servers.directories import data_directory
 from servers.ports import free_port
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.postgres.migrate import migrate_hub, migrate_source
@@ -64,8 +64,7 @@ async def source(new_database: NewDatabase) -> AsyncIterator[Stage]:
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to be killed and copied."""
-    directory = Path(tempfile.mkdtemp(prefix="streamhub-test-"))
-    directory.chmod(0o755)
+    directory = data_directory()
     # The first free port of the range would be another test's as soon as this server is stopped.
     (directory / "port").write_text(f"{free_port()}\n")
     postgres = EmbeddedPostgres(directory, {"fsync": "off", "shared_buffers": "16MB", "max_prepared_transactions": 5})
