@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -85,6 +85,11 @@ class Stage:
         await connection.close()
         return url
 
+    def postgres_seconds(self) -> float:
+        """The processor time of the server with all its backends so far."""
+        assert self.postgres.pid is not None
+        return processor_seconds(self.postgres.pid, with_children=True)
+
     def token(self, organization: str, slug: str) -> str:
         now = int(time.time())
         return self.key.sign(
@@ -144,8 +149,18 @@ class HubProcess(NamedTuple):
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return processor_seconds(self.process.pid)
+
+
+def processor_seconds(pid: int, *, with_children: bool = False) -> float:
+    """What a process has used so far; with those of its children that run and those that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    used = sum(map(int, fields[11:15] if with_children else fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    if with_children:
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                used += processor_seconds(int(child))
+    return used
 
 
 @contextmanager
