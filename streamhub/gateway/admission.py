@@ -31,7 +31,14 @@ class Admitted(NamedTuple):
 @asynccontextmanager
 async def admitted(request: web.Request) -> AsyncIterator[Admitted]:
     """An integration of the organization that the path names. Within the block it is this request's turn to ask the
-    database. Raises ApiError: 503, 401, 403."""
+    database by statements of its own. Raises ApiError: 503, 401, 403."""
+    async with found(request) as asked, asked.gateway.own_statements:
+        yield asked
+
+
+@asynccontextmanager
+async def found(request: web.Request) -> AsyncIterator[Admitted]:
+    """As `admitted`, for what asks together with others: own statements within the block want `own_statements`."""
     gateway = request.app[GATEWAY]
     gateway.admit()
     claims = await gateway.authenticator.claims(request, time.time())
@@ -53,7 +60,7 @@ async def _found(gateway: Gateway, claims: Claims) -> places.Place:
     give_up = loop.time() + FOUND_WITHIN
     while True:
         try:
-            return await places.find(gateway.hub, claims)
+            return await places.find(gateway.finder, claims)
         except TimeoutError:
             if not gateway.node.trusted or loop.time() > give_up:
                 raise

@@ -15,7 +15,7 @@ from streamhub.config import Settings
 from streamhub.errors import unavailable
 from streamhub.gateway.endings import Endings
 from streamhub.gateway.live.leases import Lease, Node
-from streamhub.gateway.places import Registrations
+from streamhub.gateway.places import Finder, Registrations
 from streamhub.gateway.replay.slots import Slots
 from streamhub.gateway.streams import channel
 from streamhub.gateway.streams.stream import Cause, Stream
@@ -42,11 +42,13 @@ S = TypeVar("S", bound=Stream)
 # Who uses the pool's connections, each of them no more at once than this. The sum is no more than the pool has, so
 # nothing waits for a connection behind something else: above all not the renewal of the node's row, on which all
 # leases rest. Replays have pages of their own, so that they never stand before live streams.
-REQUESTS: Final = 5
+REQUESTS: Final = 3  # whose statements are their own
+TOGETHER: Final = 2  # requests whose statements are put together: one connection finds, one takes
 LIVE_PAGES: Final = 2
 REPLAY_PAGES: Final = 2
 JOBS: Final = 2  # rows of replays that are running
 OTHERS: Final = 9  # renewal, cursors and ends, looks for ends, closing of windows, registrations, facts 2, tail 2
+TURNS: Final = 64  # requests that are before the database at once, and so the most in one statement
 LIVE_STATES: Final = ("opening", "catching_up", "live", "ending")
 REPLAY_STATES: Final = ("queued", "running")
 
@@ -78,7 +80,9 @@ class Gateway:
         self.live_reader = Reader(hub, LIVE_PAGES)
         self.replay_reader = Reader(hub, REPLAY_PAGES)
         self.replays_at_once = Slots()
-        self.turns = Turns(REQUESTS)
+        self.turns = Turns(TURNS)
+        self.own_statements = asyncio.Semaphore(REQUESTS)
+        self.finder = Finder(hub, self.own_statements)
         self.jobs_turns = asyncio.Semaphore(JOBS)
         self.facts = Facts(hub, self.sources, settings.publication_topic)
         self.exposition = Kept(self._exposition)
@@ -99,6 +103,7 @@ class Gateway:
         self.peers.stop()
         await self.endings.stop()
         await self.registrations.stop()
+        await self.finder.stop()
         await self.node.stop()
 
     def admit(self) -> None:
@@ -112,7 +117,8 @@ class Gateway:
 
     @asynccontextmanager
     async def turn(self, request: web.Request) -> AsyncIterator[None]:
-        """Within the block the request asks the database, when it is its turn. Raises ApiError (503)."""
+        """Within the block it is the request's turn to ask the database: together with others, or by statements of its
+        own within `own_statements`. Raises ApiError (503)."""
         async with self.turns.turn():
             self.admit()  # things change while one waits
             if request.transport is None:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import asyncpg
 
 from streamhub.core import ids
+from streamhub.gateway.together import Together
 from streamhub.postgres.connections import Pool
 from streamhub.web.auth import Claims, mismatch
 
@@ -17,8 +19,8 @@ TIMEOUT: Final = 5.0  # seconds
 LOOK_EVERY: Final = 0.5  # seconds
 
 _FIND: Final = """
-SELECT o.key, o.slug, o.slug_is_made, h.last_ms, h.last_counter, clock_timestamp() AS clock
-  FROM streamhub_hub.log_head h LEFT JOIN streamhub_hub.organizations o ON o.id = $1
+SELECT o.id, o.key, o.slug, o.slug_is_made, h.last_ms, h.last_counter, clock_timestamp() AS clock
+  FROM streamhub_hub.log_head h LEFT JOIN streamhub_hub.organizations o ON o.id = ANY ($1::text[])
 """
 _RENAME: Final = """
 UPDATE streamhub_hub.organizations SET slug = $2, slug_is_made = false
@@ -36,20 +38,59 @@ class Place(NamedTuple):
     head: str
 
 
-async def find(pool: Pool, claims: Claims) -> Place:
+class Found(NamedTuple):
+    """What the registry knows of an organization, and where the hub is; `slug` is None where it is not registered."""
+
+    slug: str | None
+    slug_is_made: bool
+    place: Place
+
+
+class Finder:
+    """Looks organizations up, those of many requests at once."""
+
+    def __init__(self, pool: Pool, own_statements: asyncio.Semaphore) -> None:
+        """`own_statements` bounds the connections of requests that need one each."""
+        self._pool = pool
+        self._own_statements = own_statements
+        self._together: Together[str, Found] = Together(self._find, "organizations of requests")
+
+    async def find(self, organization_id: str) -> Found:
+        return await self._together.answer(organization_id)
+
+    async def rename(self, organization_id: str, slug: str) -> None:
+        """A slug that was made gives way to a token's, unless another organization has that."""
+        async with self._own_statements:
+            with contextlib.suppress(asyncpg.UniqueViolationError):
+                await self._pool.execute(_RENAME, organization_id, slug, timeout=TIMEOUT)
+
+    async def stop(self) -> None:
+        await self._together.stop()
+
+    async def _find(self, organization_ids: Sequence[str]) -> list[Found]:
+        rows = await self._pool.fetch(_FIND, organization_ids, timeout=TIMEOUT)
+        assert rows, "log_head has a row from the migration on"
+        known = {row["id"]: row for row in rows}
+        head = ids.event_id(rows[0]["last_ms"], rows[0]["last_counter"])
+        now_ms = max(ids.ceil_ms(rows[0]["clock"]), rows[0]["last_ms"])
+        unknown = Found(None, False, Place(None, now_ms, head))
+        return [
+            unknown if row is None else Found(row["slug"], row["slug_is_made"], Place(row["key"], now_ms, head))
+            for row in map(known.get, organization_ids)
+        ]
+
+
+async def find(finder: Finder, claims: Claims) -> Place:
     """Raises ApiError (403) where the registry knows the organization by another slug, set by hand."""
-    row = await pool.fetchrow(_FIND, claims.organization_id, timeout=TIMEOUT)
-    assert row is not None, "log_head has a row from the migration on"
-    if row["key"] is not None and row["slug"] != claims.slug:
-        if not row["slug_is_made"]:
+    found = await finder.find(claims.organization_id)
+    if found.slug is not None and found.slug != claims.slug:
+        if not found.slug_is_made:
             raise mismatch(
-                f"The organization {claims.organization_id[:100]!r} is registered under the slug {row['slug']!r}, "
+                f"The organization {claims.organization_id[:100]!r} is registered under the slug {found.slug!r}, "
                 f"not {claims.slug!r}."
             )
-        with contextlib.suppress(asyncpg.UniqueViolationError):
-            await pool.execute(_RENAME, claims.organization_id, claims.slug, timeout=TIMEOUT)
-    now_ms = max(ids.ceil_ms(row["clock"]), row["last_ms"])
-    return Place(row["key"], now_ms, ids.event_id(row["last_ms"], row["last_counter"]))
+        await finder.rename(claims.organization_id, claims.slug)
+    return found.place
 
 
 class Registrations:

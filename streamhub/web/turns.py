@@ -29,6 +29,16 @@ class Turns:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """The block runs when it is this caller's turn. Raises ApiError (503) where that does not come in time."""
+        if self._free.locked():
+            await self._wait()
+        else:
+            await self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    async def _wait(self) -> None:
         if self.waiting >= self._most_waiting:
             raise self._busy()
         self.waiting += 1
@@ -39,10 +49,6 @@ class Turns:
             raise self._busy() from None
         finally:
             self.waiting -= 1
-        try:
-            yield
-        finally:
-            self._free.release()
 
     def _busy(self) -> ApiError:
         detail = f"This gateway is busy: {self.waiting} requests wait for its database; try again in {RETRY_AFTER} s."

@@ -11,12 +11,13 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from streamhub.core import ids
 from streamhub.core.lease import NODE_TTL, RENEW_EVERY, Refusal, Trust, refusal
+from streamhub.gateway.together import Together
 from streamhub.postgres.connections import DATABASE_AWAY, Pool
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,14 @@ DELETE FROM streamhub_hub.nodes
  WHERE expires_at NOT BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp() + interval '1 hour'
 """
 
+# That a stream which nobody holds is not kept for its last consumer any more.
+_NOT_STALE: Final = """(stream.released_at IS NULL OR stream.released_at + $5 <= clock_timestamp()
+                 OR stream.released_at > clock_timestamp() + $5)"""
+
 # One statement, on one clock. ON CONFLICT waits for whoever has the stream's row and sees its newest version; the
 # owner's node row is locked *before* its expiry is judged, so a renewal that is under way is waited for, not missed.
 # An owner whose row this statement's snapshot does not show yet is alive where it connected after we began.
-_TAKE: Final = """
+_TAKE: Final = f"""
 INSERT INTO streamhub_hub.streams AS stream (organization_id, node, epoch, connected_at, cursor, cursor_at)
 VALUES ($1, $2, 1, clock_timestamp(), $3, clock_timestamp())
 ON CONFLICT (organization_id) DO UPDATE
@@ -51,12 +56,36 @@ ON CONFLICT (organization_id) DO UPDATE
        cursor = CASE WHEN $4 THEN excluded.cursor ELSE coalesce(stream.cursor, excluded.cursor) END,
        cursor_at = clock_timestamp()
  WHERE CASE WHEN stream.node IS NULL
-            THEN stream.released_at IS NULL OR stream.released_at + $5 <= clock_timestamp()
-                 OR stream.released_at > clock_timestamp() + $5
+            THEN {_NOT_STALE}
             ELSE NOT coalesce(streamhub_hub.lease_holds((SELECT node.expires_at FROM streamhub_hub.nodes AS node
                                                           WHERE node.id = stream.node FOR SHARE)),
                               stream.connected_at BETWEEN statement_timestamp() AND clock_timestamp()) END
 RETURNING epoch, cursor::text, coalesce(read_epoch = epoch - 1, false)
+"""
+# Of many streams those that nobody has, whether new or given back: all that needs no waiting. A row that somebody has
+# locked is left out, so one organization never holds up the others. New rows come in one order, so two gateways that
+# insert the same ones wait for one another in turn, and never in a circle.
+_TAKE_FREE: Final = f"""
+WITH wanted AS (
+  SELECT * FROM unnest($1::text[], $3::uuid[], $4::boolean[]) AS wanted (organization_id, cursor, override)
+), free AS (
+  SELECT stream.organization_id FROM streamhub_hub.streams AS stream
+   WHERE stream.organization_id = ANY ($1) AND stream.node IS NULL AND {_NOT_STALE} FOR UPDATE SKIP LOCKED
+), again AS (
+  UPDATE streamhub_hub.streams AS stream
+     SET node = $2, epoch = stream.epoch + 1, connected_at = clock_timestamp(), released_at = NULL,
+         cursor = CASE WHEN wanted.override THEN wanted.cursor ELSE coalesce(stream.cursor, wanted.cursor) END,
+         cursor_at = clock_timestamp()
+    FROM free JOIN wanted USING (organization_id)
+   WHERE stream.organization_id = free.organization_id
+  RETURNING stream.organization_id, epoch, stream.cursor::text, coalesce(read_epoch = epoch - 1, false)
+), new AS (
+  INSERT INTO streamhub_hub.streams (organization_id, node, epoch, connected_at, cursor, cursor_at)
+  SELECT organization_id, $2, 1, clock_timestamp(), cursor, clock_timestamp() FROM wanted ORDER BY organization_id
+  ON CONFLICT DO NOTHING
+  RETURNING organization_id, epoch, cursor::text, false
+)
+SELECT * FROM again UNION ALL SELECT * FROM new
 """
 _WHY_REFUSED: Final = """
 SELECT connected_at, released_at, clock_timestamp() AS now FROM streamhub_hub.streams WHERE organization_id = $1
@@ -80,6 +109,14 @@ class Lease(NamedTuple):
 
     organization_id: str
     epoch: int
+
+
+class Wanted(NamedTuple):
+    """A stream to take. Its cursor becomes `position` where it had none, or where `override` (Last-Event-ID)."""
+
+    organization_id: str
+    position: str
+    override: bool
 
 
 class Taken(NamedTuple):
@@ -114,6 +151,7 @@ class Node:
         self._writing = asyncio.Lock()  # of rows of streams: several in one transaction, in no certain order
         self._trusted_again = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._together: Together[Wanted, Taken | None] = Together(self._take_free, "node: take")
 
     @property
     def trusted(self) -> bool:
@@ -135,6 +173,7 @@ class Node:
         ]
 
     async def stop(self) -> None:
+        await self._together.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -147,8 +186,21 @@ class Node:
 
     # -- leases
 
+    async def take_if_free(self, wanted: Wanted) -> Taken | None:
+        """Take a stream that nobody has, together with others. None: `take` has to tell whether it can be had."""
+        return await self._together.answer(wanted)
+
+    async def _take_free(self, wanted: Sequence[Wanted]) -> list[Taken | None]:
+        first = {each.organization_id: each for each in reversed(wanted)}
+        names, positions, overrides = zip(*first.values(), strict=True)
+        rows = await self._pool.fetch(
+            _TAKE_FREE, names, self.id, positions, overrides, self._stale_after, timeout=TIMEOUT
+        )
+        taken = {name: Taken(Lease(name, epoch), cursor, exact) for name, epoch, cursor, exact in rows}
+        return [taken.pop(each.organization_id, None) for each in wanted]
+
     async def take(self, organization_id: str, position: str, *, override: bool) -> Taken | Refusal:
-        """Take a stream. Its cursor becomes `position` where it had none, or where `override` (Last-Event-ID)."""
+        """Take a stream, as `Wanted` says, and wait where it may be about to become free."""
         for _ in range(3):
             taken = await self._pool.fetchrow(
                 _TAKE, organization_id, self.id, position, override, self._stale_after, timeout=TIMEOUT

@@ -21,9 +21,9 @@ from streamhub.core.lease import Refusal
 from streamhub.core.subscription import State, Subscription
 from streamhub.errors import ApiError, Fault
 from streamhub.gateway import places
-from streamhub.gateway.admission import admitted
+from streamhub.gateway.admission import found
 from streamhub.gateway.gateway import GATEWAY, Gateway
-from streamhub.gateway.live.leases import Lease, boottime
+from streamhub.gateway.live.leases import Lease, Taken, Wanted, boottime
 from streamhub.gateway.live.status import note_gap
 from streamhub.gateway.streams.stream import Cause, Stream, stream_error
 from streamhub.history.reader import Selection
@@ -56,7 +56,7 @@ async def live(request: web.Request) -> web.StreamResponse:
 
 async def _taken(request: web.Request) -> tuple["LiveStream", tuple[str, dict[str, Any] | None, float]]:
     """The stream with its lease, known to the gateway, and what it opens with: position, gap, the token's end."""
-    async with admitted(request) as (gateway, claims, slug, place):
+    async with found(request) as (gateway, claims, slug, place):
         faults: list[Fault] = []
         for _ in parameters.known_parameters(request, (), faults):
             pass
@@ -65,7 +65,11 @@ async def _taken(request: web.Request) -> tuple["LiveStream", tuple[str, dict[st
             raise ApiError(faults)
 
         start = asked or max(window.before(place.now_ms), place.head)
-        taken = await gateway.node.take(claims.organization_id, start, override=asked is not None)
+        wanted = Wanted(claims.organization_id, start, override=asked is not None)
+        taken: Taken | Refusal | None = await gateway.node.take_if_free(wanted)
+        if taken is None:
+            async with gateway.own_statements:
+                taken = await gateway.node.take(claims.organization_id, start, override=wanted.override)
         if isinstance(taken, Refusal):
             fault = Fault(409, "ACTIVE_CONSUMER_EXISTS", taken.detail, meta=taken.meta)
             raise ApiError(fault, {"Retry-After": str(taken.retry_after)})
@@ -78,7 +82,8 @@ async def _taken(request: web.Request) -> tuple["LiveStream", tuple[str, dict[st
         try:
             position, gap = await missed(gateway, slug, place, position)
             if gap is not None:
-                await note_gap(gateway.hub, taken.lease, gap, place.now_ms)
+                async with gateway.own_statements:
+                    await note_gap(gateway.hub, taken.lease, gap, place.now_ms)
         except BaseException:
             gateway.leave(stream, gateway.live_streams)
             await _give_back(gateway, taken.lease)

@@ -54,7 +54,7 @@ async def replay(request: web.Request) -> web.StreamResponse:
     piece = Piece.of(asked, claims, place, resume_after)
     if resume_after is not None and await nothing_left(gateway, piece):
         return web.Response(status=204)
-    async with gateway.turn(request):
+    async with gateway.turn(request), gateway.own_statements:
         job = await jobs.queue(
             gateway.hub,
             claims.organization_id,

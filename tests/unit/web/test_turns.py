@@ -71,5 +71,7 @@ async def test_one_that_left_the_line_holds_up_nobody() -> None:
 
 
 def test_all_who_use_the_pool_together_have_no_more_connections_than_it_has() -> None:
-    used = gateway.REQUESTS + gateway.LIVE_PAGES + gateway.REPLAY_PAGES + gateway.JOBS + gateway.OTHERS
+    used = (
+        gateway.REQUESTS + gateway.TOGETHER + gateway.LIVE_PAGES + gateway.REPLAY_PAGES + gateway.JOBS + gateway.OTHERS
+    )
     assert used <= HUB_CONNECTIONS

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from streamhub.core import ids
 from streamhub.core.lease import Refusal
-from streamhub.gateway.live.leases import Node, Taken, boottime
+from streamhub.gateway.live.leases import Lease, Node, Taken, Wanted, boottime
 
 Pool = Any
 START = ids.event_id(1_000, 0)
@@ -139,6 +139,76 @@ async def test_an_end_that_could_not_be_written_is_written_later(
 async def test_stopping_a_node_frees_its_row_at_once(nodes: list[Node], pool: Pool) -> None:
     await nodes[0].stop()
     assert await pool.fetchval("SELECT count(*) FROM streamhub_hub.nodes WHERE id = $1", nodes[0].id) == 0
+
+
+# -- many at once
+
+
+async def test_streams_that_nobody_has_are_taken_together(nodes: list[Node]) -> None:
+    found = await asyncio.gather(*(nodes[0].take_if_free(Wanted(f"org_{n}", START, False)) for n in range(100)))
+    assert found == [Taken(Lease(f"org_{n}", 1), START, exact=False) for n in range(100)]
+
+
+async def test_two_gateways_that_want_the_same_streams_at_once_have_each_of_them_once(nodes: list[Node]) -> None:
+    names = [f"org_{n}" for n in range(100)]
+    found = await asyncio.gather(
+        *(nodes[0].take_if_free(Wanted(name, START, False)) for name in names),
+        *(nodes[1].take_if_free(Wanted(name, START, False)) for name in reversed(names)),
+    )
+    assert sorted(each.lease.organization_id for each in found if each is not None) == sorted(names)
+
+
+async def test_a_stream_that_is_asked_for_twice_in_one_statement_is_taken_once(nodes: list[Node]) -> None:
+    found = await asyncio.gather(*(nodes[0].take_if_free(Wanted("org_1", START, False)) for _ in range(5)))
+    assert sum(each is not None for each in found) == 1
+
+
+async def test_a_stream_that_is_held_is_not_free(nodes: list[Node]) -> None:
+    held = await taken(nodes[0])
+    assert await nodes[1].take_if_free(Wanted("org_1", START, False)) is None
+    assert await nodes[0]._pool.fetchval("SELECT epoch FROM streamhub_hub.streams") == held.lease.epoch
+
+
+async def test_a_stream_of_a_holder_that_expired_is_for_the_statement_that_waits_for_renewals(
+    nodes: list[Node],
+) -> None:
+    await taken(nodes[0])
+    await nodes[0]._pool.execute("DELETE FROM streamhub_hub.nodes WHERE id = $1", nodes[0].id)
+    assert await nodes[1].take_if_free(Wanted("org_1", START, False)) is None
+    assert isinstance(await nodes[1].take("org_1", START, override=False), Taken)
+
+
+async def test_a_stream_that_is_kept_for_its_last_consumer_is_not_free(nodes: list[Node]) -> None:
+    ended = (await taken(nodes[0])).lease
+    nodes[1]._stale_after = timedelta(hours=1)
+    await nodes[0].release(ended, None, boottime(), read=False, free_at_once=False)
+    assert await nodes[1].take_if_free(Wanted("org_1", START, False)) is None
+
+
+async def test_a_stream_that_was_given_back_is_taken_with_its_cursor_and_a_higher_epoch(nodes: list[Node]) -> None:
+    later = ids.event_id(2_000, 0)
+    await nodes[0].release((await taken(nodes[0])).lease, later, boottime(), read=True, free_at_once=True)
+    found = await nodes[1].take_if_free(Wanted("org_1", ids.event_id(3_000, 0), False))
+    assert found == Taken(Lease("org_1", 2), later, exact=True)
+
+
+async def test_a_consumer_that_names_a_position_has_it_among_many_too(nodes: list[Node]) -> None:
+    await nodes[0].release((await taken(nodes[0])).lease, None, boottime(), read=True, free_at_once=True)
+    earlier = ids.event_id(500, 0)
+    found = await nodes[0].take_if_free(Wanted("org_1", earlier, override=True))
+    assert found is not None
+    assert found.cursor == earlier
+
+
+async def test_a_row_that_is_locked_holds_up_no_other_organization(nodes: list[Node], pool: Pool) -> None:
+    await nodes[0].release((await taken(nodes[0])).lease, None, boottime(), read=False, free_at_once=True)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM streamhub_hub.streams WHERE organization_id = 'org_1' FOR UPDATE")
+        async with asyncio.timeout(3):
+            found = await asyncio.gather(
+                *(nodes[1].take_if_free(Wanted(name, START, False)) for name in ("org_1", "org_2"))
+            )
+    assert found == [None, Taken(Lease("org_2", 1), START, exact=False)]
 
 
 # -- with real processes
