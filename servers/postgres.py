@@ -31,54 +31,73 @@ def installed() -> tuple[int, Path] | None:
 
 
 class DebianPostgres:
-    """`start()` … `stop()`; `url` is a superuser's. All of it is gone at the end, and ends with us."""
+    """`start()` … `stop()`; `url` is a superuser's. All of it is gone at the end, and ends with us.
 
-    def __init__(self, **settings: str) -> None:
+    `locales` is a directory with locales that its host has besides those of ours, until `move_here()`.
+    """
+
+    def __init__(self, *, locales: Path | None = None, **settings: str) -> None:
         found = installed()
         if found is None:
             raise NoPostgresError(MISSING)
-        self.major, self._programs = found
+        self.major, self.programs = found
         self.base = data_directory("streamhub-postgres-")
         self.port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        self._data = self.base / "data"
+        self._locales = locales
         self._settings = {"fsync": "off", **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        data = self.base / "data"
-        user = account_for(data)
+        user = account_for(self._data)
         uid, gid = (user.uid, user.gid) if user is not None else (-1, -1)
-        become = [sys.executable, "-I", "-S", launcher.__file__, str(uid), str(gid), str(os.getpid())]
-        data.mkdir(mode=0o700)
-        os.chown(data, uid, gid)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        self._become = [sys.executable, "-I", "-S", launcher.__file__, str(uid), str(gid), str(os.getpid())]
+        self._data.mkdir(mode=0o700)
+        os.chown(self._data, uid, gid)
         made = subprocess.run(
             [
-                *become, str(self._programs / "initdb"), f"--pgdata={data}", "--username=postgres", "--auth=trust",
-                "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
+                *self._become, str(self.programs / "initdb"), f"--pgdata={self._data}", "--username=postgres",
+                "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
             ],
-            env=environment, cwd=self.base, capture_output=True, text=True, check=False, timeout=120,
+            env=self._environment(), cwd=self.base, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stderr}")
-        settings = {"port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(data)}
+        self._run()
+
+    def move_here(self) -> None:
+        """End it in an orderly way, and start it with the locales of our host alone."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+        self._locales = None
+        self._run()
+
+    def _environment(self) -> dict[str, str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        return {**environment, "LOCPATH": str(self._locales)} if self._locales is not None else environment
+
+    def _run(self) -> None:
+        settings = {"port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(self._data)}
         options = [f"--{name}={value}" for name, value in {**settings, **self._settings}.items()]
-        with (self.base / "log").open("wb") as said:
+        with (self.base / "log").open("ab") as said:
             self._process = subprocess.Popen(
-                [*become, str(self._programs / "postgres"), "-D", str(data), *options],
-                env=environment, cwd=self.base, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                [*self._become, str(self.programs / "postgres"), "-D", str(self._data), *options],
+                env=self._environment(), cwd=self.base, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
                 start_new_session=True,
             )  # fmt: skip
         ends = time.monotonic() + STARTS_WITHIN
-        while not self._ready(data):
+        while not self._ready():
             if self._process.poll() is not None or time.monotonic() > ends:
                 said_last = (self.base / "log").read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"PostgreSQL {self.major} did not start: {said_last}")
             time.sleep(0.01)
 
-    def _ready(self, data: Path) -> bool:
+    def _ready(self) -> bool:
         try:
-            lines = (data / "postmaster.pid").read_text().splitlines()
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
         return len(lines) > 7 and lines[7].strip() == "ready"

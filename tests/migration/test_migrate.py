@@ -1,19 +1,15 @@
 """Migrations: each once, in order, safely from several processes; never over a schema that is not ours to change."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
 
-from streamhub import capture
-from streamhub.embedded import installed_binaries
 from streamhub.errors import UserError
 from streamhub.postgres import migrate
 from tests.migration.conftest import NewDatabase
-from tests.support.stage import Stage, kinds
 
 MIGRATE: dict[str, Callable[[Any], Awaitable[list[str]]]] = {
     "hub": migrate.migrate_hub, "source": migrate.migrate_source,
@@ -141,60 +137,3 @@ async def test_the_schema_does_not_depend_on_the_session_that_makes_it(
     await other.execute("RESET ALL")
     assert await schema_of(other) == await schema_of(bare)
     await other.close()
-
-
-def restore(url: str, into: str) -> None:
-    dumped = subprocess.run(
-        [str(installed_binaries() / "pg_dump"), "--no-owner", url], check=True, capture_output=True, timeout=60
-    )
-    psql = [str(installed_binaries() / "psql"), "-q", "-v", "ON_ERROR_STOP=1", into]
-    known = dumped.stdout.replace(b"SET transaction_timeout = 0;\n", b"")  # before PostgreSQL 17 there is none
-    subprocess.run(psql, input=known, check=True, capture_output=True, timeout=60)
-
-
-async def test_a_database_that_was_restored_from_a_dump_fails_closed_until_captures_are_added_again(
-    new_database: NewDatabase,
-) -> None:
-    """Columns are held by number and tables by oid; after a restore both mean something else."""
-    url = await new_database()
-    original = Stage(url, await asyncpg.connect(url))
-    await migrate.migrate_hub(original.connection)
-    await migrate.migrate_source(original.connection)
-    await original.sql(
-        "CREATE TABLE skus (gone int, id int PRIMARY KEY, organization_id text, secret text, note text)",
-        "ALTER TABLE skus DROP gone",  # so that every number is another one in the restored table
-    )
-    await original.add(exclude=["secret"])
-    await original.sql("INSERT INTO skus VALUES (1, 'org_1', 'SECRET', 'a')")
-    await original.connection.close()
-    restored_url = await new_database()
-    await asyncio.to_thread(restore, url, restored_url)
-    restored = Stage(restored_url, await asyncpg.connect(restored_url))
-    await restored.sql("INSERT INTO skus VALUES (2, 'org_1', 'SECRET', 'b')", "UPDATE skus SET note = 'c'")
-    await restored.relayed()
-    assert not [frame for frame in await restored.frames() if b"SECRET" in frame]
-    await restored.add(exclude=["secret"])
-    await restored.sql("INSERT INTO skus VALUES (3, 'org_1', 'SECRET', 'd')")
-    events = await restored.relayed()
-    assert kinds(events) == [("create", "3")]
-    assert events[0]["resource"] == {"id": 3, "organization_id": "org_1", "note": "d"}
-    await restored.connection.close()
-
-
-@pytest.mark.parametrize("again", [False, True])
-async def test_in_a_restored_database_a_capture_can_be_removed(new_database: NewDatabase, again: bool) -> None:
-    url, restored_url = await new_database(), await new_database()
-    original = Stage(url, await asyncpg.connect(url))
-    await migrate.migrate_hub(original.connection)
-    await migrate.migrate_source(original.connection)
-    await original.shop()
-    await original.connection.close()
-    await asyncio.to_thread(restore, url, restored_url)
-    restored = Stage(restored_url, await asyncpg.connect(restored_url))
-    if again:
-        await restored.add()
-    await capture.remove(restored.connection, "skus")
-    await restored.sql("INSERT INTO skus VALUES (1, 'org_1', 1, 'a')")
-    assert await restored.outbox_is_empty()
-    assert await restored.rows("SELECT id FROM streamhub.captures WHERE removed_at IS NULL") == []
-    await restored.connection.close()
