@@ -104,7 +104,7 @@ def _of_table(row: "asyncpg.Record") -> list[CaptureFault] | None:
     if row["name_now"] is None:
         if not replaced:
             return []  # it was dropped: there is nothing to capture
-        fault = "was dropped and made again: the new table's changes are not captured"
+        fault = "was dropped and made again, or restored from a dump: the new table's changes are not captured"
         return [CaptureFault(row["name"], fault, again, _spec(row))]
     if not row["is_same"]:
         fault = "was restored or made again since it was captured: its rows come as events with an error"
