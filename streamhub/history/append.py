@@ -18,7 +18,6 @@ from streamhub.core.sse import one_line
 from streamhub.history import rows
 from streamhub.organizations import Organization
 
-CHANNEL: Final = "streamhub_append"
 LONGEST_PAYLOAD: Final = 7_000  # PostgreSQL takes less than 8,000 bytes
 
 _COPY_FROM: Final = 48  # below it, one INSERT for each row in one round trip is quicker than a COPY
@@ -27,13 +26,13 @@ _INSERT: Final = (
 )
 
 _RESERVE: Final = "SELECT * FROM streamhub_hub.reserve($1, $2)"
-_NOTIFY: Final = "SELECT pg_notify($1, $2)"
+_NOTIFY: Final = "SELECT pg_notify(c.appends, $1) FROM streamhub_hub.channels AS c"
 # In the same round trip: what a publisher reads history by.
 _JOURNAL_AND_NOTIFY: Final = """
 WITH noted AS (
-  INSERT INTO streamhub_hub.appends (last_id, previous_id, organizations, events) VALUES ($3, $4, $5, $6)
+  INSERT INTO streamhub_hub.appends (last_id, previous_id, organizations, events) VALUES ($2, $3, $4, $5)
 )
-SELECT pg_notify($1, $2)
+SELECT pg_notify(c.appends, $1) FROM streamhub_hub.channels AS c
 """
 _COUNT: Final = """
 INSERT INTO streamhub_hub.counted (name, source, value)
@@ -103,10 +102,10 @@ async def append(
             payload = _payload(made, organizations)
             if journal:
                 await connection.execute(
-                    _JOURNAL_AND_NOTIFY, CHANNEL, payload, made.last_id, previous_event, organizations, len(events)
+                    _JOURNAL_AND_NOTIFY, payload, made.last_id, previous_event, organizations, len(events)
                 )
             else:
-                await connection.execute(_NOTIFY, CHANNEL, payload)
+                await connection.execute(_NOTIFY, payload)
         if counted:
             await connection.execute(_COUNT, source, list(counted), list(counted.values()))
         await within(connection)

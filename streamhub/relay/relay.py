@@ -36,6 +36,8 @@ RETRY_LONGEST: Final = 5.0
 WEEKS_WITHIN: Final = 2.0  # seconds: after that it is relayed without
 CLOCK_JUMP: Final = 60_000  # milliseconds
 
+_ORGANIZATIONS_CHANNEL: Final = "SELECT organizations FROM streamhub_hub.channels"
+
 # A server ends a connection that went silent in the middle of a transaction: a relay that was stopped there holds the
 # row of log_epoch.
 _SETTINGS: Final = {"idle_in_transaction_session_timeout": "10s", "timezone": "UTC", "jit": "off", **INDEX_ORDER}
@@ -132,7 +134,8 @@ class Relay:
             registry = Registry(hub)
             listener = await _connect(self._hub_dsn, name)
             stack.push_async_callback(_close, listener)
-            await listener.add_listener("streamhub_organizations", lambda *arguments: registry.forget(arguments[3]))
+            channel = await listener.fetchval(_ORGANIZATIONS_CHANNEL)
+            await listener.add_listener(channel, lambda *arguments: registry.forget(arguments[3]))
             upkeep = Upkeep(lambda: _connect(self._hub_dsn, name, UPKEEP_SETTINGS), self._retention)
             tasks = [
                 asyncio.create_task(_keep_lease(leadership, epoch)),

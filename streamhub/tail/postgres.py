@@ -34,11 +34,11 @@ else:
 
 log = logging.getLogger(__name__)
 
-CHANNEL: Final = "streamhub_append"
 POLL_EVERY: Final = 2.0  # seconds
 # A relay in this process announces within this time of the NOTIFY, so that history need not be read for it.
 ANNOUNCED_WITHIN: Final = 0.02  # seconds
 
+_CHANNEL: Final = "SELECT appends FROM streamhub_hub.channels"
 _HEAD: Final = "SELECT last_ms, last_counter FROM streamhub_hub.log_head"
 
 
@@ -169,18 +169,19 @@ class PostgresTail:
             await asyncio.sleep(random.uniform(0.3, 0.6))
 
     async def _follow(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        await connection.add_listener(CHANNEL, self._notified)
+        channel = await connection.fetchval(_CHANNEL, timeout=TIMEOUT)
+        await connection.add_listener(channel, self._notified)
         while True:
             # First of all, and then now and again: what was appended while nobody listened.
             self._want(await _head(connection), None)
             await asyncio.sleep(self._poll_every)
 
-    def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+    def _notified(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         try:
             previous, _first, last, names = str(payload).split(" ")
             keys = None if names == "*" else {int(name) for name in names.split(",")}
         except ValueError:
-            log.warning("a notification that is none of ours on %s: %.100r", CHANNEL, payload)
+            log.warning("a notification that is none of ours on %s: %.100r", channel, payload)
             return
         if previous > max(self._seen, self._wanted):
             keys = None  # what came between, and whose it is, nobody has told us

@@ -258,3 +258,35 @@ async def test_a_head_that_moved_without_an_event_is_no_gap(engine: Engine) -> N
     append = await engine.append([1])
     tail.announce(append)
     await receiver.has(append.first_id)
+
+
+async def test_what_another_role_notifies_keeps_no_event_from_a_receiver(engine: Engine) -> None:
+    tail, receiver = await engine.tail(), Collector()
+    tail.subscribe(1, "org_1", receiver)
+    await receiver_is_served(engine, receiver)
+    async with engine.pool.acquire() as connection:
+        name = f"notifier_{await connection.fetchval('SELECT current_database()')}"
+        await connection.execute(f"CREATE ROLE {name}")
+        try:
+            await connection.execute(f"SET SESSION AUTHORIZATION {name}")
+            for channel in await channels_that_show(connection):
+                await connection.execute("SELECT pg_notify($1, $2)", channel, f"{'0' * 8} x {'f' * 8} 2")
+            await connection.execute("RESET SESSION AUTHORIZATION")
+            append = await engine.append([1])
+            await receiver.until(lambda self: append.first_id in self.ids)
+        finally:
+            await connection.execute("RESET SESSION AUTHORIZATION")
+            await connection.execute(f"DROP ROLE {name}")
+
+
+async def receiver_is_served(engine: Engine, receiver: Collector) -> None:
+    first = await engine.append([1])
+    await receiver.until(lambda self: first.first_id in self.ids)
+
+
+async def channels_that_show(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> list[str]:
+    """The old name, and what the sessions of others show to the role of this one."""
+    shown = await connection.fetch(
+        "SELECT (regexp_match(query, 'LISTEN \"?([a-z0-9_]+)'))[1] AS channel FROM pg_stat_activity"
+    )
+    return ["streamhub_append", *(row["channel"] for row in shown if row["channel"] is not None)]

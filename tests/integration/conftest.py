@@ -229,7 +229,8 @@ class History:
             await insert(connection, events)
             previous = ids.event_id(head["previous_ms"], head["previous_counter"])
             await connection.execute(
-                "SELECT pg_notify('streamhub_append', $1)", f"{previous} {new[0]} {new[-1]} {organization}"
+                "SELECT pg_notify(appends, $1) FROM streamhub_hub.channels",
+                f"{previous} {new[0]} {new[-1]} {organization}",
             )
         return Append(previous, new[0], new[-1], events)
 

@@ -51,7 +51,7 @@ async def append_by_hand(
         if notify:
             keys = ",".join(map(str, sorted(set(organizations))))
             await connection.execute(
-                "SELECT pg_notify('streamhub_append', $1)", f"{previous} {new[0]} {new[-1]} {keys}"
+                "SELECT pg_notify(appends, $1) FROM streamhub_hub.channels", f"{previous} {new[0]} {new[-1]} {keys}"
             )
     return Append(previous, new[0], new[-1], events)
 

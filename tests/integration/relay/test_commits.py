@@ -120,7 +120,8 @@ async def test_the_notice_of_an_append_names_head_ids_and_organizations(stage: S
     await stage.shop()
     heard: list[str] = []
     listener = await asyncpg.connect(stage.url)
-    await listener.add_listener("streamhub_append", lambda *arguments: heard.append(arguments[3]))
+    channel = await stage.value("SELECT appends FROM streamhub_hub.channels")
+    await listener.add_listener(channel, lambda *arguments: heard.append(arguments[3]))
     await stage.sql("INSERT INTO skus SELECT i, 'org_' || i % 2, i, 'a' FROM generate_series(1, 4) AS i")
     await stage.relayed()
     await until(lambda: _true(bool(heard)), "a notice came")
@@ -138,7 +139,8 @@ async def test_a_notice_of_too_many_organizations_is_for_all_of_them(stage: Stag
     await stage.shop()
     heard: list[str] = []
     listener = await asyncpg.connect(stage.url)
-    await listener.add_listener("streamhub_append", lambda *arguments: heard.append(arguments[3]))
+    channel = await stage.value("SELECT appends FROM streamhub_hub.channels")
+    await listener.add_listener(channel, lambda *arguments: heard.append(arguments[3]))
     await stage.sql("INSERT INTO skus SELECT i, 'org_' || i, i, 'a' FROM generate_series(1, 2000) AS i")
     await stage.relayed()
     await until(lambda: _true(bool(heard)), "a notice came")

@@ -14,12 +14,21 @@ CREATE TABLE streamhub_hub.organizations (
   created_at    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Whoever caches the registry listens.
+-- Any role of the database may LISTEN and NOTIFY, on any channel whose name it knows. A notification of an append that is
+-- not ours would have gateways pass over events, so nobody but the hub's role knows what the channels are called.
+CREATE TABLE streamhub_hub.channels (
+  only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  appends        text NOT NULL DEFAULT 'streamhub_append_' || replace(gen_random_uuid()::text, '-', ''),
+  organizations  text NOT NULL DEFAULT 'streamhub_organizations_' || replace(gen_random_uuid()::text, '-', '')
+);
+INSERT INTO streamhub_hub.channels DEFAULT VALUES;
+
+-- A cache of the registry listens to this.
 CREATE FUNCTION streamhub_hub.organization_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM pg_notify('streamhub_organizations', coalesce(NEW.id, OLD.id));
+  PERFORM pg_notify(c.organizations, coalesce(NEW.id, OLD.id)) FROM streamhub_hub.channels AS c;
   RETURN NULL;
 END $$;
 CREATE TRIGGER organization_changed AFTER INSERT OR UPDATE OR DELETE ON streamhub_hub.organizations
