@@ -41,6 +41,7 @@ WHERE c.oid = coalesce(to_regclass($1), CASE WHEN $1 !~ '[.]' THEN to_regclass('
 """
 _COLUMNS: Final = """
 SELECT a.attname AS name, a.attnum AS number, a.atttypid = 'boolean'::regtype AS is_boolean,
+       a.attgenerated::text = 'v' AS is_virtual,
        array_position(k.conkey, a.attnum) AS key_position
 FROM pg_attribute a LEFT JOIN pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'p'
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
@@ -378,10 +379,19 @@ async def _options(connection: "asyncpg.Connection[Any]", table: "asyncpg.Record
             raise UserError(f"{option}: {table['name']} has no column {name!r}; {hint}")
         return int(columns[name]["number"])
 
+    def stored(name: str, option: str) -> int:
+        found = number(name, option)
+        if columns[name]["is_virtual"]:
+            raise UserError(
+                f"{option}: {name!r} of {table['name']} is computed when it is read (VIRTUAL), so no trigger sees its "
+                "value: name a column that is stored"
+            )
+        return found
+
     def numbers(names: Sequence[str], option: str) -> list[int]:
         return sorted({number(name, option) for name in names})
 
-    key = [number(name, "--id-column") for name in spec.id_columns] or [
+    key = [stored(name, "--id-column") for name in spec.id_columns] or [
         row["number"]
         for row in sorted(columns.values(), key=lambda row: row["key_position"] or 0)
         if row["key_position"] is not None
@@ -404,15 +414,15 @@ async def _options(connection: "asyncpg.Connection[Any]", table: "asyncpg.Record
         "key_is_primary": not spec.id_columns,
         "organization_column": None
         if spec.organization_column is None
-        else number(spec.organization_column, "--org-column"),
+        else stored(spec.organization_column, "--org-column"),
         "organization_id": spec.organization_id,
-        "test_column": None if spec.test_column is None else number(spec.test_column, "--test-column"),
+        "test_column": None if spec.test_column is None else stored(spec.test_column, "--test-column"),
         "test": spec.test,
         "excluded_columns": numbers(spec.exclude, "--exclude"),
         "redacted_columns": numbers(spec.redact, "--redact"),
         "anonymization_column": None
         if spec.anonymization_column is None
-        else number(spec.anonymization_column, "--anonymization-column"),
+        else stored(spec.anonymization_column, "--anonymization-column"),
         "type_names": json.dumps(dict(sorted(spec.type_names.items()))),
     }
     named = {*key, *options["excluded_columns"], *options["redacted_columns"]} | {

@@ -81,7 +81,7 @@ WITH state AS MATERIALIZED (
                  AS attachment) AS facts,
        streamhub.identity({{oid}}, {{capture}})
 ), locked AS MATERIALIZED (
-  SELECT {{row}} AS whole, {{key}} AS key FROM ONLY {{leaf}} AS {{row}} WHERE {{range}} ORDER BY {{order}}
+  SELECT {{whole}} AS whole, {{key}} AS key FROM ONLY {{leaf}} AS {{row}} WHERE {{range}} ORDER BY {{order}}
   FOR SHARE OF {{row}} {{wait}}
 ), sent AS (
   INSERT INTO streamhub.outbox (origin, new_row)
@@ -168,7 +168,9 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
             for column, type_, kind in zip(columns, order["types"], order["kinds"], strict=True)
         )
     )
+    whole = await connection.fetchval("SELECT streamhub.stored_row($1, $2)", oid, alias)
     shared = {
+        "whole": whole or alias,
         "leaf": row["name"],
         "row": alias,
         "oid": oid,

@@ -164,6 +164,19 @@ BEGIN
   RETURN coalesce(total, 0);
 END $$;
 
+-- A row of a relation as its triggers see it, virtual columns null, in a query that calls the relation `alias`. To read one
+-- is to compute it, and that may be an error. Null where there are none, and the whole row can be read.
+CREATE OR REPLACE FUNCTION streamhub.stored_row(relation oid, alias text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT format('ROW(%s)::%s', string_agg(CASE WHEN attgenerated::text = 'v' THEN 'NULL'
+                                               ELSE format('%I.%I', alias, attname) END, ', ' ORDER BY attnum),
+                relation::regclass)
+  FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+  HAVING bool_or(attgenerated::text = 'v')
+$$;
+
 -- A row as it is written to the outbox, whatever the writer's session settings are.
 CREATE OR REPLACE FUNCTION streamhub.row_text(r record, as_json boolean) RETURNS text
 LANGUAGE plpgsql STABLE
@@ -655,14 +668,15 @@ BEGIN
       SELECT CASE WHEN written IS NULL THEN %1$L ELSE %2$L END, ctid, current_setting('streamhub.who', true),
              coalesce(written, identity)
       FROM (SELECT t.ctid, r.written,
-                   CASE WHEN r.written IS NULL THEN streamhub.identity_text(t.*, %3$L) END AS identity
+                   CASE WHEN r.written IS NULL THEN streamhub.identity_text(%8$s, %3$L) END AS identity
             FROM ONLY %7$s AS t,
-            LATERAL (SELECT streamhub.bounded_row_text(t.*, %4$s, %5$L, true, %6$L) AS written OFFSET 0) AS r) AS texts
+            LATERAL (SELECT streamhub.bounded_row_text(%8$s, %4$s, %5$L, true, %6$L) AS written OFFSET 0) AS r) AS texts
       $sql$,
       streamhub.origin(TG_ARGV[0], leaf, natts, 'dl', attachment, streamhub.described(leaf, identity.numbers)),
       streamhub.origin(TG_ARGV[0], leaf, natts, CASE WHEN form = 'json' THEN '' ELSE 'd' END, attachment,
                        CASE WHEN form = 'described' THEN streamhub.described(leaf) END),
-      identity.fields, leaf, form = 'json', TG_ARGV[2], leaf::regclass);
+      identity.fields, leaf, form = 'json', TG_ARGV[2], leaf::regclass,
+      coalesce(streamhub.stored_row(leaf, 't'), 't.*'));
   EXCEPTION WHEN OTHERS THEN
     INSERT INTO streamhub.outbox (origin, who, old_row)
     VALUES (streamhub.origin(TG_ARGV[0], leaf, natts, 't', attachment, NULL),
