@@ -21,7 +21,9 @@ Connection: TypeAlias = "asyncpg.Connection[Any]"
 SCHEMAS: Final = {"hub": "streamhub_hub", "source": "streamhub"}
 CAPTURE_ROLE: Final = "streamhub_capture"
 FUNCTIONS: Final = "functions.sql"
-_LOCK: Final = 7_370_101  # an advisory lock of the database: an arbitrary number, ours
+# An advisory lock of the database: an arbitrary number, ours. Any role may hold it, so it is for a first migration
+# alone; later ones lock the table of migrations.
+_LOCK: Final = 7_370_101
 
 _SCHEMA: Final = """
 SELECT n.nspowner::regrole::text AS owner, current_user::regrole::text AS us,
@@ -31,6 +33,11 @@ SELECT n.nspowner::regrole::text AS owner, current_user::regrole::text AS us,
        EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass
                AND d.refobjid = n.oid) AS has_objects
 FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = $1
+"""
+_LOCKABLE: Final = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               WHERE n.nspname = $1 AND c.relname = 'migrations' AND c.relkind = 'r'
+                 AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'UPDATE'))
 """
 _ROLE: Final = """
 SELECT rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication
@@ -67,7 +74,7 @@ async def keep_out(connection: Connection) -> None:
     Raises UserError where one goes on for longer than the transaction's lock_timeout.
     """
     try:
-        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", _LOCK)
+        await _lock(connection, SCHEMAS["source"], "ROW EXCLUSIVE")
     except asyncpg.LockNotAvailableError:
         raise UserError("a migration is running: nothing was changed, try again when it is over") from None
 
@@ -80,10 +87,13 @@ async def _migrate(connection: Connection, kind: str) -> list[str]:
     async with connection.transaction(isolation="read_committed"):
         await connection.execute("SET LOCAL lock_timeout = '10s'")
         try:
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            if not await _lock(connection, schema, "SHARE ROW EXCLUSIVE"):
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+                await _lock(connection, schema, "SHARE ROW EXCLUSIVE")  # another process has just made it
         except asyncpg.LockNotAvailableError:
             raise UserError(
-                f"another session has held the lock of migrations ({_LOCK}) for 10 s: see pg_locks, and try again"
+                f"another session has held the lock of migrations ({schema}.migrations, or {_LOCK} for a first one) "
+                "for 10 s: see pg_locks, and try again"
             ) from None
         await _schema(connection, schema)
         applied = await _applied(connection, schema)
@@ -119,6 +129,14 @@ async def _migrate(connection: Connection, kind: str) -> list[str]:
             )
             done.append(name)
     return done
+
+
+async def _lock(connection: Connection, schema: str, mode: str) -> bool:
+    """Lock the table of migrations, which no role but the hub's can. False where there is none, or it is not ours."""
+    if not await connection.fetchval(_LOCKABLE, schema):
+        return False
+    await connection.execute(f"LOCK TABLE {schema}.migrations IN {mode} MODE")
+    return True
 
 
 async def _schema(connection: Connection, schema: str) -> None:

@@ -69,6 +69,25 @@ async def test_of_several_that_migrate_at_once_one_does_it_and_the_others_find_i
         await connection.close()
 
 
+async def test_no_lock_that_another_role_holds_keeps_a_hub_from_starting_or_capturing(
+    new_database: NewDatabase,
+) -> None:
+    url = await new_database()
+    bare, holder = await asyncpg.connect(url), await asyncpg.connect(url)
+    await bare.execute("CREATE TABLE skus (id int PRIMARY KEY, organization_id text)")
+    for run in MIGRATE.values():
+        await run(bare)
+    for lock in (7_370_101, 7_370_102, 7_370_103):
+        await holder.execute("SELECT pg_advisory_lock($1)", lock)
+    async with asyncio.timeout(4):  # less than any of them would wait for a lock
+        for run in MIGRATE.values():
+            assert await run(bare) == []
+        spec = capture.CaptureSpec("skus", resource_type="skus", organization_column="organization_id")
+        assert (await capture.add(bare, spec)).state == "added"
+    bare.terminate()
+    holder.terminate()
+
+
 async def test_a_hub_and_its_source_share_a_database(bare: Any) -> None:
     assert await migrate.migrate_hub(bare)
     assert await migrate.migrate_source(bare)

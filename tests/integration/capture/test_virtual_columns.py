@@ -1,4 +1,4 @@
-"""Columns that PostgreSQL computes when they are read (VIRTUAL, the default from 18 on): no trigger sees their values."""
+"""Columns that are computed when they are read (VIRTUAL, the default from PostgreSQL 18 on): no trigger sees them."""
 
 from typing import Any
 
@@ -55,8 +55,8 @@ async def test_a_row_whose_virtual_column_cannot_be_computed_is_destroyed_by_a_t
 async def test_dropped_columns_domains_and_an_odd_name_do_not_matter(stage: Stage) -> None:
     await stage.sql(
         "CREATE DOMAIN even AS int CHECK (VALUE % 2 = 0)",
-        'CREATE TABLE "T" (gone int, id int PRIMARY KEY, organization_id text, n even, zero int, '
-        "v int GENERATED ALWAYS AS (1 / zero), t varchar(3))",
+        'CREATE TABLE "T" (gone int, id int PRIMARY KEY, organization_id text, n even, '
+        "zero int, v int GENERATED ALWAYS AS (1 / zero), t varchar(3))",
         'ALTER TABLE "T" DROP gone',
         """INSERT INTO "T" VALUES (1, 'org_1', 2, 0, DEFAULT, 'abc')""",
     )

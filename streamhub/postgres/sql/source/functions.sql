@@ -538,7 +538,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   IF (SELECT proowner FROM pg_proc WHERE oid = function) <> 'streamhub_capture'::regrole THEN
-    PERFORM pg_advisory_xact_lock(7370103);  -- two at once would update one row of pg_namespace
+    -- Two at once would update one row of pg_namespace. An advisory lock would be any role's to hold.
+    LOCK TABLE streamhub.migrations IN SHARE UPDATE EXCLUSIVE MODE;
     GRANT CREATE ON SCHEMA streamhub TO streamhub_capture;
     EXECUTE format('ALTER FUNCTION %s OWNER TO streamhub_capture', function);
     REVOKE CREATE ON SCHEMA streamhub FROM streamhub_capture;
