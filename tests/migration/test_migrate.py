@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from streamhub import capture
 from streamhub.errors import UserError
 from streamhub.postgres import migrate
 from tests.migration.conftest import NewDatabase

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from tests.integration.stage import Stage, kinds
 
 from streamhub.errors import UserError
 from tests.integration.capture.test_backfill import send
+from tests.support.stage import Stage, kinds
 
 pytestmark = pytest.mark.needs_postgres_18
 
