@@ -79,12 +79,18 @@ class Metrics:
         size = Counter("streamhub_sent_bytes", "Their frames, in bytes.", ["stream"], registry=own)
         self.live_sent = Sent(events, size, "live")
         self.replay_sent = Sent(events, size, "replay")
-        self._live_streams = Gauge(
-            "streamhub_live_streams", "Live streams.", ["state"], registry=own, multiprocess_mode="livesum"
-        )
-        self._replays = Gauge(
-            "streamhub_replays", "Replays that have not ended.", ["state"], registry=own, multiprocess_mode="livesum"
-        )
+        self._streams = {
+            "live": Gauge(
+                "streamhub_live_streams", "Live streams.", ["state"], registry=own, multiprocess_mode="livesum"
+            ),
+            "replay": Gauge(
+                "streamhub_replays",
+                "Replays that have not ended.",
+                ["state"],
+                registry=own,
+                multiprocess_mode="livesum",
+            ),
+        }
         self._live_ended = Counter(
             "streamhub_live_streams_ended", "Live streams that ended, by cause.", ["cause"], registry=own
         )
@@ -114,11 +120,10 @@ class Metrics:
     def replay_ended(self, state: str) -> None:
         self._replays_ended.labels(state).inc()
 
-    def count_streams(self, live: Mapping[str, int], replays: Mapping[str, int]) -> None:
-        """How many there are now, by state."""
-        for gauge, counts in ((self._live_streams, live), (self._replays, replays)):
-            for state, count in counts.items():
-                gauge.labels(state).set(count)
+    def count_streams(self, kind: str, counts: Mapping[str, int]) -> None:
+        """How many streams of a kind (`live`, `replay`) there are now, by state."""
+        for state, count in counts.items():
+            self._streams[kind].labels(state).set(count)
 
     def count_process(self) -> None:
         """Where this is one process of several: the memory, the files and the CPU time that it has now."""

@@ -1,1 +1,10 @@
-"""What clients connect to: tokens, leases, live streams, replays and the pages for operators."""
+"""What clients connect to: live streams, replays, and the pages for operators.
+
+server.py      sockets, start and stop
+app.py         the table of routes, and what each kind of stream owns
+admission.py   what every route of an organization asks first
+gateway.py     what all requests share; streams by kind and state
+streams/       what any stream needs
+live/          GET /{org}
+replay/        GET /{org}/replay
+"""

@@ -8,19 +8,19 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from streamhub.errors import ApiError, Fault, unauthorized
 from streamhub.gateway import places
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.organizations import LONGEST_ID
-from streamhub.web import parameters
-from streamhub.web.auth import Claims, require_integration
+from streamhub.web.auth import Claims
 from streamhub.web.connection import Connection
+from streamhub.web.problems import unauthorized
+from streamhub.web.scopes import Rule
 
 FOUND_WITHIN: Final = 15.0  # seconds
 
 
 class Admitted(NamedTuple):
-    """Who asks, for which organization, at which moment of the hub."""
+    """A request's token, the organization it is for, and the hub's moment."""
 
     gateway: Gateway
     claims: Claims
@@ -29,16 +29,16 @@ class Admitted(NamedTuple):
 
 
 @asynccontextmanager
-async def admitted(request: web.Request) -> AsyncIterator[Admitted]:
-    """An integration of the organization that the path names. Within the block it is this request's turn to ask the
-    database by statements of its own. Raises ApiError: 503, 401, 403."""
-    async with found(request) as asked, asked.gateway.own_statements:
+async def admitted(request: web.Request, rule: Rule) -> AsyncIterator[Admitted]:
+    """A request whose token `rule` (of web/scopes.py) allows on the organization that the path names. Within the block
+    it is this request's turn to ask the database by statements of its own. Raises ApiError: 503, 401, 403."""
+    async with found(request, rule) as asked, asked.gateway.own_statements:
         yield asked
 
 
 @asynccontextmanager
-async def found(request: web.Request) -> AsyncIterator[Admitted]:
-    """As `admitted`, for what asks together with others: own statements within the block want `own_statements`."""
+async def found(request: web.Request, rule: Rule) -> AsyncIterator[Admitted]:
+    """As `admitted`, for a route that asks together with others: it takes `own_statements` for its own statements."""
     gateway = request.app[GATEWAY]
     gateway.admit()
     claims = await gateway.authenticator.claims(request, time.time())
@@ -48,7 +48,7 @@ async def found(request: web.Request) -> AsyncIterator[Admitted]:
     if isinstance(request.protocol, Connection):
         request.protocol.has_valid_token()
     slug = request.match_info["organization"]
-    require_integration(claims, slug)
+    rule(claims, slug)
     async with gateway.turn(request):
         yield Admitted(gateway, claims, slug, await _found(gateway, claims))
 
@@ -64,12 +64,3 @@ async def _found(gateway: Gateway, claims: Claims) -> places.Place:
         except TimeoutError:
             if not gateway.node.trusted or loop.time() > give_up:
                 raise
-
-
-def refuse_parameters(request: web.Request) -> None:
-    """For a route that knows no parameter. Raises ApiError (400)."""
-    faults: list[Fault] = []
-    for _ in parameters.known_parameters(request, (), faults):
-        pass
-    if faults:
-        raise ApiError(faults)

@@ -1,34 +1,75 @@
-"""The gateway as an aiohttp application: which path is served by what."""
+"""The gateway as an aiohttp application: which path is served by what, and which parameters it knows."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from streamhub.gateway import operations
 from streamhub.gateway.gateway import GATEWAY, Gateway
-from streamhub.gateway.live.status import end_stream, status
-from streamhub.gateway.live.stream import live
-from streamhub.gateway.replay.routes import cancel_replay, list_replays, show_replay
-from streamhub.gateway.replay.stream import replay
+from streamhub.gateway.live.routes import end_stream, live
+from streamhub.gateway.live.shared import LIVE, LiveShared
+from streamhub.gateway.live.status import status
+from streamhub.gateway.live.upkeep import LiveUpkeep
+from streamhub.gateway.replay.request import PARAMETERS as REPLAY_PARAMETERS
+from streamhub.gateway.replay.routes import cancel_replay, list_replays, replay, show_replay
+from streamhub.gateway.replay.shared import REPLAY, ReplayShared
+from streamhub.gateway.replay.upkeep import ReplayUpkeep
 from streamhub.web.cors import add_cors
-from streamhub.web.problems import SERVER
+from streamhub.web.parameters import Parameter
+from streamhub.web.refusals import SERVER
 
-# The contract's slug. `-` is none, so the operators' pages collide with nobody's.
-ORGANIZATION = "/{organization:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?}"
-JOB = ORGANIZATION + "/replays/{job:[^/]+}"
+# The contract's slug. `-` is none, so the operators' pages collide with no organization's.
+ORGANIZATION: Final = "/{organization:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?}"
+JOB: Final = ORGANIZATION + "/replays/{job:[^/]+}"
 
 
-def create_app(gateway: Gateway, *, with_operations: bool = True) -> web.Application:
+class Route(NamedTuple):
+    """`handler` begins with `admitted(request, <rule of web/scopes.py>)`, and reads its `parameters` with
+    `parameters.read`."""
+
+    method: str
+    path: str
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    parameters: Sequence[Parameter] = ()
+
+
+# No HEAD anywhere: on a stream it would take the lease.
+ROUTES: Final = (
+    Route("GET", ORGANIZATION, live),
+    Route("DELETE", ORGANIZATION, end_stream),
+    Route("GET", f"{ORGANIZATION}/status", status),
+    Route("GET", f"{ORGANIZATION}/replay", replay, REPLAY_PARAMETERS),
+    Route("GET", f"{ORGANIZATION}/replays", list_replays),
+    Route("GET", JOB, show_replay),
+    Route("DELETE", JOB, cancel_replay),
+)
+
+
+class Kinds:
+    """What each kind of stream owns beside the gateway that they share. Between the gateway's start and stop."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.live = LiveShared(gateway)
+        self.replay = ReplayShared(gateway)
+        self._live_upkeep = LiveUpkeep(self.live)
+        self._replay_upkeep = ReplayUpkeep(gateway)
+
+    def start(self) -> None:
+        self._live_upkeep.start()
+
+    async def stop(self) -> None:
+        await self._live_upkeep.stop()
+
+
+def create_app(gateway: Gateway, kinds: Kinds, *, with_operations: bool = True) -> web.Application:
     """The public application. Without the role `gateway` it serves the operators' pages alone."""
     app = _application(gateway)
+    app[LIVE], app[REPLAY] = kinds.live, kinds.replay
     add_cors(app, gateway.settings.cors_origins)
     if "gateway" in gateway.settings.roles:
-        # No HEAD anywhere: on a stream it would take the lease.
-        app.router.add_get(ORGANIZATION, live, allow_head=False)
-        app.router.add_delete(ORGANIZATION, end_stream)
-        app.router.add_get(f"{ORGANIZATION}/status", status, allow_head=False)
-        app.router.add_get(f"{ORGANIZATION}/replay", replay, allow_head=False)
-        app.router.add_get(f"{ORGANIZATION}/replays", list_replays, allow_head=False)
-        app.router.add_get(JOB, show_replay, allow_head=False)
-        app.router.add_delete(JOB, cancel_replay)
+        for route in ROUTES:
+            app.router.add_route(route.method, route.path, route.handler)
     if with_operations:
         app.add_routes(operations.routes())
     return app

@@ -1,4 +1,4 @@
-"""`/-/…`: pages for operators and their machines. No token is wanted here."""
+"""`/-/…`: pages for operators and their machines. They need no token."""
 
 import asyncio
 import time
@@ -46,8 +46,8 @@ async def ready(request: web.Request) -> web.Response:
         "broker": None if topic is None else _broker(publication, gateway.tail.fault),
         "broker_lag_seconds": None if publication is None else round(publication.lag, 3),
         "tail": "degraded" if gateway.tail.degraded else "ok",
-        "live_streams": len(gateway.live_streams),
-        "replays": len(gateway.replays),
+        "live_streams": len(gateway.of_kind("live")),
+        "replays": len(gateway.of_kind("replay")),
     }
     return web.json_response(body, status=200 if body["status"] == "ready" else 503)
 

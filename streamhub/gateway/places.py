@@ -1,4 +1,4 @@
-"""The hub's view of who asks: the organization of a token in the registry, with the hub's `now` from the same read."""
+"""An organization's place in the hub: its key in the registry, with the hub's `now` from the same read."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,10 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from streamhub.core import ids
-from streamhub.gateway.together import Together
 from streamhub.postgres.connections import Pool
-from streamhub.web.auth import Claims, mismatch
+from streamhub.postgres.together import Together
+from streamhub.web.auth import Claims
+from streamhub.web.scopes import mismatch
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class Registrations:
                         if not future.done():
                             future.set_result(key)
             except Exception as error:  # noqa: BLE001 - whatever it is, streams wait for the next look
-                log.warning("the registry cannot be read just now: %r", error)
+                log.warning("the organizations cannot be read, retrying in %g s: %r", LOOK_EVERY, error)
             await asyncio.sleep(LOOK_EVERY)
 
     async def stop(self) -> None:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from streamhub.config import Settings
 from streamhub.errors import UserError
-from streamhub.gateway.app import create_app, create_operations_app
+from streamhub.gateway.app import Kinds, create_app, create_operations_app
 from streamhub.gateway.gateway import Gateway
 from streamhub.metrics import Metrics
 from streamhub.postgres.connections import Pool
@@ -29,16 +29,17 @@ SHUTDOWN_WITHIN: Final = 5.0  # seconds, after the drain
 ANSWERED_WITHIN: Final = 0.1  # seconds that a connection which was just made has to send its request
 
 
-class Server(NamedTuple):
-    """What is running: `url` without a slash at its end; `port` is the one bound, also where 0 was asked for."""
+class RunningGateway(NamedTuple):
+    """`url` without a slash at its end; `port` is the one bound, also where 0 was asked for."""
 
     gateway: Gateway
+    kinds: Kinds
     url: str
     port: int
 
 
 def authenticator_of(settings: Settings, development_key: tuple[str, bytes] | None = None) -> Authenticator:
-    """Who may sign tokens by these settings. `development_key` is (issuer, public key in PEM). Raises UserError."""
+    """What verifies tokens by these settings. `development_key` is (issuer, public key in PEM). Raises UserError."""
     issuers = []
     if settings.jwt_issuers:
         keys: Keys
@@ -67,7 +68,7 @@ async def serve(
     reuse_port: bool = False,
     metrics: Metrics | None = None,
     sources: Mapping[str, str] | None = None,
-) -> AsyncIterator[Server]:
+) -> AsyncIterator[RunningGateway]:
     """Serve until the block ends, then drain. The tail is the caller's to start and stop, as is the pool.
 
     `host` and `port` win over the settings'; port 0 takes a free one. `metrics` are the process's, `sources` the
@@ -80,9 +81,10 @@ async def serve(
     connections = Connections(files)
     gateway = Gateway(settings, hub, tail, authenticator, metrics, sources)
     gateway.connections = connections
+    kinds = Kinds(gateway)
     own_port = None if settings.operations_port == port else settings.operations_port
     runner = Runner(
-        create_app(gateway, with_operations=own_port is None),
+        create_app(gateway, kinds, with_operations=own_port is None),
         connections,
         lambda: gateway.node.trusted,
         access_log_class=AccessLog,
@@ -95,6 +97,7 @@ async def serve(
     try:
         authenticator.start()
         await gateway.start()
+        kinds.start()
         await runner.setup()
         bound = await _listen(listening, runner, host, port, reuse_port)
         if own_port is not None:
@@ -111,15 +114,16 @@ async def serve(
             await runners[-1].setup()
             await _listen(listening, runners[-1], host, own_port, reuse_port)
         log.info("%d files may be open in this process, so up to %d streams", files, connections.most_streams)
-        yield Server(gateway, f"http://{_for_url(host)}:{bound}", bound)
+        yield RunningGateway(gateway, kinds, f"http://{_for_url(host)}:{bound}", bound)
     finally:
         began = time.monotonic()
         await gateway.drain()
         for port_of_ours in listening:
-            await port_of_ours.stop()  # who has been let in is answered
+            await port_of_ours.stop()  # what has been accepted is answered
         await asyncio.sleep(ANSWERED_WITHIN)
         for each in runners:
             await each.cleanup()
+        await kinds.stop()
         await gateway.stop()
         await authenticator.stop()
         log.info("the gateway stopped in %.1f s", time.monotonic() - began)

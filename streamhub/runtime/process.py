@@ -19,7 +19,7 @@ from streamhub.config import PREFIX, Settings
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
 from streamhub.extras import install
-from streamhub.gateway.server import Server, authenticator_of, serve
+from streamhub.gateway.server import RunningGateway, authenticator_of, serve
 from streamhub.history.plans import INDEX_ORDER
 from streamhub.metrics import Metrics
 from streamhub.postgres.connections import (
@@ -53,7 +53,7 @@ STOPS_WITHIN = 1.0  # seconds, a part; all of it is over before an orchestrator 
 class Hub(NamedTuple):
     """`relaying` ends only by an error that does not pass."""
 
-    server: Server
+    server: RunningGateway
     relaying: asyncio.Task[None] | None
 
     async def serve_until(self, stop: asyncio.Event) -> None:

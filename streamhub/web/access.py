@@ -14,7 +14,7 @@ log = logging.getLogger("aiohttp.access")
 
 
 class AccessLog(AbstractAccessLogger):
-    """The client's address, the method, the path alone (a query string or a header may hold somebody's token), the
+    """The client's address, the method, the path alone (a query string or a header may hold a token), the
     status and the time that it took: of a stream, until its end."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
@@ -34,8 +34,5 @@ def _asked(request: web.BaseRequest) -> str:
 
 def _loggable(path: str) -> str:
     """A path without what is longer than any slug or job: a token goes astray into a path, too."""
-    shown = (
-        "…" if len(segment) > LONGEST_SEGMENT or segment.startswith("sh_ak_") else segment
-        for segment in path[:1000].split("/")
-    )
+    shown = ("…" if len(segment) > LONGEST_SEGMENT else segment for segment in path[:1000].split("/"))
     return "/".join(shown)[:200]

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.utils import base64url_decode
 
-from streamhub.errors import ApiError, Fault, UserError, unauthorized
+from streamhub.errors import UserError
+from streamhub.web.problems import ApiError, unauthorized
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
@@ -254,23 +255,6 @@ def _boolean(claims: Mapping[str, Any], name: str) -> bool:
     if not isinstance(value, bool):
         raise _invalid(f"Its claim {name} has to be true or false.")
     return value
-
-
-def require_integration(claims: Claims, slug: str) -> None:
-    """What the live stream and replays want of a token: an integration's, of this enterprise organization."""
-    if claims.kind != "integration":
-        raise unauthorized(
-            "NOT_INTEGRATION",
-            f"The token's application is of kind {claims.kind[:100]!r}; 'integration' is wanted here.",
-        )
-    if claims.slug != slug:
-        raise mismatch(f"The path names the organization {slug!r}; the token is for {claims.slug[:100]!r}.")
-    if not claims.enterprise:
-        raise ApiError(Fault(403, "NOT_ENTERPRISE", f"The organization {slug!r} is not enterprise by its token."))
-
-
-def mismatch(detail: str) -> ApiError:
-    return ApiError(Fault(403, "ORGANIZATION_MISMATCH", detail))
 
 
 def pem_keys(path: Path) -> PemKeys:

@@ -8,10 +8,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from streamhub.errors import ApiError, Fault
 from streamhub.web.connections import Connections
 from streamhub.web.pace import Pace
-from streamhub.web.problems import answer, internal_error, refusals
+from streamhub.web.problems import ApiError, Fault
+from streamhub.web.refusals import answer, internal_error, refusals
 
 # 500 resource ids of some length make a long line; a header is a token at most.
 LONGEST_LINE: Final = 256 * 1024
@@ -99,20 +99,20 @@ class Connection(RequestHandler):
         detail = "The request is not HTTP/1.1."
         if isinstance(exc, LineTooLong):
             detail = f"The request's first line or a header is too long: at most {LONGEST_LINE} bytes a line."
-        response = answer(ApiError(Fault(400, "INVALID_REQUEST", detail)))
+        response = answer(ApiError(Fault("INVALID_REQUEST", detail)))
         response.force_close()
         return response
 
 
-class Server(web.Server):
-    """Makes our connections."""
+class ConnectionFactory(web.Server):
+    """aiohttp's server, which makes our connections."""
 
     def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._book = connections
+        self._all = connections
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, connections=self._book, **self._kwargs)
+        return Connection(self, loop=self._loop, connections=self._all, **self._kwargs)
 
 
 class Runner(web.AppRunner):
@@ -146,6 +146,6 @@ class Runner(web.AppRunner):
                 response.force_close()  # it holds a file that a stream could have
             return response
 
-        return Server(
+        return ConnectionFactory(
             handle, request_factory=server.request_factory, loop=loop, connections=self._connections, **kwargs
         )

@@ -10,7 +10,7 @@ import resource
 import time
 from typing import Final, Protocol
 
-from streamhub.errors import ApiError, unavailable
+from streamhub.web.problems import ApiError, unavailable
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ import jwt
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from streamhub.errors import unauthorized, unavailable
 from streamhub.urls import shown
 from streamhub.web.auth import ALGORITHMS, PublicKey, fits, kind_of, usable
+from streamhub.web.problems import unauthorized, unavailable
 
 log = logging.getLogger(__name__)
 

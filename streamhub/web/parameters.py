@@ -1,41 +1,96 @@
-"""Query strings and Last-Event-ID: every fault of a request, in the order in which it was asked."""
+"""Query strings and Last-Event-ID: every fault of a request, in the order in which it was asked.
+
+A route declares its parameters as a sequence of `Parameter`; `read` judges a request by it.
+"""
 
 import difflib
-from collections.abc import Collection, Iterator
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from streamhub.core import ids, window
-from streamhub.errors import Fault
+from streamhub.web.problems import ApiError, Fault
 
 _LONGEST_SHOWN: Final = 64
 _MOST_FIELDS: Final = 1_000
 
 
-def known_parameters(request: web.Request, known: Collection[str], faults: list[Fault]) -> Iterator[tuple[str, str]]:
-    """(name, value) of each parameter that is known and comes for the first time; the others become faults."""
-    given = set()
+class InvalidValueError(ValueError):
+    """What a parser raises: (code, detail) of each thing that is wrong with a value."""
+
+    def __init__(self, *problems: tuple[str, str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(detail for _, detail in problems))
+
+
+class Parameter(NamedTuple):
+    """One parameter of a route. `parse` gets the text and raises InvalidValueError with one of `codes`; `means` is for
+    the reference."""
+
+    name: str
+    parse: Callable[[str], Any]
+    codes: Sequence[str]
+    means: str
+
+
+class Given(NamedTuple):
+    """The parameters that a request gives. A value is None where it is faulty. `places`: the index among the faults of
+    the request at which a fault of this parameter belongs."""
+
+    values: Mapping[str, Any]
+    places: Mapping[str, int]
+
+    def get(self, name: str) -> Any:
+        """The value; None where it is faulty or not given."""
+        return self.values.get(name)
+
+
+def read(request: web.Request, declared: Sequence[Parameter], faults: list[Fault]) -> Given:
+    """Adds a fault for each parameter that is not declared, is repeated, or has a value that is wrong."""
+    known = {parameter.name: parameter for parameter in declared}
+    values: dict[str, Any] = {}
+    places: dict[str, int] = {}
+    unknown: set[str] = set()
     raw = request.raw_path.partition("?")[2].partition("#")[0]
     try:
         pairs = parse_qsl(raw, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError:
         faults.append(_fault("UNKNOWN_PARAMETER", f"There are more than {_MOST_FIELDS} parameters.", ""))
-        return
-    for name, value in pairs:
-        if name not in known:
-            if name not in given:
+        return Given(values, places)
+    for name, text in pairs:
+        parameter = known.get(name)
+        if parameter is None:
+            if name not in unknown:
                 faults.append(_unknown(name, known))
-        elif name in given:
+                unknown.add(name)
+        elif name in values:
             faults.append(_fault("REPEATED_PARAMETER", f"{name} was given more than once; give it once.", name))
         else:
-            yield name, value
-        given.add(name)
+            values[name], places[name] = None, len(faults)
+            try:
+                values[name] = parameter.parse(text)
+            except InvalidValueError as error:
+                faults += [_fault(code, detail, name) for code, detail in error.problems]
+    return Given(values, places)
 
 
-def _unknown(name: str, known: Collection[str]) -> Fault:
-    """Names the parameter and the nearest known one. Never its value, which may be somebody's token."""
+def refuse_parameters(request: web.Request) -> None:
+    """For a route that declares none. Raises ApiError (400)."""
+    faults: list[Fault] = []
+    read(request, (), faults)
+    if faults:
+        raise ApiError(faults)
+
+
+def short(text: str, most: int = 80) -> str:
+    """A value as a message may show it."""
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def _unknown(name: str, known: Mapping[str, Parameter]) -> Fault:
+    """Names the parameter and the nearest known one. Never its value, which may be a token."""
     shown = name if len(name) <= _LONGEST_SHOWN else name[:16] + "…"
     if not known:
         hint = "none is known here"
@@ -46,7 +101,7 @@ def _unknown(name: str, known: Collection[str]) -> Fault:
 
 
 def _fault(code: str, detail: str, parameter: str) -> Fault:
-    return Fault(400, code, detail if detail.endswith((".", "?")) else detail + ".", {"parameter": parameter})
+    return Fault(code, detail if detail.endswith((".", "?")) else detail + ".", {"parameter": parameter})
 
 
 def last_event_id(request: web.Request, now_ms: int, faults: list[Fault]) -> str | None:
@@ -57,15 +112,12 @@ def last_event_id(request: web.Request, now_ms: int, faults: list[Fault]) -> str
         return None
     if not values or not values[0]:
         return None
-    shown = values[0] if len(values[0]) <= _LONGEST_SHOWN else values[0][:_LONGEST_SHOWN] + "…"
+    shown = short(values[0], _LONGEST_SHOWN)
     try:
         position = ids.normalize(values[0])
     except ValueError:
-        faults.append(
-            _header_fault(
-                f"Last-Event-ID is {shown!r}; the id of an event, a UUIDv7, is wanted: {ids.event_id(now_ms, 0)}."
-            )
-        )
+        example = ids.event_id(now_ms, 0)
+        faults.append(_header_fault(f"Last-Event-ID is {shown!r}; give the id of an event, a UUIDv7: {example}."))
         return None
     if ids.milliseconds(position) > now_ms:
         when = window.timestamp(min(ids.milliseconds(position), ids.ms_of(_LAST_TIME)))
@@ -78,4 +130,4 @@ _LAST_TIME: Final = ids.datetime_of(253_402_300_799_999)
 
 
 def _header_fault(detail: str) -> Fault:
-    return Fault(400, "INVALID_LAST_EVENT_ID", detail, {"header": "Last-Event-ID"})
+    return Fault("INVALID_LAST_EVENT_ID", detail, {"header": "Last-Event-ID"})

@@ -1,79 +1,166 @@
-"""Every refusal in one format: application/vnd.api+json, whatever went wrong and wherever."""
+"""Why a request is refused: every code that there is, its status and its meaning, and the errors that carry them.
 
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+PROBLEMS is the one list: answers take status and title from it, and the reference is made of it.
+"""
 
-import asyncpg
-from aiohttp import HttpVersion10, HttpVersion11, web
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from streamhub.errors import MEDIA_TYPE, ApiError, Fault, unavailable
-from streamhub.postgres.connections import DATABASE_AWAY
+import orjson
 
-log = logging.getLogger(__name__)
+MEDIA_TYPE: Final = "application/vnd.api+json"
 
-
-SERVER: Final = "streamhub"  # whatever it is made with
+# U+0085, U+2028 and U+2029, at which clients in the wild split lines. In JSON they stand in strings alone.
+_SPLITTING: Final = {b"\xc2\x85": b"\\u0085", b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029"}
 
 
-def answer(error: ApiError) -> web.Response:
-    headers = {**error.headers, "Content-Type": MEDIA_TYPE, "Server": SERVER}
-    return web.Response(status=error.status, body=error.body(), headers=headers)
+class Problem(NamedTuple):
+    """`title` is the answer's; `means` tells a reader of the reference what happened and what to do."""
+
+    status: int
+    title: str
+    means: str
 
 
-def internal_error(exc: BaseException | None) -> web.Response:
-    """500 without a word on the cause, which is logged."""
-    log.error("a request failed", exc_info=exc)
-    return answer(ApiError(Fault(500, "INTERNAL", "The request failed, and not for anything in it: try again.")))
+PROBLEMS: Final[Mapping[str, Problem]] = {
+    "INVALID_DATE": Problem(
+        400, "Not a date", "A date is not RFC 3339 with `Z` or an offset, such as 2026-11-22T10:00:00Z."
+    ),
+    "DATE_RANGE_INVALID": Problem(
+        400, "The range of dates is empty", "date_from is not before date_to, or lies in the future."
+    ),
+    "DATE_RANGE_TOO_LONG": Problem(
+        400, "The range of dates is too long", "date_from and date_to are further apart than REPLAY_MAX_WINDOW."
+    ),
+    "MISSING_DATE_RANGE": Problem(
+        400, "The range of dates is missing", "Give date_from and date_to, or resource_type_eq with resource_id_in."
+    ),
+    "MISSING_RESOURCE_TYPE": Problem(
+        400, "The resource type is missing", "resource_id_in needs resource_type_eq: ids are ids of one type."
+    ),
+    "TOO_MANY_RESOURCE_IDS": Problem(
+        400, "Too many resource ids", "resource_id_in has over 500 ids: ask in several requests."
+    ),
+    "INVALID_RESOURCE_ID": Problem(
+        400,
+        "Not a resource id",
+        "An id is empty, over 255 characters long, holds a control character, or has a space at its edge.",
+    ),
+    "UNKNOWN_PARAMETER": Problem(
+        400, "No such parameter", "The route does not know the parameter; `detail` names the nearest one it knows."
+    ),
+    "REPEATED_PARAMETER": Problem(400, "A parameter was given more than once", "Give each parameter once."),
+    "INVALID_FILTER": Problem(400, "Not a filter", "A filter has a value that it cannot have."),
+    "INVALID_LAST_EVENT_ID": Problem(
+        400, "Not a position", "Last-Event-ID is no UUIDv7, lies in the future, or was given more than once."
+    ),
+    "INVALID_REQUEST": Problem(400, "Not an HTTP request", "The request is not HTTP/1.1 or HTTP/1.0 as we speak it."),
+    "MISSING_TOKEN": Problem(401, "The token is missing", "Send the header Authorization: Bearer <token>."),
+    "INVALID_TOKEN": Problem(
+        401,
+        "The token is not valid",
+        "Its form, signature, algorithm, issuer, audience, `nbf` or one of its claims is wrong; `detail` says which.",
+    ),
+    "EXPIRED_TOKEN": Problem(401, "The token has expired", "Get a new one."),
+    "NOT_INTEGRATION": Problem(
+        401, "The token is not an integration's", "The route needs a token whose application.kind is `integration`."
+    ),
+    "ORGANIZATION_MISMATCH": Problem(
+        403,
+        "The token is another organization's",
+        "The path's slug is not the token's, or the organization is registered under another slug.",
+    ),
+    "NOT_ENTERPRISE": Problem(
+        403, "The organization is not enterprise", "The route needs a token whose organization.enterprise is true."
+    ),
+    "NOT_FOUND": Problem(404, "Not found", "The path, the live stream or the replay does not exist."),
+    "METHOD_NOT_ALLOWED": Problem(
+        405, "Method not allowed", "The path exists, the method does not; the header Allow has those that do."
+    ),
+    "ACTIVE_CONSUMER_EXISTS": Problem(
+        409,
+        "The stream has a consumer",
+        "A live stream has one consumer: retry after Retry-After; `meta` has the exact time.",
+    ),
+    "REPLAY_FINISHED": Problem(409, "The replay has ended already", "Only a replay that is queued or running ends."),
+    "TOO_MANY_REPLAYS": Problem(
+        429, "Too many replays at once", "The organization has MAX_REPLAYS replays that are queued or running."
+    ),
+    "REPLAY_QUEUE_FAILED": Problem(
+        500, "The replay could not be queued", "The database refused the job's row: retry, and tell the operator."
+    ),
+    "INTERNAL": Problem(
+        500, "Something went wrong on our side", "The cause is in the gateway's log: retry, and tell the operator."
+    ),
+    "DRAINING": Problem(503, "This gateway is shutting down", "Retry after Retry-After; another gateway answers."),
+    "UNAVAILABLE": Problem(
+        503,
+        "The service is not available just now",
+        "The database or the issuer's keys are out of reach, or a limit is reached: retry after Retry-After.",
+    ),
+}
+
+
+class Fault(NamedTuple):
+    """One entry of `errors`; `code` is one of PROBLEMS. `detail` says what was wrong, what would be right, and names
+    the value.
+
+    `source` is JSON:API's (`{"parameter": …}` or `{"header": …}`), `meta` what a program wants to know of it.
+    """
+
+    code: str
+    detail: str
+    source: Mapping[str, str] | None = None
+    meta: Mapping[str, Any] | None = None
+
+    @property
+    def status(self) -> int:
+        return PROBLEMS[self.code].status
+
+    def document(self) -> dict[str, Any]:
+        problem = PROBLEMS[self.code]
+        document: dict[str, Any] = {
+            "status": str(problem.status),
+            "code": self.code,
+            "title": problem.title,
+            "detail": self.detail,
+        }
+        if self.source:
+            document["source"] = dict(self.source)
+        if self.meta:
+            document["meta"] = dict(self.meta)
+        return document
+
+
+class ApiError(Exception):
+    """A request that is refused, for one fault or for several of one status."""
+
+    def __init__(self, faults: Fault | Sequence[Fault], headers: Mapping[str, str] | None = None) -> None:
+        self.faults = (faults,) if isinstance(faults, Fault) else tuple(faults)
+        self.headers = dict(headers or {})
+        super().__init__("; ".join(f"{fault.code}: {fault.detail}" for fault in self.faults))
+
+    @property
+    def status(self) -> int:
+        return self.faults[0].status
+
+    def body(self) -> bytes:
+        body = orjson.dumps({"errors": [fault.document() for fault in self.faults]})
+        for raw, escaped in _SPLITTING.items():
+            body = body.replace(raw, escaped)
+        return body
+
+
+def unauthorized(code: str, detail: str) -> ApiError:
+    """401."""
+    return ApiError(Fault(code, detail), {"WWW-Authenticate": "Bearer"})
+
+
+def unavailable(detail: str, code: str = "UNAVAILABLE", retry_after: int = 5) -> ApiError:
+    """503; `retry_after` in seconds."""
+    return ApiError(Fault(code, detail), {"Retry-After": str(retry_after)})
 
 
 def database_unavailable() -> ApiError:
+    """503."""
     return unavailable("The hub's database cannot be reached just now; try again in a moment.")
-
-
-def _unavailable(error: BaseException, answers: bool) -> ApiError:
-    """What is so: the database is short of something, too slow for this request, or not there."""
-    if isinstance(error, asyncpg.InsufficientResourcesError):
-        return unavailable("The hub's database has no connection or memory left for this; try again in a moment.")
-    if answers and isinstance(error, TimeoutError):
-        return unavailable("The hub's database is too busy for this request: it did not answer in time; try again.")
-    return database_unavailable()
-
-
-async def refusals(
-    request: web.BaseRequest,
-    handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-    database_answers: Callable[[], bool] = lambda: False,
-) -> web.StreamResponse:
-    """What `handler` answers, or the refusal that its exception stands for. `database_answers`: others are answered
-    meanwhile."""
-    if not HttpVersion10 <= request._version <= HttpVersion11:  # noqa: SLF001 - `version` keeps what it told first
-        # aiohttp takes a line without a version for HTTP/0.9, and answers HTTP/2.0 as if it were spoken here.
-        spoken = "{}.{}".format(*request._version)  # noqa: SLF001
-        request._version = HttpVersion10  # noqa: SLF001
-        detail = f"The request is not HTTP/1.1, it is HTTP/{spoken}: HTTP/1.1 and HTTP/1.0 are spoken here."
-        refused = answer(ApiError(Fault(400, "INVALID_REQUEST", detail)))
-        refused.force_close()
-        return refused
-    try:
-        return await handler(request)
-    except ApiError as error:
-        return answer(error)
-    except web.HTTPMethodNotAllowed as error:
-        allowed = ", ".join(sorted(error.allowed_methods))
-        detail = f"{request.method[:32]} is not allowed here; allowed: {allowed}."
-        return answer(ApiError(Fault(405, "METHOD_NOT_ALLOWED", detail), {"Allow": allowed}))
-    except web.HTTPNotFound:
-        return answer(ApiError(Fault(404, "NOT_FOUND", f"There is nothing at {request.path[:200]!r}.")))
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        fault = Fault(400 if error.status < 500 else 500, "INVALID_REQUEST" if error.status < 500 else "INTERNAL", "")
-        return answer(ApiError(fault._replace(detail=f"The request cannot be taken: {error.reason}.")))
-    except DATABASE_AWAY as error:
-        if request.transport is None:
-            raise  # the client's connection, not the database's
-        log.warning("the database cannot be asked: %r", error)
-        return answer(_unavailable(error, database_answers()))
-    except Exception as error:  # noqa: BLE001 - the last line before the client
-        return internal_error(error)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from streamhub.errors import ApiError, unavailable
+from streamhub.web.problems import ApiError, unavailable
 
 WAITS: Final = 50.0  # seconds in which a turn has to come; proxies wait a minute
 MOST_WAITING: Final = 10_000

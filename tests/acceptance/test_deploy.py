@@ -17,15 +17,15 @@ from compose_spec import PyCompose
 
 from streamhub.config import PREFIX, Settings, parse_duration
 from streamhub.gateway import server
-from streamhub.gateway.live import leases
 from streamhub.gateway.streams import channel
+from streamhub.leases import held
 from streamhub.runtime import process
 from tests.acceptance.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted(path for path in (DEPLOY / "kubernetes").glob("*.yaml") if path.name != "kustomization.yaml")
 # What a hub may take after the last stream was drained: both listeners, the lease, relay and connections.
-AFTER_DRAINING = 2 * server.SHUTDOWN_WITHIN + leases.TIMEOUT + 2 * process.STOPS_WITHIN
+AFTER_DRAINING = 2 * server.SHUTDOWN_WITHIN + held.TIMEOUT + 2 * process.STOPS_WITHIN
 
 
 def seconds(duration: str) -> float:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from streamhub.config import Settings
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
+from streamhub.gateway.app import Kinds
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.server import serve
 from streamhub.history.append import Append
@@ -252,6 +253,7 @@ class Hub(NamedTuple):
     """A running gateway, and how to be somebody in front of it."""
 
     gateway: Gateway
+    kinds: Kinds
     tail: Tail
     port: int
     history: History
@@ -380,7 +382,7 @@ async def start_hub(
             stack.push_async_callback(tail.stop)
             authenticator = Authenticator([Issuer(frozenset({ISSUER}), PemKeys(public_pem(signing_key), "the test's"))])
             server = await stack.enter_async_context(serve(Settings(**settings), pool, tail, authenticator, port=0))
-            return Hub(server.gateway, tail, server.port, history, token)
+            return Hub(server.gateway, server.kinds, tail, server.port, history, token)
 
         yield start
         for client in list(Client.alive):

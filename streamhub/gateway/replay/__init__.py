@@ -1,1 +1,10 @@
-"""Replays: the request, the job, the stream and its routes."""
+"""Replays: a bounded piece of history, as a job.
+
+routes.py    GET /{org}/replay, and the jobs
+request.py   the parameters
+jobs.py      the jobs' rows
+stream.py    the stream
+slots.py     how many run at once
+upkeep.py    cancelled jobs end their responses
+shared.py    what the replays of one process share
+"""

@@ -1,16 +1,19 @@
-"""What a replay is asked for: the parameters of `GET /{org}/replay`, judged, with every fault of them."""
+"""What a replay is asked for: the parameters of `GET /{org}/replay`, judged, with every fault of them.
+
+A new parameter is one entry of PARAMETERS with its parser, and a field of ReplayRequest.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
 from streamhub.core.window import EXAMPLE, Instant, parse_instant, timestamp
-from streamhub.errors import Fault
-from streamhub.web.parameters import known_parameters
+from streamhub.web import parameters
+from streamhub.web.parameters import Given, InvalidValueError, Parameter, short
+from streamhub.web.problems import Fault
 
-KNOWN: Final = ("date_from", "date_to", "resource_type_eq", "resource_id_in")
 MOST_IDS: Final = 500
 LONGEST_NAME: Final = 255
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -34,56 +37,37 @@ class ReplayRequest(NamedTuple):
         }
 
 
-def read(request: web.Request, now_ms: int, longest_ms: int, faults: list[Fault]) -> ReplayRequest:
-    """Adds a fault for each thing wrong, in the order of the query string, what is missing last."""
-    given: dict[str, Any] = {}
-    places: dict[str, int] = {}
-    for name, value in known_parameters(request, KNOWN, faults):
-        places[name] = len(faults)
-        if name in ("date_from", "date_to"):
-            given[name] = _instant(name, value, faults)
-        elif name == "resource_type_eq":
-            given[name] = value
-            _judge_type(value, faults)
-        else:
-            given[name] = _resource_ids(value, faults)
-    _judge_range(given, places, now_ms, longest_ms, faults)
-    _judge_missing(given, faults)
-    start, end = given.get("date_from"), given.get("date_to")
-    return ReplayRequest(
-        from_ms=None if start is None else start.ms,
-        to_ms=None if end is None else min(end.ms, now_ms),
-        resource_type=given.get("resource_type_eq"),
-        resource_ids=given.get("resource_id_in"),
-    )
+def _instant(name: str) -> Callable[[str], Instant]:
+    def parse(text: str) -> Instant:
+        try:
+            return parse_instant(text)
+        except ValueError as error:
+            raise InvalidValueError(("INVALID_DATE", f"{name}: {short(str(error), 300)}.")) from None
+
+    return parse
 
 
-def _instant(name: str, value: str, faults: list[Fault]) -> Instant | None:
-    try:
-        return parse_instant(value)
-    except ValueError as error:
-        faults.append(_fault("INVALID_DATE", name, f"{name}: {_short(str(error), 300)}."))
-        return None
-
-
-def _judge_type(value: str, faults: list[Fault]) -> None:
-    wrong = _wrong_name(value)
+def _resource_type(text: str) -> str:
+    wrong = _wrong_name(text)
     if wrong:
-        detail = f"resource_type_eq is {_short(repr(value))}: {wrong}; one resource type is wanted, such as skus."
-        faults.append(_fault("INVALID_FILTER", "resource_type_eq", detail))
+        detail = f"resource_type_eq is {short(repr(text))}: {wrong}; give one resource type, such as skus."
+        raise InvalidValueError(("INVALID_FILTER", detail))
+    return text
 
 
-def _resource_ids(value: str, faults: list[Fault]) -> tuple[str, ...]:
-    found = tuple(value.split(","))
+def _resource_ids(text: str) -> tuple[str, ...]:
+    found = tuple(text.split(","))
     if len(found) > MOST_IDS:
         detail = f"resource_id_in has {len(found)} ids; at most {MOST_IDS} are allowed: ask in several requests."
-        faults.append(_fault("TOO_MANY_RESOURCE_IDS", "resource_id_in", detail))
-    else:
-        for each in dict.fromkeys(found):
-            wrong = _wrong_name(each)
-            if wrong:
-                detail = f"resource_id_in holds {_short(repr(each))}: {wrong}; ids are separated by single commas."
-                faults.append(_fault("INVALID_RESOURCE_ID", "resource_id_in", detail))
+        raise InvalidValueError(("TOO_MANY_RESOURCE_IDS", detail))
+    problems = []
+    for each in dict.fromkeys(found):
+        wrong = _wrong_name(each)
+        if wrong:
+            detail = f"resource_id_in holds {short(repr(each))}: {wrong}; ids are separated by single commas."
+            problems.append(("INVALID_RESOURCE_ID", detail))
+    if problems:
+        raise InvalidValueError(*problems)
     return found
 
 
@@ -99,9 +83,34 @@ def _wrong_name(value: str) -> str | None:
     return None
 
 
-def _judge_range(
-    given: Mapping[str, Any], places: Mapping[str, int], now_ms: int, longest_ms: int, faults: list[Fault]
-) -> None:
+PARAMETERS: Final = (
+    Parameter("date_from", _instant("date_from"), ("INVALID_DATE",), "the window's first moment, RFC 3339"),
+    Parameter("date_to", _instant("date_to"), ("INVALID_DATE",), "the first moment after the window, RFC 3339"),
+    Parameter("resource_type_eq", _resource_type, ("INVALID_FILTER",), "events of this resource type alone"),
+    Parameter(
+        "resource_id_in",
+        _resource_ids,
+        ("TOO_MANY_RESOURCE_IDS", "INVALID_RESOURCE_ID"),
+        f"events of these resources alone: ids of one resource type, separated by commas, at most {MOST_IDS}",
+    ),
+)
+
+
+def read(request: web.Request, now_ms: int, longest_ms: int, faults: list[Fault]) -> ReplayRequest:
+    """Adds a fault for each thing wrong, in the order of the query string, what is missing last."""
+    given = parameters.read(request, PARAMETERS, faults)
+    _judge_range(given, now_ms, longest_ms, faults)
+    _judge_missing(given, faults)
+    start, end = given.get("date_from"), given.get("date_to")
+    return ReplayRequest(
+        from_ms=None if start is None else start.ms,
+        to_ms=None if end is None else min(end.ms, now_ms),
+        resource_type=given.get("resource_type_eq"),
+        resource_ids=given.get("resource_id_in"),
+    )
+
+
+def _judge_range(given: Given, now_ms: int, longest_ms: int, faults: list[Fault]) -> None:
     """A range is judged as asked, where both ends are valid; its fault stands where the later of the two was."""
     start, end = given.get("date_from"), given.get("date_to")
     found = None
@@ -116,16 +125,17 @@ def _judge_range(
         detail = f"date_from and date_to are {days:.3f} days apart; at most {longest_ms / 86_400_000:g} are allowed."
         found = _fault("DATE_RANGE_TOO_LONG", "date_to", detail)
     if found is not None:
+        places = given.places
         faults.insert(max(places[name] for name in ("date_from", "date_to") if name in places), found)
 
 
-def _judge_missing(given: Mapping[str, Any], faults: list[Fault]) -> None:
-    if "resource_id_in" in given:
-        if "resource_type_eq" not in given:
-            detail = "resource_id_in wants resource_type_eq beside it: ids are ids of one type."
+def _judge_missing(given: Given, faults: list[Fault]) -> None:
+    if "resource_id_in" in given.values:
+        if "resource_type_eq" not in given.values:
+            detail = "resource_id_in needs resource_type_eq beside it: ids are ids of one type."
             faults.append(_fault("MISSING_RESOURCE_TYPE", "resource_type_eq", detail))
         return
-    missing = [name for name in ("date_from", "date_to") if name not in given]
+    missing = [name for name in ("date_from", "date_to") if name not in given.values]
     if missing:
         detail = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: give both, such as {EXAMPLE}"
         detail += ", or resource_type_eq with resource_id_in."
@@ -133,8 +143,4 @@ def _judge_missing(given: Mapping[str, Any], faults: list[Fault]) -> None:
 
 
 def _fault(code: str, parameter: str, detail: str) -> Fault:
-    return Fault(400, code, detail, {"parameter": parameter})
-
-
-def _short(text: str, most: int = 80) -> str:
-    return text if len(text) <= most else text[:most] + "…"
+    return Fault(code, detail, {"parameter": parameter})

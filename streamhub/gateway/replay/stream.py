@@ -1,7 +1,7 @@
-"""`GET /{org}/replay`: a bounded piece of history as a job whose worker streams back on the request's own response.
+"""A replay: a bounded piece of history as a job whose worker streams back on the request's own response.
 
 queued ──claimed──▶ running ──▶ completed
-   └──────────────────┴──────▶ cancelled (the client left, its token expired, somebody cancelled it) or failed
+   └──────────────────┴──────▶ cancelled (the client left, its token expired, it was cancelled) or failed
 """
 
 import asyncio
@@ -11,23 +11,19 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from aiohttp import web
 
 from streamhub.core import formats, ids, window
-from streamhub.errors import ApiError, Fault
 from streamhub.gateway import places
-from streamhub.gateway.admission import admitted
-from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.gateway.replay import jobs
-from streamhub.gateway.replay import request as replay_request
 from streamhub.gateway.replay.request import ReplayRequest
-from streamhub.gateway.streams.stream import Cause, Stream, stream_error
+from streamhub.gateway.replay.shared import ReplayShared
+from streamhub.gateway.streams.stream import Cause, Kind, Stream, stream_error
 from streamhub.history.closing import close_window
 from streamhub.history.reader import PAGE_BYTES, Page, Selection
 from streamhub.postgres.connections import DATABASE_AWAY
-from streamhub.web import parameters
 from streamhub.web.auth import Claims
 
 log = logging.getLogger(__name__)
@@ -35,36 +31,10 @@ log = logging.getLogger(__name__)
 PROGRESS_EVERY: Final = 1.0  # seconds
 DATABASE_AWAY_FOR: Final = 60.0  # seconds in which no page could be read
 FINISH_ATTEMPTS: Final = 30
-LOOKED_FOR_WITHIN: Final = 2.0  # seconds
 FINISHED_WITHIN: Final = 5.0  # seconds
 SLOW_PAGE_BYTES: Final = 128 * 1024  # for a client that did not take the page before in time
 
 STATES: Final = {Cause.COMPLETED: "completed", Cause.INTERNAL: "failed"}
-
-
-async def replay(request: web.Request) -> web.StreamResponse:
-    gateway = request.app[GATEWAY]
-    async with admitted(request) as (_, claims, _, place):
-        faults: list[Fault] = []
-        longest_ms = int(gateway.settings.replay_max_window.total_seconds() * 1_000)
-        asked = replay_request.read(request, place.now_ms, longest_ms, faults)
-        resume_after = parameters.last_event_id(request, place.now_ms, faults)
-        if faults:
-            raise ApiError(faults)
-    piece = Piece.of(asked, claims, place, resume_after)
-    if resume_after is not None and await nothing_left(gateway, piece):
-        return web.Response(status=204)
-    async with gateway.turn(request), gateway.own_statements:
-        job = await jobs.queue(
-            gateway.hub,
-            claims.organization_id,
-            claims.test,
-            gateway.node.id,
-            asked.document(),
-            most=gateway.settings.max_replays,
-            queue_limit=gateway.settings.replay_queue_limit,
-        )
-    return await Replay(gateway, request, job.id, asked, claims, piece, resume_after).run(request)
 
 
 class Piece(NamedTuple):
@@ -87,31 +57,14 @@ class Piece(NamedTuple):
         return cls(selection, after, window.before(to_ms), to_ms)
 
 
-async def nothing_left(gateway: Gateway, piece: Piece) -> bool:
-    """A client that resumes has had everything: no event of the window can follow. An EventSource that comes back after
-    `stream_complete` ends with that. False where it cannot be told soon; then the job will tell."""
-    if piece.selection is None or piece.after >= piece.until:
-        return True
-    try:
-        async with asyncio.timeout(LOOKED_FOR_WITHIN):
-            async with gateway.closing_windows:
-                await close_window(gateway.hub, piece.to_ms)
-            pages = gateway.replay_reader.pages(piece.selection, piece.after, piece.until, max_bytes=1)
-            async with aclosing(pages):
-                async for page in pages:
-                    if page.events:
-                        return False
-            return True
-    except DATABASE_AWAY:  # a time-out is among them
-        return False
-
-
 class Replay(Stream):
     """One job, from its row to its end."""
 
+    kind: ClassVar[Kind] = "replay"
+
     def __init__(
         self,
-        gateway: Gateway,
+        shared: ReplayShared,
         request: web.Request,
         job: str,
         asked: ReplayRequest,
@@ -120,8 +73,8 @@ class Replay(Stream):
         resume_after: str | None,
     ) -> None:
         self._format = formats.preferred(",".join(request.headers.getall("Accept", [])))
-        super().__init__(request, gateway.metrics.replay_sent, self._format)
-        self._gateway = gateway
+        super().__init__(request, shared.gateway.metrics.replay_sent, self._format)
+        self._shared = shared
         self.job = job
         self._asked = asked
         self._claims = claims
@@ -129,7 +82,7 @@ class Replay(Stream):
         self._after = piece.after
         self._closed = False
         self._page_bytes = PAGE_BYTES
-        self.state = "queued"
+        self._state = "queued"
         self._events = 0
         self._bytes = 0
         self._first_id: str | None = None
@@ -141,11 +94,15 @@ class Replay(Stream):
         self._answered_at = self._began
         self.channel.last_id = resume_after
 
+    @property
+    def state(self) -> str:
+        return self._state
+
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Stream the job on `request`'s response until it ends, and write how it ended."""
-        gateway, channel = self._gateway, self.channel
+        gateway, channel = self._shared.gateway, self.channel
         cause = Cause.LEFT
-        with gateway.entered(self, gateway.replays):
+        with gateway.entered(self):
             gateway.heartbeats.join(self, channel.beat)
             try:
                 await channel.open(request, self._started(), self._claims.expires_at)
@@ -156,7 +113,7 @@ class Replay(Stream):
                 written = await self._finish(STATES.get(cause, "cancelled"))
                 gateway.metrics.replay_ended(written or STATES.get(cause, "cancelled"))
                 if cause is Cause.COMPLETED and written == "cancelled":
-                    cause = Cause.REPLAY_CANCELLED  # whoever did it was told so
+                    cause = Cause.REPLAY_CANCELLED  # the request that did it was told so
                 if cause is Cause.COMPLETED:
                     channel.write(self._complete())
                 await channel.end(stream_error(cause), in_haste=cause is Cause.DRAINING)
@@ -181,7 +138,7 @@ class Replay(Stream):
         return self._format.control("stream_complete", complete)
 
     async def feed(self) -> None:
-        slots, complete = self._gateway.replays_at_once, False
+        slots, complete = self._shared.slots, False
         while not complete:
             async with slots:
                 self._answered_at = time.monotonic()
@@ -191,12 +148,12 @@ class Replay(Stream):
 
     async def _go_on(self) -> bool:
         """Whether everything has been handed to the socket; False where the client has to take some of it first."""
-        if self.state == "queued":
+        if self._state == "queued":
             await self._claim()
         if not self._closed:
             # All jobs that wait share what the first of them does.
-            async with self._gateway.closing_windows:
-                await close_window(self._gateway.hub, self._piece.to_ms)
+            async with self._shared.closing_windows:
+                await close_window(self._shared.gateway.hub, self._piece.to_ms)
             self._closed = True
         return await self._read_on()
 
@@ -208,25 +165,24 @@ class Replay(Stream):
             except DATABASE_AWAY as error:
                 if time.monotonic() - self._answered_at > DATABASE_AWAY_FOR:
                     raise
-                log.warning("a replay waits for the database: %r", error)
-                await asyncio.sleep(random.uniform(0.5, 1.0))
+                pause = random.uniform(0.5, 1.0)
+                log.warning("a replay's next step needs the database, retrying in %.1f s: %r", pause, error)
+                await asyncio.sleep(pause)
 
     async def _claim(self) -> None:
-        async with self._gateway.jobs_turns:
-            claimed = await jobs.claim(self._gateway.hub, self.job)
+        async with self._shared.rows:
+            claimed = await jobs.claim(self._shared.gateway.hub, self.job)
         if not claimed:
             self.finish(Cause.REPLAY_CANCELLED)
             await asyncio.sleep(0)  # where it takes effect
-        self.state = "running"
+        self._state = "running"
 
     async def _read_on(self) -> bool:
         """As `_go_on`. A page that was read ahead is dropped where the slot is given back: it can be read again."""
         if self._piece.selection is None:
             return True
-        slots = self._gateway.replays_at_once
-        pages = self._gateway.replay_reader.pages(
-            self._piece.selection, self._after, self._piece.until, self._page_bytes
-        )
+        slots = self._shared.slots
+        pages = self._shared.reader.pages(self._piece.selection, self._after, self._piece.until, self._page_bytes)
         async with aclosing(pages):
             async for page in pages:
                 self._answered_at = time.monotonic()
@@ -255,8 +211,8 @@ class Replay(Stream):
         now = time.monotonic()
         if now - self._noted >= PROGRESS_EVERY:
             self._noted = now
-            async with self._gateway.jobs_turns:
-                state = await jobs.progress(self._gateway.hub, self.job, self._events, self._bytes, self._done())
+            async with self._shared.rows:
+                state = await jobs.progress(self._shared.gateway.hub, self.job, self._events, self._bytes, self._done())
             if state == "cancelled":
                 self.finish(Cause.REPLAY_CANCELLED)
 
@@ -269,10 +225,10 @@ class Replay(Stream):
         """The job's state as written; None while the database is away."""
         done = 1.0 if state == "completed" else self._done()
         try:
-            async with asyncio.timeout(FINISHED_WITHIN), self._gateway.jobs_turns:
-                return await jobs.finish(self._gateway.hub, self.job, state, self._events, self._bytes, done)
+            async with asyncio.timeout(FINISHED_WITHIN), self._shared.rows:
+                return await jobs.finish(self._shared.gateway.hub, self.job, state, self._events, self._bytes, done)
         except DATABASE_AWAY as error:
-            log.warning("the end of a replay cannot be written just now: %r", error)
+            log.warning("the end of a replay cannot be written, it is retried: %r", error)
             return None
 
     async def _finish_later(self, state: str) -> None:

@@ -1,1 +1,8 @@
-"""What any stream needs: the channel to its client, the task that feeds it, the timer wheel."""
+"""What any stream needs.
+
+stream.py        a kind, a state, one task that feeds one channel until something ends it
+following.py     a stream that follows without end: history, then the tail
+channel.py       the response to one client
+endings.py       ends that other requests asked for
+timer_wheel.py   what is done for every stream at an interval
+"""

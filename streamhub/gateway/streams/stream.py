@@ -1,10 +1,10 @@
-"""What a live stream and a replay have in common: one task that feeds one channel until something ends it."""
+"""What all kinds of streams have in common: one task that feeds one channel until something ends it."""
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Literal
 
 from aiohttp import web
 
@@ -13,6 +13,14 @@ from streamhub.gateway.streams.channel import Channel, PeerLeft
 from streamhub.metrics import Sent
 
 log = logging.getLogger(__name__)
+
+
+Kind = Literal["live", "replay"]
+# The kinds there are, in the order in which they are drained, with the states in which metrics count their streams.
+STATES: Final[Mapping[Kind, Sequence[str]]] = {
+    "live": ("opening", "catching_up", "live", "ending"),
+    "replay": ("queued", "running"),
+}
 
 
 class Cause(Enum):
@@ -51,11 +59,18 @@ class Stream:
 
     __slots__ = ("_sent", "_task", "cause", "channel")
 
+    kind: ClassVar[Kind]
+
     def __init__(self, request: web.Request, sent: Sent, written: Format = SSE) -> None:
         self.channel = Channel(request, self._channel_ended, written)
         self.cause: Cause | None = None
         self._sent = sent
         self._task: asyncio.Task[object] | None = None
+
+    @property
+    def state(self) -> str:
+        """One of STATES of its kind."""
+        raise NotImplementedError
 
     async def feed(self) -> None:
         """Write until all is written (return), or until `finish` interrupts."""

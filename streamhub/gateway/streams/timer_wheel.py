@@ -8,8 +8,8 @@ from typing import Final
 SPOKES: Final = 50
 
 
-class Heartbeats:
-    """A wheel of SPOKES sets that turns once an interval: whoever joins is called a full turn later, and then on."""
+class TimerWheel:
+    """SPOKES sets in a wheel that turns once an interval: a member is called a full turn after it joined, then on."""
 
     def __init__(self, interval: timedelta) -> None:
         self._tick = interval.total_seconds() / SPOKES
@@ -18,17 +18,17 @@ class Heartbeats:
         self._places: dict[object, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def join(self, who: object, beat: Callable[[], None]) -> None:
-        self._places[who] = self._now
-        self._spokes[self._now][who] = beat
+    def join(self, member: object, call: Callable[[], None]) -> None:
+        self._places[member] = self._now
+        self._spokes[self._now][member] = call
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._tick, self._turn, loop.time() + self._tick)
 
-    def leave(self, who: object) -> None:
-        place = self._places.pop(who, None)
+    def leave(self, member: object) -> None:
+        place = self._places.pop(member, None)
         if place is not None:
-            self._spokes[place].pop(who, None)
+            self._spokes[place].pop(member, None)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -37,8 +37,8 @@ class Heartbeats:
 
     def _turn(self, due: float) -> None:
         self._now = (self._now + 1) % SPOKES
-        for beat in list(self._spokes[self._now].values()):
-            beat()
+        for call in list(self._spokes[self._now].values()):
+            call()
         if not self._places:
             self._timer = None
             return

@@ -43,14 +43,14 @@ async def test_a_peer_that_vanished_is_seen_within_thirty_seconds(hub: Hub, orga
     await client.block()
     vanish(client)
     began = time.monotonic()
-    await hub.eventually(lambda: has_gone(hub.gateway.live_streams), 31)
+    await hub.eventually(lambda: has_gone(hub.gateway.streams), 31)
     assert 10 < time.monotonic() - began < 30
 
 
 async def test_its_stream_is_stale_then(start_hub: StartHub, organization: int, soon: None) -> None:
     hub = await start_hub(heartbeat_interval=timedelta(milliseconds=500))
     vanish(await hub.live())
-    await hub.eventually(lambda: has_gone(hub.gateway.live_streams))
+    await hub.eventually(lambda: has_gone(hub.gateway.streams))
     (refused,) = (await hub.get("/my-org")).errors
     assert "stale_until" in refused["meta"]
 
@@ -59,7 +59,7 @@ async def test_what_it_never_acknowledged_comes_again(start_hub: StartHub, organ
     hub = await start_hub(stale_after=timedelta(milliseconds=100), resume_overlap=timedelta(0))
     vanish(await hub.live())
     missed = await hub.history.append(organization)
-    await hub.eventually(lambda: has_gone(hub.gateway.live_streams))
+    await hub.eventually(lambda: has_gone(hub.gateway.streams))
     again, _ = await hub.live_once_free()
     assert (await again.frame()).id == missed.last_id
 

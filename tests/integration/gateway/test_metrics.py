@@ -99,12 +99,12 @@ async def test_live_streams_that_ended_are_counted_by_cause(hub: Hub, organizati
 
 async def test_replays_are_counted_while_they_wait_and_when_they_have_ended(hub: Hub, organization: int) -> None:
     for _ in range(64):
-        await hub.gateway.replays_at_once.acquire()
+        await hub.kinds.replay.slots.acquire()
     now = await hub.history.now_ms()
     client = await hub.open(f"/my-org/replay?date_from={timestamp(now - 1_000)}&date_to={timestamp(now)}")
     await client.frame()
     assert await metric(hub, "streamhub_replays", state="queued") == 1
-    hub.gateway.replays_at_once.release()
+    hub.kinds.replay.slots.release()
     await client.rest()
 
     async def is_told() -> bool:  # metrics are kept for a second

@@ -10,12 +10,12 @@ import pytest
 
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
-from streamhub.gateway.live import leases, status
-from streamhub.gateway.replay import jobs
+from streamhub.gateway.live import status
 from streamhub.history import journal, pieces
 from streamhub.history.partitions import Partitions
 from streamhub.history.plans import INDEX_ORDER
 from streamhub.history.reader import LEAST_OF_EACH, PAGE_BYTES, PAGE_ROWS, Selection, _page_query
+from streamhub.leases import jobs, streams
 from streamhub.postgres.connections import create_pool
 from streamhub.relay import outbox
 from tests.conftest import database_of
@@ -174,8 +174,8 @@ async def test_a_deletion_from_the_outbox_reads_what_it_deletes(monday: int, rea
         ("SELECT * FROM streamhub_hub.log_head", ()),
         (status._HEAD, (1,)),
         (status._LAG, (1, ids.MAX_ID)),
-        (jobs._CLAIM, ("00000000-0000-4000-8000-000000000001",)),
-        (leases._WHY_REFUSED, ("org_1",)),
+        (jobs.CLAIM, ("00000000-0000-4000-8000-000000000001",)),
+        (streams.WHY_REFUSED, ("org_1",)),
     ],
 )
 async def test_a_look_at_one_thing_reads_a_row_or_two(

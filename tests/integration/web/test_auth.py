@@ -10,8 +10,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes, hmac, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from streamhub.errors import ApiError, UserError
+from streamhub.errors import UserError
 from streamhub.web.auth import Authenticator, Issuer, PemKeys, bearer
+from streamhub.web.problems import ApiError
 
 ISSUER = "https://issuer.example"
 NOW = time.time()

@@ -11,9 +11,9 @@ import pytest
 
 from streamhub.core import sse
 from streamhub.core.formats import NDJSON
-from streamhub.errors import ApiError, Fault
 from streamhub.gateway import places
 from streamhub.web import connection
+from streamhub.web.problems import ApiError, Fault
 from streamhub.web.turns import Turns
 from tests.integration.conftest import Client
 
@@ -77,7 +77,7 @@ async def test_a_request_that_waited_until_the_database_went_away_is_told_that(h
 async def test_a_database_that_answers_others_is_not_said_to_be_out_of_reach(
     hub: Hub, organization: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamhub.gateway.live.leases.TIMEOUT", 0.3)
+    monkeypatch.setattr("streamhub.leases.held.TIMEOUT", 0.3)
     async with hub.history.pool.acquire() as other, other.transaction():
         await other.execute("LOCK TABLE streamhub_hub.streams")
         answer = await hub.get("/my-org")

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from streamhub.cli.doctor import examine
 from streamhub.config import load
-from streamhub.errors import ApiError
 from streamhub.health.findings import Finding
 from streamhub.web import jwks
 from streamhub.web.auth import Authenticator, Issuer
 from streamhub.web.jwks import JwksError, JwksKeys, read
+from streamhub.web.problems import ApiError
 from tests.integration.web.test_auth import ISSUER, NOW, good, refused
 from tests.support.stage import until
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from streamhub.errors import ApiError
-from streamhub.gateway import gateway
+from streamhub.gateway import budget
 from streamhub.runtime.process import HUB_CONNECTIONS
+from streamhub.web.problems import ApiError
 from streamhub.web.turns import Turns
 
 
@@ -71,7 +71,5 @@ async def test_one_that_left_the_line_holds_up_nobody() -> None:
 
 
 def test_all_who_use_the_pool_together_have_no_more_connections_than_it_has() -> None:
-    used = (
-        gateway.REQUESTS + gateway.TOGETHER + gateway.LIVE_PAGES + gateway.REPLAY_PAGES + gateway.JOBS + gateway.OTHERS
-    )
+    used = budget.REQUESTS + budget.TOGETHER + budget.LIVE_PAGES + budget.REPLAY_PAGES + budget.JOBS + budget.OTHERS
     assert used <= HUB_CONNECTIONS

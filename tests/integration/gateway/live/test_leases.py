@@ -18,48 +18,49 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from streamhub.core import ids
 from streamhub.core.lease import Refusal
-from streamhub.gateway.live.leases import Lease, Node, Taken, Wanted, boottime
+from streamhub.leases.held import Asked, Lease, Leases, Taken
+from streamhub.leases.node import Node, boottime
 
 Pool = Any
 START = ids.event_id(1_000, 0)
 
 
 @pytest.fixture
-async def nodes(pool: Pool) -> AsyncIterator[list[Node]]:
-    """Two gateways' nodes, of a short life; nothing renews them but the test."""
-    made = [Node(pool, timedelta(milliseconds=300), ttl=0.6) for _ in range(2)]
-    for node in made:
-        await node._register()
+async def gateways(pool: Pool) -> AsyncIterator[list[Leases]]:
+    """The leases of two gateways, whose nodes have a short life; nothing renews them but the test."""
+    made = [Leases(pool, Node(pool, ttl=0.6), timedelta(milliseconds=300)) for _ in range(2)]
+    for leases in made:
+        await leases.node._register()
     yield made
-    for node in made:
-        await node.stop()
+    for leases in made:
+        await leases.node.stop()
 
 
-async def taken(node: Node, position: str = START, *, override: bool = False) -> Taken:
-    found = await node.take("org_1", position, override=override)
+async def taken(leases: Leases, position: str = START, *, override: bool = False) -> Taken:
+    found = await leases.take("org_1", position, override=override)
     assert isinstance(found, Taken), found
     return found
 
 
-async def test_each_taking_has_a_higher_epoch(nodes: list[Node]) -> None:
-    first = await taken(nodes[0])
-    await nodes[0].release(first.lease, None, boottime(), read=False, free_at_once=True)
-    assert (await taken(nodes[1])).lease.epoch == first.lease.epoch + 1
+async def test_each_taking_has_a_higher_epoch(gateways: list[Leases]) -> None:
+    first = await taken(gateways[0])
+    await gateways[0].release(first.lease, None, boottime(), read=False, free_at_once=True)
+    assert (await taken(gateways[1])).lease.epoch == first.lease.epoch + 1
 
 
-async def test_a_renewal_under_way_is_waited_for_and_wins(nodes: list[Node], pool: Pool) -> None:
-    await taken(nodes[0])
+async def test_a_renewal_under_way_is_waited_for_and_wins(gateways: list[Leases], pool: Pool) -> None:
+    await taken(gateways[0])
     async with pool.acquire() as connection:
         renewal = connection.transaction()
         await renewal.start()
         await connection.execute(
             "UPDATE streamhub_hub.nodes SET expires_at = clock_timestamp() + interval '9 s' "
             "WHERE id = $1 AND expires_at > clock_timestamp()",
-            nodes[0].id,
+            gateways[0].node.id,
         )
         await asyncio.sleep(0.7)  # by the last committed state the owner has expired now
-        await nodes[1]._register()
-        taking = asyncio.create_task(nodes[1].take("org_1", START, override=False))
+        await gateways[1].node._register()
+        taking = asyncio.create_task(gateways[1].take("org_1", START, override=False))
         await asyncio.sleep(0.3)
         assert not taking.done()
         await renewal.commit()
@@ -67,146 +68,146 @@ async def test_a_renewal_under_way_is_waited_for_and_wins(nodes: list[Node], poo
 
 
 async def test_a_taking_under_way_is_waited_for_and_the_expired_owner_does_not_renew(
-    nodes: list[Node], pool: Pool
+    gateways: list[Leases], pool: Pool
 ) -> None:
-    await taken(nodes[0])
+    await taken(gateways[0])
     await asyncio.sleep(0.7)
-    await nodes[1]._register()
-    await taken(nodes[1])
+    await gateways[1].node._register()
+    await taken(gateways[1])
     assert not await pool.fetchval(
         "UPDATE streamhub_hub.nodes SET expires_at = clock_timestamp() + interval '1 s' "
         "WHERE id = $1 AND expires_at > clock_timestamp() RETURNING true",
-        nodes[0].id,
+        gateways[0].node.id,
     )
 
 
-async def test_of_many_takings_of_a_free_stream_one_succeeds(nodes: list[Node]) -> None:
-    found = await asyncio.gather(*(nodes[n % 2].take("org_1", START, override=False) for n in range(10)))
+async def test_of_many_takings_of_a_free_stream_one_succeeds(gateways: list[Leases]) -> None:
+    found = await asyncio.gather(*(gateways[n % 2].take("org_1", START, override=False) for n in range(10)))
     assert sum(isinstance(each, Taken) for each in found) == 1
 
 
-async def test_a_cursor_of_an_older_epoch_changes_nothing(nodes: list[Node], pool: Pool) -> None:
-    old = (await taken(nodes[0])).lease
-    await nodes[0].release(old, None, boottime(), read=False, free_at_once=True)
-    await taken(nodes[1])
-    await nodes[0].release(old, ids.event_id(9_999, 0), boottime(), read=False, free_at_once=False)
+async def test_a_cursor_of_an_older_epoch_changes_nothing(gateways: list[Leases], pool: Pool) -> None:
+    old = (await taken(gateways[0])).lease
+    await gateways[0].release(old, None, boottime(), read=False, free_at_once=True)
+    await taken(gateways[1])
+    await gateways[0].release(old, ids.event_id(9_999, 0), boottime(), read=False, free_at_once=False)
     assert await pool.fetchval("SELECT cursor::text FROM streamhub_hub.streams") == START
     assert await pool.fetchval("SELECT released_at FROM streamhub_hub.streams") is None
 
 
-async def test_a_cursor_never_goes_back(nodes: list[Node], pool: Pool) -> None:
-    lease = (await taken(nodes[0])).lease
-    await nodes[0].release(lease, ids.event_id(500, 0), boottime(), read=False, free_at_once=True)
+async def test_a_cursor_never_goes_back(gateways: list[Leases], pool: Pool) -> None:
+    lease = (await taken(gateways[0])).lease
+    await gateways[0].release(lease, ids.event_id(500, 0), boottime(), read=False, free_at_once=True)
     assert await pool.fetchval("SELECT cursor::text FROM streamhub_hub.streams") == START
 
 
-async def test_but_a_consumer_may_put_it_back_itself(nodes: list[Node]) -> None:
-    await nodes[0].release((await taken(nodes[0])).lease, None, boottime(), read=False, free_at_once=True)
+async def test_but_a_consumer_may_put_it_back_itself(gateways: list[Leases]) -> None:
+    await gateways[0].release((await taken(gateways[0])).lease, None, boottime(), read=False, free_at_once=True)
     earlier = ids.event_id(500, 0)
-    assert (await taken(nodes[0], earlier, override=True)).cursor == earlier
+    assert (await taken(gateways[0], earlier, override=True)).cursor == earlier
 
 
-async def test_a_stored_cursor_is_kept_when_the_stream_is_taken_again(nodes: list[Node]) -> None:
+async def test_a_stored_cursor_is_kept_when_the_stream_is_taken_again(gateways: list[Leases]) -> None:
     later = ids.event_id(2_000, 0)
-    await nodes[0].release((await taken(nodes[0])).lease, later, boottime(), read=False, free_at_once=True)
-    assert (await taken(nodes[1], ids.event_id(3_000, 0))).cursor == later
+    await gateways[0].release((await taken(gateways[0])).lease, later, boottime(), read=False, free_at_once=True)
+    assert (await taken(gateways[1], ids.event_id(3_000, 0))).cursor == later
 
 
-async def test_a_cursor_is_exact_only_after_the_very_connection_that_read_it_all(nodes: list[Node]) -> None:
-    first = await taken(nodes[0])
-    await nodes[0].release(first.lease, None, boottime(), read=True, free_at_once=True)
-    second = await taken(nodes[0])
-    await nodes[0].release(second.lease, None, boottime(), read=False, free_at_once=True)
-    third = await taken(nodes[0])
+async def test_a_cursor_is_exact_only_after_the_very_connection_that_read_it_all(gateways: list[Leases]) -> None:
+    first = await taken(gateways[0])
+    await gateways[0].release(first.lease, None, boottime(), read=True, free_at_once=True)
+    second = await taken(gateways[0])
+    await gateways[0].release(second.lease, None, boottime(), read=False, free_at_once=True)
+    third = await taken(gateways[0])
     assert (first.exact, second.exact, third.exact) == (False, True, False)
 
 
 async def test_an_end_that_could_not_be_written_is_written_later(
-    pool: Pool, database_url: str, nodes: list[Node]
+    pool: Pool, database_url: str, gateways: list[Leases]
 ) -> None:
-    lease = (await taken(nodes[0])).lease
+    lease = (await taken(gateways[0])).lease
     async with asyncpg.create_pool(database_url, min_size=1) as closing:
-        nodes[0]._pool = closing
-    await nodes[0].release(lease, None, boottime(), read=False, free_at_once=False)
+        gateways[0]._pool = closing
+    await gateways[0].release(lease, None, boottime(), read=False, free_at_once=False)
     assert await pool.fetchval("SELECT released_at FROM streamhub_hub.streams") is None
-    nodes[0]._pool = pool
+    gateways[0]._pool = pool
     await asyncio.sleep(0.2)
-    await nodes[0]._write_releases()
+    await gateways[0]._write_releases()
     ago = await pool.fetchval("SELECT clock_timestamp() - released_at FROM streamhub_hub.streams")
     assert timedelta(milliseconds=200) <= ago < timedelta(seconds=2)
 
 
-async def test_stopping_a_node_frees_its_row_at_once(nodes: list[Node], pool: Pool) -> None:
-    await nodes[0].stop()
-    assert await pool.fetchval("SELECT count(*) FROM streamhub_hub.nodes WHERE id = $1", nodes[0].id) == 0
+async def test_stopping_a_node_frees_its_row_at_once(gateways: list[Leases], pool: Pool) -> None:
+    await gateways[0].node.stop()
+    assert await pool.fetchval("SELECT count(*) FROM streamhub_hub.nodes WHERE id = $1", gateways[0].node.id) == 0
 
 
 # -- many at once
 
 
-async def test_streams_that_nobody_has_are_taken_together(nodes: list[Node]) -> None:
-    found = await asyncio.gather(*(nodes[0].take_if_free(Wanted(f"org_{n}", START, False)) for n in range(100)))
+async def test_streams_that_nobody_has_are_taken_together(gateways: list[Leases]) -> None:
+    found = await asyncio.gather(*(gateways[0].take_if_free(Asked(f"org_{n}", START, False)) for n in range(100)))
     assert found == [Taken(Lease(f"org_{n}", 1), START, exact=False) for n in range(100)]
 
 
-async def test_two_gateways_that_want_the_same_streams_at_once_have_each_of_them_once(nodes: list[Node]) -> None:
+async def test_two_gateways_that_want_the_same_streams_at_once_have_each_of_them_once(gateways: list[Leases]) -> None:
     names = [f"org_{n}" for n in range(100)]
     found = await asyncio.gather(
-        *(nodes[0].take_if_free(Wanted(name, START, False)) for name in names),
-        *(nodes[1].take_if_free(Wanted(name, START, False)) for name in reversed(names)),
+        *(gateways[0].take_if_free(Asked(name, START, False)) for name in names),
+        *(gateways[1].take_if_free(Asked(name, START, False)) for name in reversed(names)),
     )
     assert sorted(each.lease.organization_id for each in found if each is not None) == sorted(names)
 
 
-async def test_a_stream_that_is_asked_for_twice_in_one_statement_is_taken_once(nodes: list[Node]) -> None:
-    found = await asyncio.gather(*(nodes[0].take_if_free(Wanted("org_1", START, False)) for _ in range(5)))
+async def test_a_stream_that_is_asked_for_twice_in_one_statement_is_taken_once(gateways: list[Leases]) -> None:
+    found = await asyncio.gather(*(gateways[0].take_if_free(Asked("org_1", START, False)) for _ in range(5)))
     assert sum(each is not None for each in found) == 1
 
 
-async def test_a_stream_that_is_held_is_not_free(nodes: list[Node]) -> None:
-    held = await taken(nodes[0])
-    assert await nodes[1].take_if_free(Wanted("org_1", START, False)) is None
-    assert await nodes[0]._pool.fetchval("SELECT epoch FROM streamhub_hub.streams") == held.lease.epoch
+async def test_a_stream_that_is_held_is_not_free(gateways: list[Leases]) -> None:
+    held = await taken(gateways[0])
+    assert await gateways[1].take_if_free(Asked("org_1", START, False)) is None
+    assert await gateways[0]._pool.fetchval("SELECT epoch FROM streamhub_hub.streams") == held.lease.epoch
 
 
 async def test_a_stream_of_a_holder_that_expired_is_for_the_statement_that_waits_for_renewals(
-    nodes: list[Node],
+    gateways: list[Leases],
 ) -> None:
-    await taken(nodes[0])
-    await nodes[0]._pool.execute("DELETE FROM streamhub_hub.nodes WHERE id = $1", nodes[0].id)
-    assert await nodes[1].take_if_free(Wanted("org_1", START, False)) is None
-    assert isinstance(await nodes[1].take("org_1", START, override=False), Taken)
+    await taken(gateways[0])
+    await gateways[0]._pool.execute("DELETE FROM streamhub_hub.nodes WHERE id = $1", gateways[0].node.id)
+    assert await gateways[1].take_if_free(Asked("org_1", START, False)) is None
+    assert isinstance(await gateways[1].take("org_1", START, override=False), Taken)
 
 
-async def test_a_stream_that_is_kept_for_its_last_consumer_is_not_free(nodes: list[Node]) -> None:
-    ended = (await taken(nodes[0])).lease
-    nodes[1]._stale_after = timedelta(hours=1)
-    await nodes[0].release(ended, None, boottime(), read=False, free_at_once=False)
-    assert await nodes[1].take_if_free(Wanted("org_1", START, False)) is None
+async def test_a_stream_that_is_kept_for_its_last_consumer_is_not_free(gateways: list[Leases]) -> None:
+    ended = (await taken(gateways[0])).lease
+    gateways[1]._stale_after = timedelta(hours=1)
+    await gateways[0].release(ended, None, boottime(), read=False, free_at_once=False)
+    assert await gateways[1].take_if_free(Asked("org_1", START, False)) is None
 
 
-async def test_a_stream_that_was_given_back_is_taken_with_its_cursor_and_a_higher_epoch(nodes: list[Node]) -> None:
+async def test_a_stream_that_was_given_back_is_taken_with_its_cursor_and_a_higher_epoch(gateways: list[Leases]) -> None:
     later = ids.event_id(2_000, 0)
-    await nodes[0].release((await taken(nodes[0])).lease, later, boottime(), read=True, free_at_once=True)
-    found = await nodes[1].take_if_free(Wanted("org_1", ids.event_id(3_000, 0), False))
+    await gateways[0].release((await taken(gateways[0])).lease, later, boottime(), read=True, free_at_once=True)
+    found = await gateways[1].take_if_free(Asked("org_1", ids.event_id(3_000, 0), False))
     assert found == Taken(Lease("org_1", 2), later, exact=True)
 
 
-async def test_a_consumer_that_names_a_position_has_it_among_many_too(nodes: list[Node]) -> None:
-    await nodes[0].release((await taken(nodes[0])).lease, None, boottime(), read=True, free_at_once=True)
+async def test_a_consumer_that_names_a_position_has_it_among_many_too(gateways: list[Leases]) -> None:
+    await gateways[0].release((await taken(gateways[0])).lease, None, boottime(), read=True, free_at_once=True)
     earlier = ids.event_id(500, 0)
-    found = await nodes[0].take_if_free(Wanted("org_1", earlier, override=True))
+    found = await gateways[0].take_if_free(Asked("org_1", earlier, override=True))
     assert found is not None
     assert found.cursor == earlier
 
 
-async def test_a_row_that_is_locked_holds_up_no_other_organization(nodes: list[Node], pool: Pool) -> None:
-    await nodes[0].release((await taken(nodes[0])).lease, None, boottime(), read=False, free_at_once=True)
+async def test_a_row_that_is_locked_holds_up_no_other_organization(gateways: list[Leases], pool: Pool) -> None:
+    await gateways[0].release((await taken(gateways[0])).lease, None, boottime(), read=False, free_at_once=True)
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM streamhub_hub.streams WHERE organization_id = 'org_1' FOR UPDATE")
         async with asyncio.timeout(3):
             found = await asyncio.gather(
-                *(nodes[1].take_if_free(Wanted(name, START, False)) for name in ("org_1", "org_2"))
+                *(gateways[1].take_if_free(Asked(name, START, False)) for name in ("org_1", "org_2"))
             )
     assert found == [None, Taken(Lease("org_2", 1), START, exact=False)]
 
@@ -216,7 +217,7 @@ async def test_a_row_that_is_locked_holds_up_no_other_organization(nodes: list[N
 GATEWAY = """
 import asyncio, sys, asyncpg
 from streamhub.config import Settings
-from streamhub.gateway.auth import Authenticator, Issuer, PemKeys
+from streamhub.web.auth import Authenticator, Issuer, PemKeys
 from streamhub.gateway.server import serve
 from streamhub.tail.postgres import PostgresTail
 
@@ -365,22 +366,22 @@ async def test_a_stream_that_another_gateway_took_meanwhile_ends_when_the_databa
     assert (end.event, end.data["code"]) == ("stream_error", "LEASE_LOST")
 
 
-async def test_what_is_dated_ahead_of_any_lease_has_expired(nodes: list[Node], pool: Pool) -> None:
+async def test_what_is_dated_ahead_of_any_lease_has_expired(gateways: list[Leases], pool: Pool) -> None:
     """As after a fail-over to a server whose clock is an hour behind."""
-    await taken(nodes[0])
-    await nodes[1]._register()
+    await taken(gateways[0])
+    await gateways[1].node._register()
     await pool.execute(
-        "UPDATE streamhub_hub.nodes SET expires_at = expires_at + interval '1 h' WHERE id = $1", nodes[0].id
+        "UPDATE streamhub_hub.nodes SET expires_at = expires_at + interval '1 h' WHERE id = $1", gateways[0].node.id
     )
-    await taken(nodes[1])
+    await taken(gateways[1])
 
 
-async def test_a_taking_dated_ahead_by_a_node_that_is_gone_keeps_nobody_out(nodes: list[Node], pool: Pool) -> None:
-    await taken(nodes[0])
-    await nodes[1]._register()
-    await pool.execute("DELETE FROM streamhub_hub.nodes WHERE id = $1", nodes[0].id)
+async def test_a_taking_dated_ahead_by_a_node_that_is_gone_keeps_nobody_out(gateways: list[Leases], pool: Pool) -> None:
+    await taken(gateways[0])
+    await gateways[1].node._register()
+    await pool.execute("DELETE FROM streamhub_hub.nodes WHERE id = $1", gateways[0].node.id)
     await pool.execute("UPDATE streamhub_hub.streams SET connected_at = connected_at + interval '1 h'")
-    await taken(nodes[1])
+    await taken(gateways[1])
 
 
 @pytest.mark.parametrize(("left", "holds"), [("-1 s", False), ("5 s", True), ("1 min", False), ("1 h", False)])

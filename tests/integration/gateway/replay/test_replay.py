@@ -236,11 +236,11 @@ async def test_the_head_never_goes_ahead_of_the_hubs_clock(hub: Hub, organizatio
 async def test_heartbeats_run_while_a_job_waits(start_hub: StartHub, organization: int) -> None:
     hub = await start_hub(heartbeat_interval=timedelta(milliseconds=200))
     for _ in range(64):
-        await hub.gateway.replays_at_once.acquire()
+        await hub.kinds.replay.slots.acquire()
     client = await hub.open(await lately(hub))
     assert [(await client.frame(heartbeats=True)).event for _ in range(3)] == ["replay_started"] + ["heartbeat"] * 2
     assert await state_of(hub) == "queued"
-    hub.gateway.replays_at_once.release()
+    hub.kinds.replay.slots.release()
     assert (await client.rest())[-1].event == "stream_complete"
 
 
@@ -291,7 +291,7 @@ async def test_a_client_that_leaves_cancels_its_job(hub: Hub, organization: int,
 
 async def test_a_client_that_leaves_before_its_job_was_claimed_cancels_it(hub: Hub, organization: int) -> None:
     for _ in range(64):
-        await hub.gateway.replays_at_once.acquire()
+        await hub.kinds.replay.slots.acquire()
     client = await hub.open(await lately(hub))
     client.close()
     await becomes(hub, "cancelled")

@@ -34,7 +34,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_readers_that_take_nothing_hold_no_slot_and_others_run(hub: Hub, organization: int) -> None:
-    hub.gateway.replays_at_once = Slots(2)
+    hub.kinds.replay.slots = Slots(2)
     await long_history(hub, organization)
     path = await lately(hub)
     stuck = [await hub.open(path, receive_buffer=4096) for _ in range(3)]
@@ -48,7 +48,7 @@ async def test_readers_that_take_nothing_hold_no_slot_and_others_run(hub: Hub, o
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_reader_that_trickles_gets_all_of_it_once_and_in_order(hub: Hub, organization: int) -> None:
-    hub.gateway.replays_at_once = Slots(1)
+    hub.kinds.replay.slots = Slots(1)
     await long_history(hub, organization)
     client = await hub.open(await lately(hub), receive_buffer=65536)
     digest, numbers, complete = hashlib.sha256(), [], None
@@ -66,7 +66,7 @@ async def test_a_reader_that_trickles_gets_all_of_it_once_and_in_order(hub: Hub,
 
 @pytest.mark.usefixtures("impatient")
 async def test_over_the_bound_of_memory_a_reader_keeps_its_slot(hub: Hub, organization: int) -> None:
-    held = hub.gateway.replays_at_once = Slots(1, most_unsent=0)
+    held = hub.kinds.replay.slots = Slots(1, most_unsent=0)
     await long_history(hub, organization)
     client = await hub.open(await lately(hub), receive_buffer=4096)
     await client.frames(1)
@@ -77,7 +77,7 @@ async def test_over_the_bound_of_memory_a_reader_keeps_its_slot(hub: Hub, organi
 
 @pytest.mark.usefixtures("impatient")
 async def test_one_that_waits_without_a_slot_is_told_of_in_what_it_holds(hub: Hub, organization: int) -> None:
-    held = hub.gateway.replays_at_once = Slots(1)
+    held = hub.kinds.replay.slots = Slots(1)
     await long_history(hub, organization)
     client = await hub.open(await lately(hub), receive_buffer=4096)
     await hub.eventually(lambda: asyncio.sleep(0, held.unsent > 0 and not held.locked()))

@@ -39,7 +39,7 @@ async def slow_replay(hub: Hub, organization: int) -> tuple[Any, str]:
 
 async def queued_replay(hub: Hub) -> tuple[Any, str]:
     for _ in range(64):
-        await hub.gateway.replays_at_once.acquire()
+        await hub.kinds.replay.slots.acquire()
     client = await hub.open(await lately(hub))
     return client, (await client.frame()).data["job_id"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from streamhub.gateway.together import Together
+from streamhub.postgres.together import Together
 
 
 class Asked:

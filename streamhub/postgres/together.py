@@ -1,6 +1,6 @@
-"""One statement for many requests: who asks while a statement is under way is asked for with the next one.
+"""One statement for many requests: a request that comes while a statement is under way is asked for with the next one.
 
-A request that comes alone is asked for at once, so nobody waits for others to come. In a crowd the statements grow,
+A request that comes alone is asked for at once, and never waits for others to come. In a crowd the statements grow,
 and a request costs gateway and database a fraction of a statement, a commit and a connection of its own.
 """
 
@@ -38,7 +38,7 @@ class Together(Generic[Q, A]):
                 for (_, future), answer in zip(asked, answers, strict=True):
                     if not future.done():
                         future.set_result(answer)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is for those who asked
+            except Exception as error:  # noqa: BLE001 - whatever it is, all that asked get it
                 for _, future in asked:
                     if not future.done():
                         future.set_exception(error)
