@@ -311,7 +311,7 @@ async def test_the_longest_organization_id_has_a_stream_whatever_its_letters(hub
 
 
 def test_no_frame_and_no_refusal_has_a_raw_line_break_of_unicode() -> None:
-    refusal = ApiError(Fault(400, "UNKNOWN_PARAMETER", SPLITTING, {"parameter": SPLITTING})).body()
+    refusal = ApiError(Fault("UNKNOWN_PARAMETER", SPLITTING, {"parameter": SPLITTING})).body()
     made = [refusal, sse.control("gap", {"id": SPLITTING}), NDJSON.control("gap", {"id": SPLITTING})]
     for each in made:
         assert not set(SPLITTING) & set(each.decode())
