@@ -9,7 +9,7 @@
 
 A gateway process is a node: a row that expires NODE_TTL after its last renewal, on the database's clock. It counts
 its own trust from the moment it *started* the renewal, on a clock that goes on while the process or the machine is
-suspended, so it stops before anybody else may begin. Taking is one statement (gateway/live/leases.py) that locks the
+suspended, so it stops before another gateway may begin. Taking is one statement (leases/streams.py) that locks the
 owner's node row, so that a renewal and a taking cannot both win.
 """
 

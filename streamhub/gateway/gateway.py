@@ -54,6 +54,7 @@ class Gateway:
         self.tail = tail
         self.authenticator = authenticator
         self.metrics = metrics or Metrics()
+        self.sources = dict(sources or {})
         self.node = Node(hub)
         self.streams: set[Stream] = set()
         self.heartbeats = TimerWheel(settings.heartbeat_interval)
@@ -63,7 +64,7 @@ class Gateway:
         self.turns = Turns(budget.TURNS)
         self.own_statements = asyncio.Semaphore(budget.REQUESTS)
         self.finder = Finder(hub, self.own_statements)
-        self.facts = Facts(hub, dict(sources or {}), settings.publication_topic)
+        self.facts = Facts(hub, self.sources, settings.publication_topic)
         self.exposition = Kept(self._exposition)
         self.connections = Connections(MOST_FILES)
         self.draining = False

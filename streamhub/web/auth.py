@@ -1,4 +1,4 @@
-"""Who is asking: bearer tokens (RFC 6750) that are JWTs of a configured issuer.
+"""Bearer tokens (RFC 6750) that are JWTs of a configured issuer.
 
 The algorithm is chosen by the key, never by the token: an RSA key verifies RS512 and RS256, a P-256 key ES256, and
 nothing else is tried. No token is taken from anywhere but the header, and none is ever part of a message or a log.
@@ -39,10 +39,10 @@ class Claims(NamedTuple):
 
 class Keys(Protocol):
     def start(self) -> None:
-        """Whatever goes on in the background begins; `candidates` works without it."""
+        """Begin what goes on in the background; `candidates` works without it."""
 
     async def stop(self) -> None:
-        """And ends."""
+        """End it."""
 
     async def candidates(self, header: Mapping[str, Any]) -> Sequence[PublicKey]:
         """The keys that may have signed a token with this header. Raises ApiError: 401, or 503 where it cannot tell."""
@@ -101,7 +101,7 @@ class Issuer(NamedTuple):
 class Authenticator:
     """Verifies tokens. Several issuers may each have their own keys: a development key beside the real one.
 
-    `audience` has to be among a token's `aud` (RFC 7519, 4.1.3); None: a token with an `aud` is for somebody else.
+    `audience` has to be among a token's `aud` (RFC 7519, 4.1.3); None: a token with an `aud` is for another service.
     `leeway`, in seconds, is granted to `exp` and `nbf`.
     """
 
@@ -195,7 +195,7 @@ def _peek(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     if "crit" in header:
         raise _invalid("Its header has critical extensions (crit), and this hub knows none.")
     if not isinstance(header.get("kid", ""), str):
-        raise _invalid("The name of its key (kid) has to be a text.")
+        raise _invalid("The name of its key (kid) must be a string.")
     return header, claims
 
 
@@ -232,28 +232,28 @@ def _value(claims: Mapping[str, Any], name: str) -> Any:
 def _time(claims: Mapping[str, Any], name: str) -> float:
     value = _value(claims, name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _invalid(f"Its claim {name} has to be a number of seconds.")
+        raise _invalid(f"Its claim {name} must be a number of seconds.")
     return float(value)
 
 
 def _object(claims: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = _value(claims, name)
     if not isinstance(value, dict):
-        raise _invalid(f"Its claim {name} has to be an object.")
+        raise _invalid(f"Its claim {name} must be an object.")
     return value
 
 
 def _text(claims: Mapping[str, Any], name: str, empty: bool = False) -> str:
     value = _value(claims, name)
     if not isinstance(value, str) or not (value or empty) or "\0" in value:
-        raise _invalid(f"Its claim {name} has to be a text{'' if empty else ' that is not empty'}.")
+        raise _invalid(f"Its claim {name} must be a string{'' if empty else ' that is not empty'}.")
     return value
 
 
 def _boolean(claims: Mapping[str, Any], name: str) -> bool:
     value = _value(claims, name)
     if not isinstance(value, bool):
-        raise _invalid(f"Its claim {name} has to be true or false.")
+        raise _invalid(f"Its claim {name} must be true or false.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""One HTTP connection: aiohttp's, which also says how it ended, and refuses what is no HTTP in the one error format."""
+"""One HTTP connection: aiohttp's, which also says how it ended, and refuses what is not HTTP in our error format."""
 
 import asyncio
 from collections.abc import Callable
@@ -70,7 +70,7 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     async def _drain_helper(self) -> None:
-        # aiohttp keeps the waiter of a drain that was cancelled: whoever waits next would be cancelled with it, and a
+        # aiohttp keeps the waiter of a drain that was cancelled: the next one to wait would be cancelled with it, and a
         # stream that was interrupted while its reader was slow could not end in order.
         if self._drain_waiter is not None and self._drain_waiter.cancelled():
             self._drain_waiter = None
@@ -91,7 +91,7 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - aiohttp's, which may quote a header
     ) -> web.StreamResponse:
-        """What is no HTTP, or failed outside of every handler."""
+        """A request that is not HTTP, or failed outside of every handler."""
         if request.writer.output_size > 0:
             raise ConnectionError("a response has been begun and cannot be replaced by an error")
         if status >= 500:

@@ -1,7 +1,7 @@
 """Browsers of other origins (the Fetch standard's CORS protocol, https://fetch.spec.whatwg.org/#http-cors-protocol).
 
 A page of an allowed origin may send Authorization and Last-Event-ID and read every answer, refusals and streams too.
-Tokens come in a header, never in a cookie, so credentials are not allowed for anybody.
+Tokens come in a header, never in a cookie, so credentials are not allowed for any origin.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -20,7 +20,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def add_cors(app: web.Application, origins: Collection[str]) -> None:
-    """Let these origins in; `*` is any. A preflight is answered before anybody asks for a token, whatever its path."""
+    """Let these origins in; `*` is any. A preflight is answered before any token is asked for, whatever its path."""
     if not origins:
         return
 

@@ -190,7 +190,7 @@ class JwksKeys:
             await asyncio.shield(self._begin())
 
     def _begin(self) -> asyncio.Task[None]:
-        """One read at a time, whoever asks for it."""
+        """One read at a time, however many requests ask for it."""
         if self._reading is None or self._reading.done():
             self._asked_at = self._clock()
             self._reading = asyncio.create_task(self._read(), name="JWKS: read")

@@ -102,7 +102,7 @@ class Listening:
         loop.remove_reader(listening)
         if time.monotonic() - self._told_at > TOLD_EVERY:
             self._told_at = time.monotonic()
-            log.warning("no connection can be taken just now: %s; those that are open go on", error.strerror)
+            log.warning("no connection can be accepted, retrying in %g s: %s; open ones go on", PAUSE, error.strerror)
 
         def go_on() -> None:
             self._pauses.discard(pause)

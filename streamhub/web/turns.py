@@ -1,7 +1,7 @@
 """Requests before the database: a few ask at once, the others wait in the order in which they came.
 
-A pool that is busy is no missing database. Without this the requests of a herd would stand in the pool's own line, with
-the renewal of leases behind them, and whoever waited longer than the pool's time-out would be told of a database that
+A busy pool is not a missing database. Without this the requests of a herd would stand in the pool's own line, with the
+renewal of leases behind them, and a request that waited longer than the pool's time-out would be told that the database
 cannot be reached.
 """
 

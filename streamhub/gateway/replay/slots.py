@@ -1,4 +1,4 @@
-"""Slots of running replays: they are for whoever makes progress.
+"""Slots of running replays: they are for replays that make progress.
 
 A replay has a slot while it reads pages and its client takes them. One whose client takes nothing, or little, gives its
 slot back while its socket's buffer empties, and then waits for one again, behind the others. It stays a running job and

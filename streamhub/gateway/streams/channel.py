@@ -2,7 +2,7 @@
 
 Frames go to the transport directly, joined as they are, in HTTP/1.1 chunks framed here in the way aiohttp frames
 them; aiohttp writes the headers and the last chunk. The transport's own buffer is the only queue there is, and
-whoever writes looks at `unsent` or waits for `drained` first.
+a writer looks at `unsent` or waits for `drained` first.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ _TCP_INFO: Final = struct.Struct("=24xI28xI")
 
 
 class PeerLeft(Exception):  # noqa: N818 - no error: this is how most streams end
-    """There is nobody to write to any more."""
+    """The client is gone."""
 
 
 class Channel:

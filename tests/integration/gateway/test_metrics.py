@@ -200,7 +200,7 @@ from streamhub.metrics import Metrics
 metrics = Metrics()
 if sys.argv[1] == "count":
     metrics.live_sent.count(2, 100)
-    metrics.count_streams({"live": 3}, {})
+    metrics.count_streams("live", {"live": 3})
     print("counted", flush=True)
     input()
 else:
