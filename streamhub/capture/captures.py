@@ -10,6 +10,7 @@ import asyncpg
 
 from streamhub.capture import catalog, triggers
 from streamhub.capture.catalog import HIDDEN_ROWS, SHOWN
+from streamhub.core import control
 from streamhub.core.rendering import EVENTS
 from streamhub.errors import UserError
 from streamhub.postgres import migrate
@@ -18,7 +19,6 @@ from streamhub.postgres.migrate import CAPTURE_ROLE
 _LOCK_TIMEOUT: Final = "5s"
 _TYPE: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _LONGEST_TYPE: Final = 255
-CONTROL_EVENTS: Final = frozenset({"heartbeat", "gap", "stream_error", "replay_started", "stream_complete"})
 
 # A name without a schema is one of public: sessions of ours look in pg_catalog alone.
 _TABLE: Final = f"""
@@ -275,7 +275,7 @@ def check_type(name: str) -> None:
             f"{name!r} is no type: letters, digits, - and _ in segments joined by dots, at most {_LONGEST_TYPE} "
             "characters, for example product.updated"
         )
-    if name.rpartition(".")[2] in CONTROL_EVENTS:
+    if control.is_reserved(name):
         raise UserError(f"{name!r} is no type: {name.rpartition('.')[2]!r} is the name of a control frame")
 
 

@@ -11,10 +11,9 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import msgspec
 
-from streamhub.core import ids
+from streamhub.core import frames, ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.rendering import Rendered
-from streamhub.core.sse import one_line
 from streamhub.history import rows
 from streamhub.organizations import Organization
 
@@ -120,12 +119,8 @@ def _stored(pending: Sequence[Pending], ms: int, first_counter: int) -> list[Sto
         key, kind = organization.key, rendered.kind
         name = names.get(key)
         if name is None:
-            name = names[key] = one_line(msgspec.json.encode({"id": organization.id, "slug": organization.slug}))
-        position = id_.encode()
-        frame = b"".join(
-            (kind.frame_start, position, b'\ndata: {"id":"', position, b'",', kind.head, rendered.resource,
-             b',"organization":', name, rendered.tail, b"\n\n")
-        )  # fmt: skip
+            name = names[key] = frames.organization_of(organization.id, organization.slug)
+        frame = frames.build(kind.frame_start, id_.encode(), kind.head, rendered.resource, name, rendered.tail)
         events.append(StoredEvent(key, id_, rendered.test, kind.type, kind.resource_type, rendered.resource_id, frame))
     return events
 

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
-from streamhub.core import sse
 from streamhub.core.events import resource_key
+from streamhub.core.frames import first_id, last_id
 from streamhub.postgres.connections import Pool
 
 PAGE_BYTES: Final = 1_000_000
@@ -96,9 +96,9 @@ class Reader:
         frames, count, scanned, cut = row
         if not count:
             return Page(b"", 0, None, None, until, complete=True)
-        last = sse.last_id(frames)
+        last = last_id(frames)
         complete = count == scanned and scanned < max_rows and not cut
-        return Page(frames, count, sse.first_id(frames), last, until if complete else last, complete)
+        return Page(frames, count, first_id(frames), last, until if complete else last, complete)
 
     async def pages(
         self, selection: Selection, after: str, until: str, max_bytes: int = PAGE_BYTES
