@@ -29,6 +29,7 @@ from streamhub.demo.shop import TABLES, Shop
 from streamhub.demo.view import Watch, show_lines, show_live
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
+from streamhub.history.newest import newest_live_id
 from streamhub.organizations import Organization
 from streamhub.postgres.connections import Pool
 from streamhub.postgres.failures import connect
@@ -215,11 +216,8 @@ async def _capture(url: str) -> None:
 
 async def _window(pool: Pool) -> tuple[datetime, datetime]:
     """An hour that holds events of the organization whose lines are printed."""
-    query = """SELECT h.id::text FROM streamhub_hub.history h
-                 JOIN streamhub_hub.organizations o ON o.key = h.organization
-                WHERE o.id = $1 AND NOT h.test ORDER BY h.id DESC LIMIT 1"""
     give_up = asyncio.get_running_loop().time() + PUBLISHED_WITHIN
-    while (newest := await pool.fetchval(query, ACME.id)) is None:
+    while (newest := await newest_live_id(pool, ACME.id)) is None:
         if asyncio.get_running_loop().time() > give_up:
             raise UserError(
                 f"the shop's first event was not published within {PUBLISHED_WITHIN:.0f} s: streamhub doctor"

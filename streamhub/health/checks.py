@@ -15,8 +15,13 @@ from streamhub.errors import UserError
 from streamhub.extras import install
 from streamhub.health import facts
 from streamhub.health.findings import Check, Finding, Patient, State
+from streamhub.health.incidents import TABLE, latest
 from streamhub.health.serving_checks import gateways, replays, streams
-from streamhub.history.partitions import Week, existing
+from streamhub.history.counters import COUNTERS
+from streamhub.history.partitions import Week, default_holds_events, existing
+from streamhub.kafka.publication import TOPICS
+from streamhub.leases.leader import LEADER
+from streamhub.organizations import store as registry
 from streamhub.postgres.migrate import pending
 from streamhub.urls import shown
 from streamhub.web.auth import pem_keys
@@ -119,23 +124,16 @@ async def backfills(patient: Patient) -> AsyncIterator[Finding]:
 
 
 async def organizations(patient: Patient) -> AsyncIterator[Finding]:
-    row = await patient.hub.fetchrow(
-        "SELECT count(*) AS all, count(*) FILTER (WHERE enterprise) AS enterprise FROM streamhub_hub.organizations"
-    )
-    assert row is not None
-    text = f"{row['all']} registered, {row['enterprise']} of them enterprise"
-    if row["enterprise"]:
+    registered, enterprise = await registry.count(patient.hub)
+    text = f"{registered} registered, {enterprise} of them enterprise"
+    if enterprise:
         yield Finding("organizations", "ok", text)
     else:
         yield Finding("organizations", "warn", f"{text}: no change is stored", "streamhub org add my-org")
 
 
 async def relay(patient: Patient) -> AsyncIterator[Finding]:
-    row = await patient.hub.fetchrow(
-        """SELECT holder, epoch, streamhub_hub.lease_holds(expires_at) AS alive,
-                  extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM expires_at)::float8 AS gone
-             FROM streamhub_hub.relay_lease"""
-    )
+    row = await patient.hub.fetchrow(LEADER)
     assert row is not None
     if row["alive"]:
         yield Finding("relay", "ok", f"{row['holder']} leads, epoch {row['epoch']}")
@@ -159,7 +157,7 @@ async def kafka(patient: Patient) -> AsyncIterator[Finding]:
     settings = patient.settings
     topic = settings.publication_topic
     if topic is None:
-        for row in await patient.hub.fetch("SELECT topic FROM streamhub_hub.publications ORDER BY topic"):
+        for row in await patient.hub.fetch(TOPICS):
             left = await facts.publication_over(patient.hub, row["topic"])
             if left is not None and left.lag > 0:
                 text = f"topic {row['topic']} was published to and is {left.lag:.0f} s behind, and no broker is named"
@@ -237,7 +235,7 @@ async def history(patient: Patient) -> AsyncIterator[Finding]:
         yield Finding("history", "warn" if not weeks else "fail", f"partition missing: {', '.join(missing)}", mend)
     else:
         yield Finding("history", "ok", f"{len(weeks)} weekly partitions, ahead until {weeks[-1].end:%Y-%m-%d}")
-    if await patient.hub.fetchval("SELECT EXISTS (SELECT FROM streamhub_hub.history_default)"):
+    if await default_holds_events(patient.hub):
         yield Finding(
             "history",
             "fail",
@@ -317,11 +315,7 @@ def _free_bytes(path: Path) -> int:
 
 
 async def incidents(patient: Patient) -> AsyncIterator[Finding]:
-    rows = await patient.hub.fetch(
-        """SELECT kind, source, detail, at, count(*) OVER () AS all FROM streamhub_hub.incidents
-            WHERE at > clock_timestamp() - $1::interval ORDER BY id DESC LIMIT 5""",
-        INCIDENTS_OF,
-    )
+    rows = await latest(patient.hub, INCIDENTS_OF)
     if not rows:
         yield Finding("incidents", "ok", "none in the last 24 hours")
     for row in rows:
@@ -329,13 +323,11 @@ async def incidents(patient: Patient) -> AsyncIterator[Finding]:
         ago = (datetime.now(UTC) - row["at"]).total_seconds()
         yield Finding("incidents", "warn", f"{row['kind']}{source}, {ago:.0f} s ago: {row['detail']}")
     if rows and rows[0]["all"] > len(rows):
-        yield Finding("incidents", "warn", f"and {rows[0]['all'] - len(rows)} more in streamhub_hub.incidents")
+        yield Finding("incidents", "warn", f"and {rows[0]['all'] - len(rows)} more in {TABLE}")
 
 
 async def counters(patient: Patient) -> AsyncIterator[Finding]:
-    rows = await patient.hub.fetch(
-        "SELECT name, source, value FROM streamhub_hub.counters WHERE value > 0 ORDER BY name, source"
-    )
+    rows = await patient.hub.fetch(f"{COUNTERS} WHERE value > 0 ORDER BY name, source")
     if rows:
         yield Finding(
             "counters",

@@ -14,6 +14,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from streamhub.core import ids
+from streamhub.history.counters import COUNTERS
+from streamhub.history.head import HEAD, last_event_of
+from streamhub.kafka.publication import PROGRESS
+from streamhub.leases.leader import LEADER
 from streamhub.postgres.connections import DATABASE_AWAY, Connection, Pool, connect
 
 log = logging.getLogger(__name__)
@@ -24,29 +28,21 @@ READY_WITHIN: Final = 1.0  # seconds; whoever asks whether we are ready has a ti
 MOST_COUNTED: Final = 100_000  # rows of an outbox
 
 # Named so that a counter is there, at 0, before its first fault.
-COUNTERS: Final = (
+COUNTED: Final = (
     "null_organization", "invalid_organization", "not_enterprise", "errors", "too_large", "unattributable",
     "untied_members",
 )  # fmt: skip
 
-_STATE: Final = """
+_STATE: Final = f"""
 SELECT h.last_ms > 0 AS any, extract(epoch FROM clock_timestamp())::float8 - h.last_ms / 1000.0::float8 AS since_last,
-       streamhub_hub.lease_holds(l.expires_at) AS led, l.epoch
-  FROM streamhub_hub.log_head h, streamhub_hub.relay_lease l
+       l.alive AS led, l.epoch
+  FROM ({HEAD}) h, ({LEADER}) l
 """
 _OUTBOX: Final = f"""
 SELECT (SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_COUNTED}) AS counted) AS depth,
        coalesce(extract(epoch FROM clock_timestamp() - (SELECT created_at FROM streamhub.outbox ORDER BY seq LIMIT 1)),
                 0)::float8 AS age
 """
-_PUBLICATION: Final = """
-SELECT p.published_id::text, p.fault, h.event_ms, h.event_counter,
-       (SELECT a.last_id::text FROM streamhub_hub.appends a
-         WHERE a.last_id > p.published_id ORDER BY a.last_id LIMIT 1) AS oldest,
-       extract(epoch FROM clock_timestamp())::float8 AS clock
-  FROM streamhub_hub.publications p, streamhub_hub.log_head h WHERE p.topic = $1
-"""
-_COUNTERS: Final = "SELECT name, source, value FROM streamhub_hub.counters"
 
 
 class State(NamedTuple):
@@ -80,18 +76,18 @@ async def state(pool: Pool, timeout: float = TIMEOUT) -> State | None:
 
 async def publication(pool: Pool, topic: str | None, timeout: float = TIMEOUT) -> Publication | None:
     """How far this topic has the events; None where it has none yet, or the hub's database does not answer."""
-    return None if topic is None else _publication(await _row(pool, timeout, _PUBLICATION, topic))
+    return None if topic is None else _publication(await _row(pool, timeout, PROGRESS, topic))
 
 
 async def publication_over(connection: Connection, topic: str) -> Publication | None:
     """As `publication`; raises what asyncpg raises."""
-    return _publication(await connection.fetchrow(_PUBLICATION, topic, timeout=TIMEOUT))
+    return _publication(await connection.fetchrow(PROGRESS, topic, timeout=TIMEOUT))
 
 
 def _publication(row: asyncpg.Record | None) -> Publication | None:
     if row is None:
         return None
-    if ids.event_id(row["event_ms"], row["event_counter"]) <= row["published_id"]:
+    if last_event_of(row) <= row["published_id"]:
         return Publication(0.0, row["fault"])
     since = ids.milliseconds(row["oldest"] or row["published_id"]) / 1000
     return Publication(max(0.0, row["clock"] - since), row["fault"])
@@ -181,7 +177,7 @@ class Facts:
 
     async def _counters(self) -> list[asyncpg.Record] | None:
         async with self._one:
-            return await _rows(self._pool, TIMEOUT, _COUNTERS)
+            return await _rows(self._pool, TIMEOUT, COUNTERS)
 
     async def metrics(self) -> Iterator[Metric]:
         """As metrics. To be kept by whoever asks."""
@@ -234,7 +230,7 @@ def _families(
         changes = CounterMetricFamily(
             "streamhub_changes", "Changes that gave no whole event, by what was the matter.", labels=["kind", "source"]
         )
-        counted = {(name, source): 0 for name in COUNTERS for source in outboxes}
+        counted = {(name, source): 0 for name in COUNTED for source in outboxes}
         counted.update({(row["name"], row["source"]): row["value"] for row in counters})
         for labels, value in counted.items():
             changes.add_metric(labels, value)

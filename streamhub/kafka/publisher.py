@@ -25,6 +25,7 @@ from aiokafka.errors import KafkaError
 
 from streamhub.core.events import StoredEvent
 from streamhub.history import journal
+from streamhub.history.ahead import one_ahead
 from streamhub.history.append import Appended
 from streamhub.kafka.brokers import AwayError, Brokers
 from streamhub.kafka.publication import Publication
@@ -236,19 +237,11 @@ class KafkaPublisher:
 
     async def _from_history(self, run: Run, hub: Pool, publication: Publication, report: Report) -> None:
         """Send what there is beyond the position; the next page is read while one is sent."""
-        async with aclosing(self._pages(run.taken, hub, report)) as pages:
-
-            async def following() -> Piece | None:
-                return await anext(pages, None)
-
-            coming = asyncio.create_task(following())
-            try:
-                while (piece := await coming) is not None and not run.redivided:
-                    coming = asyncio.create_task(following())
-                    await self._send(run, piece, publication)
-            finally:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+        async with aclosing(one_ahead(self._pages(run.taken, hub, report))) as pages:
+            async for piece in pages:
+                if run.redivided:
+                    return
+                await self._send(run, piece, publication)
 
     async def _pages(self, position: str, hub: Pool, report: Report) -> AsyncGenerator[Piece, None]:
         while True:
@@ -262,7 +255,7 @@ class KafkaPublisher:
                     what = f"appends from {position} to {until} were not noted for Kafka; looking for them in history"
                     log.warning("%s", what)
                     report("kafka", None, what)
-                    await journal.mend(hub, position, until)
+                    await journal.fill(hub, position, until)
                 case journal.End(head):
                     if head > position:
                         yield Piece((), head)

@@ -45,9 +45,11 @@ from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.records import AFTER, ID, event_of
 from streamhub.history.append import Append
+from streamhub.history.head import head_of
 from streamhub.history.pieces import TIMEOUT, read_piece
 from streamhub.kafka.brokers import Brokers
 from streamhub.kafka.consumer import Topic, partition_of
+from streamhub.kafka.publication import PUBLISHED
 from streamhub.postgres.connections import DATABASE_AWAY, Pool
 from streamhub.tail import Receiver
 
@@ -60,11 +62,6 @@ LINGER: Final = 60.0  # seconds that a partition is followed after its last rece
 STOPPED_WITHIN: Final = 4.0
 JOIN_PAUSE: Final = 0.1  # seconds between two joins
 WARN_EVERY: Final = 10.0  # seconds; a topic that is made anew has all partitions joined anew
-
-_HUB: Final = """
-SELECT h.last_ms, h.last_counter, p.published_id::text AS published, p.partitions
-  FROM streamhub_hub.log_head h LEFT JOIN streamhub_hub.publications p ON p.topic = $1
-"""
 
 
 class _Hub(NamedTuple):
@@ -314,10 +311,9 @@ class KafkaTail:
 
     async def _ask_hub(self) -> _Hub:
         async with self._pool.acquire(timeout=TIMEOUT) as connection:
-            row = await connection.fetchrow(_HUB, self._topic.name, timeout=TIMEOUT)
+            row = await connection.fetchrow(PUBLISHED, self._topic.name, timeout=TIMEOUT)
         assert row is not None, "log_head has a row from the migration on"
-        head = ids.event_id(row["last_ms"], row["last_counter"])
-        return _Hub(head, row["published"] or ids.MIN_ID, row["partitions"] or 0)
+        return _Hub(head_of(row), row["published"] or ids.MIN_ID, row["partitions"] or 0)
 
     async def _watch(self) -> None:
         away = False

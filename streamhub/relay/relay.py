@@ -17,12 +17,13 @@ from typing import Any, Final, NamedTuple, Protocol
 import asyncpg
 
 from streamhub.core import ids
-from streamhub.history.append import Append, Appended, FencedError
+from streamhub.history.append import Append, Appended
+from streamhub.history.head import FencedError
 from streamhub.history.plans import INDEX_ORDER
+from streamhub.leases.leader import CANDIDATE_EVERY, RENEW_EVERY, Leadership, application_name
 from streamhub.organizations.cache import Registry
 from streamhub.postgres.connections import DATABASE_ERRORS, connect, create_pool
 from streamhub.relay.batches import Preparer
-from streamhub.relay.leader import CANDIDATE_EVERY, RENEW_EVERY, Leadership, application_name
 from streamhub.relay.outbox import read_times_as_integers
 from streamhub.relay.source import SourceRelay
 from streamhub.relay.upkeep import SETTINGS as UPKEEP_SETTINGS
@@ -35,8 +36,6 @@ RETRY_FIRST: Final = 0.1
 RETRY_LONGEST: Final = 5.0
 WEEKS_WITHIN: Final = 2.0  # seconds: after that it is relayed without
 CLOCK_JUMP: Final = 60_000  # milliseconds
-
-_ORGANIZATIONS_CHANNEL: Final = "SELECT organizations FROM streamhub_hub.channels"
 
 # A server ends a connection that went silent in the middle of a transaction: a relay that was stopped there holds the
 # row of log_epoch.
@@ -134,8 +133,7 @@ class Relay:
             registry = Registry(hub)
             listener = await _connect(self._hub_dsn, name)
             stack.push_async_callback(_close, listener)
-            channel = await listener.fetchval(_ORGANIZATIONS_CHANNEL)
-            await listener.add_listener(channel, lambda *arguments: registry.forget(arguments[3]))
+            await registry.listen(listener)
             upkeep = Upkeep(lambda: _connect(self._hub_dsn, name, UPKEEP_SETTINGS), self._retention)
             tasks = [
                 asyncio.create_task(_keep_lease(leadership, epoch)),

@@ -20,10 +20,10 @@ from typing import Any, Final
 import asyncpg
 
 from streamhub.core.changes import Change, Origin
-from streamhub.core.identities import Identity, pack
+from streamhub.core.identities import Identity
 from streamhub.history.append import Append, Appended, append
 from streamhub.relay.batches import Batch, Preparer
-from streamhub.relay.notes import Notes
+from streamhub.relay.notes import Notes, note
 from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, delete
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,6 @@ APPEND_TIMEOUT: Final = 60.0
 
 # A row lock assigns a transaction id and is logged, so its commit flushes the log, and it leaves no version behind.
 _MAKE_DURABLE: Final = "SELECT FROM streamhub.relay_mark FOR UPDATE"
-_NOTE: Final = """
-INSERT INTO streamhub_hub.consumed (source, first_seq, last_seq, rows, identities) VALUES ($1, $2, $3, $4, $5)
-"""
 
 
 class SourceRelay:
@@ -166,10 +163,7 @@ class SourceRelay:
             await self._settle(durable=True)
 
             async def within(connection: "asyncpg.Connection[Any]") -> None:
-                identities = sorted(map(_identity, batch.changes))
-                await connection.execute(
-                    _NOTE, self._name, identities[0].seq, identities[-1].seq, len(identities), pack(identities)
-                )
+                await note(connection, self._name, sorted(map(_identity, batch.changes)))
 
         async with asyncio.timeout(APPEND_TIMEOUT):  # wait_for loses a cancellation that comes with the result
             done = await append(
