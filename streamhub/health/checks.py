@@ -1,4 +1,4 @@
-"""What `streamhub doctor` looks at: facts about a hub, each judged, with the way to mend what is wrong."""
+"""What `streamhub doctor` looks at: facts about a hub, each judged, with the way to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamhub.config import PREFIX, unknown_variables
 from streamhub.errors import UserError
 from streamhub.extras import install
 from streamhub.health import facts
-from streamhub.health.findings import Check, Finding, Patient, State
+from streamhub.health.findings import Check, Finding, Patient, Verdict
 from streamhub.health.incidents import TABLE, latest
 from streamhub.health.serving_checks import gateways, replays, streams
 from streamhub.history.counters import COUNTERS
@@ -32,7 +32,7 @@ OUTBOX_SLOW, OUTBOX_STUCK = timedelta(seconds=10), timedelta(minutes=5)
 OUTBOX_MANY = 100_000  # rows; counted no further
 CLOCK_OFF, CLOCK_WRONG = 1.0, 60.0  # seconds
 INCIDENTS_OF = timedelta(hours=24)
-# Settings without which a commit does not outlive a crash, and how each is mended. Our sessions ask for the second one
+# Settings without which a commit does not outlive a crash, and how each is fixed. Our sessions ask for the second one
 # as they begin, so where it is off somebody in between has left that out.
 DURABLE = {
     "fsync": "fsync = on in postgresql.conf",
@@ -91,11 +91,11 @@ async def captures(patient: Patient) -> AsyncIterator[Finding]:
         if captured and not found:
             yield Finding("capture", "ok", f"{name}: {len(captured)} tables, triggers as they should be")
         elif not captured and (name != "hub" or len(patient.sources) == 1):
-            mend = "streamhub capture add public.skus --resource-type skus --org my-org"
-            yield Finding("capture", "warn", f"{name}: no table is captured", mend)
+            fix = "streamhub capture add public.skus --resource-type skus --org my-org"
+            yield Finding("capture", "warn", f"{name}: no table is captured", fix)
 
 
-async def publications(patient: Patient) -> AsyncIterator[Finding]:
+async def all_table_publications(patient: Patient) -> AsyncIterator[Finding]:
     """A subscriber's own triggers write to its outbox, so what it is sent of ours collides there, and it sticks."""
     for name, connection in patient.sources.items():
         for row in await connection.fetch("SELECT quote_ident(pubname) AS name FROM pg_publication WHERE puballtables"):
@@ -158,10 +158,12 @@ async def kafka(patient: Patient) -> AsyncIterator[Finding]:
     topic = settings.publication_topic
     if topic is None:
         for row in await patient.hub.fetch(TOPICS):
-            left = await facts.publication_over(patient.hub, row["topic"])
+            left = await facts.progress_over(patient.hub, row["topic"])
             if left is not None and left.lag > 0:
                 text = f"topic {row['topic']} was published to and is {left.lag:.0f} s behind, and no broker is named"
-                yield Finding("kafka", "warn", text, f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS=kafka-1:9092, if it is wanted")
+                yield Finding(
+                    "kafka", "warn", text, f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS=kafka-1:9092, if events are to go there"
+                )
         return
     brokers = ", ".join(settings.kafka_bootstrap_servers)
     try:
@@ -184,22 +186,22 @@ async def kafka(patient: Patient) -> AsyncIterator[Finding]:
             "kafka", "fail", str(error), "correct what is named; the relay and the gateways go on by themselves"
         )
     except ERRORS as error:
-        mend = f"see that a broker runs there, and that {PREFIX}KAFKA_BOOTSTRAP_SERVERS is right"
-        yield Finding("kafka", "fail", str(error) or type(error).__name__, mend)
+        fix = f"see that a broker runs there, and that {PREFIX}KAFKA_BOOTSTRAP_SERVERS is right"
+        yield Finding("kafka", "fail", str(error) or type(error).__name__, fix)
     else:
         if found is None:
             yield Finding("kafka", "warn", f"{brokers}: topic {topic} is not there yet", "the relay makes it: serve")
         else:
-            for fault in found.faults:
-                yield Finding("kafka", "fail", fault.what, fault.mend)
-            if not found.faults:
+            for problem in found.problems:
+                yield Finding("kafka", "fail", problem.what, problem.fix)
+            if not found.problems:
                 yield Finding("kafka", "ok", f"{brokers}: topic {topic}, {found.partitions} partitions")
-    published = await facts.publication_over(patient.hub, topic)
+    published = await facts.progress_over(patient.hub, topic)
     if published is not None and published.fault is not None:
-        mend = "see the broker (above); the relay goes on by itself"
-        yield Finding("kafka", "fail", f"the relay cannot publish: {published.fault}", mend)
+        fix = "see the broker (above); the relay goes on by itself"
+        yield Finding("kafka", "fail", f"the relay cannot publish: {published.fault}", fix)
     if published is not None:
-        state: State = "fail" if published.lag > 60 else "warn" if published.lag > 10 else "ok"
+        state: Verdict = "fail" if published.lag > 60 else "warn" if published.lag > 10 else "ok"
         text = (
             f"topic {topic} has all events" if not published.lag else f"topic {topic} is {published.lag:.1f} s behind"
         )
@@ -221,9 +223,9 @@ async def outbox(patient: Patient) -> AsyncIterator[Finding]:
         text = f"{name}: {row['rows']} {many}rows, {row['size']}"
         if row["rows"]:
             text += f", the oldest for {max(0.0, age.total_seconds()):.1f} s"
-        mend = "see that a relay runs (relay, above) and what it logs"
-        state: State = "fail" if age > OUTBOX_STUCK else "warn" if age > OUTBOX_SLOW or many else "ok"
-        yield Finding("outbox", state, text, "" if state == "ok" else mend)
+        fix = "see that a relay runs (relay, above) and what it logs"
+        state: Verdict = "fail" if age > OUTBOX_STUCK else "warn" if age > OUTBOX_SLOW or many else "ok"
+        yield Finding("outbox", state, text, "" if state == "ok" else fix)
 
 
 async def history(patient: Patient) -> AsyncIterator[Finding]:
@@ -231,8 +233,8 @@ async def history(patient: Patient) -> AsyncIterator[Finding]:
     weeks = await existing(patient.hub)
     missing = [week.name for week in (Week.of(now), Week.of(now + timedelta(days=7))) if week not in weeks]
     if missing:
-        mend = "a relay makes them: streamhub serve, and see what it logs"
-        yield Finding("history", "warn" if not weeks else "fail", f"partition missing: {', '.join(missing)}", mend)
+        fix = "a relay makes them: streamhub serve, and see what it logs"
+        yield Finding("history", "warn" if not weeks else "fail", f"partition missing: {', '.join(missing)}", fix)
     else:
         yield Finding("history", "ok", f"{len(weeks)} weekly partitions, ahead until {weeks[-1].end:%Y-%m-%d}")
     if await default_holds_events(patient.hub):
@@ -250,7 +252,7 @@ async def clocks(patient: Patient) -> AsyncIterator[Finding]:
         there = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
         away = there - (before + time.time()) / 2
         text = f"{name}: {abs(away):.3f} s {'ahead of' if away > 0 else 'behind'} this machine"
-        state: State = "fail" if abs(away) > CLOCK_WRONG else "warn" if abs(away) > CLOCK_OFF else "ok"
+        state: Verdict = "fail" if abs(away) > CLOCK_WRONG else "warn" if abs(away) > CLOCK_OFF else "ok"
         yield Finding("clock", state, text, "" if state == "ok" else "run NTP (chrony) on both machines")
 
 
@@ -304,9 +306,9 @@ async def variables(patient: Patient) -> AsyncIterator[Finding]:
     yield Finding("settings", "ok", f"{where}, data in {patient.settings.data_dir}")
     if patient.settings.embedded:
         free = _free_bytes(patient.settings.data_dir)
-        state: State = "fail" if free < 2**28 else "warn" if free < 2**32 else "ok"
-        mend = "" if state == "ok" else f"free space, or move {PREFIX}DATA_DIR"
-        yield Finding("disk", state, f"{free / 2**30:.1f} GiB free for {patient.settings.data_dir}", mend)
+        state: Verdict = "fail" if free < 2**28 else "warn" if free < 2**32 else "ok"
+        fix = "" if state == "ok" else f"free space, or move {PREFIX}DATA_DIR"
+        yield Finding("disk", state, f"{free / 2**30:.1f} GiB free for {patient.settings.data_dir}", fix)
 
 
 def _free_bytes(path: Path) -> int:
@@ -343,7 +345,7 @@ CHECKS: tuple[Check, ...] = (
     migrations,
     keys,
     captures,
-    publications,
+    all_table_publications,
     backfills,
     organizations,
     relay,

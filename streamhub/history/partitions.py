@@ -10,7 +10,6 @@ partition takes events whose week is not there, so no append waits for a week to
 """
 
 import asyncio
-import random
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from streamhub.backoff import jittered
 from streamhub.core import ids
 from streamhub.history import head, rows
 
@@ -146,7 +146,7 @@ class Partitions:
             except asyncpg.LockNotAvailableError:
                 if not tries_left:
                     raise
-            await asyncio.sleep(DROP_PAUSE * random.uniform(0.5, 1.5))
+            await asyncio.sleep(jittered(DROP_PAUSE))
 
     async def _limit(self, locked_within: str = LOCKED_WITHIN) -> None:
         """Whatever this transaction locks, it waits and works no longer than that."""

@@ -38,7 +38,7 @@ OBSERVE_EVERY: Final = 0.05  # seconds between two looks at the sequence, while 
 # (changes in a read, pause after them): the more come, the less a few milliseconds matter and the more it matters how
 # little each one costs, since their writers want the processors too.
 CROWDED: Final = ((200, 0.040), (25, 0.015))
-# What a backfill sends, hundreds of rows with each commit, nobody waits for: it is appended in pieces with pauses, so
+# No reader waits for what a backfill sends, hundreds of rows with each commit: it is appended in pieces with pauses, so
 # that those who write meanwhile find a processor free. Where a backlog grows it goes at full speed again.
 PIECE: Final = 250  # changes
 PIECE_PAUSE: Final = 0.002

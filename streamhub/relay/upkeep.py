@@ -6,7 +6,6 @@ small steps, and comes back after every error, with a new connection; a step tha
 
 import asyncio
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
+from streamhub.backoff import Backoff
 from streamhub.health import incidents
 from streamhub.history import counters, head
 from streamhub.history.partitions import MovedError, Partitions
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 TICK: Final = 1.0
 WEEKS_EVERY: Final = 10.0
 TRIM_EVERY: Final = 10.0
-HOUSE_EVERY: Final = 600.0
+RARELY_EVERY: Final = 600.0
 RETRY_FIRST: Final = 2.0  # seconds after a step failed; doubled each time
 RETRY_LONGEST: Final = 60.0
 NOTES_KEPT: Final = timedelta(hours=24)  # a standby that is further behind than this must not be promoted
@@ -64,10 +64,10 @@ class Upkeep:
             _Step("incidents", self._report_incidents, 0),
             _Step("old heads of the log", self._trim, TRIM_EVERY),
             _Step("counters", counters.add_up, TRIM_EVERY),
-            _Step("retention", self._drop_weeks, HOUSE_EVERY),
-            _Step("old notes", self._delete(notes.FORGET, NOTES_KEPT), HOUSE_EVERY),
-            _Step("old incidents", self._delete(incidents.FORGET, INCIDENTS_KEPT), HOUSE_EVERY),
-            _Step("old replays", self._delete(jobs.FORGET, REPLAYS_KEPT), HOUSE_EVERY),
+            _Step("retention", self._drop_weeks, RARELY_EVERY),
+            _Step("old notes", self._delete(notes.FORGET, NOTES_KEPT), RARELY_EVERY),
+            _Step("old incidents", self._delete(incidents.FORGET, INCIDENTS_KEPT), RARELY_EVERY),
+            _Step("old replays", self._delete(jobs.FORGET, REPLAYS_KEPT), RARELY_EVERY),
         )
 
     def report(self, kind: str, source: str | None, detail: str) -> None:
@@ -94,7 +94,9 @@ class Upkeep:
         except (*DATABASE_ERRORS, MovedError) as error:
             self._disconnect()
             pause = step.failed()
-            log.warning("upkeep: %s: %s: %s; retrying in %.0f s", step.name, type(error).__name__, error, pause)
+            log.warning(
+                "upkeep of %s failed, retrying in %.0f s: %s: %s", step.name, pause, type(error).__name__, error
+            )
         else:
             step.done()
 
@@ -139,22 +141,21 @@ class _Step:
         self.work = work
         self.due = 0.0
         self._every = every
-        self._pause = RETRY_FIRST
+        self._pause = Backoff(RETRY_FIRST, RETRY_LONGEST)
 
     def done(self) -> None:
-        self._pause = RETRY_FIRST
+        self._pause.reset()
         self.due = time.monotonic() + self._every
 
     def failed(self) -> float:
         """How long it waits now."""
-        pause = self._pause * random.uniform(0.8, 1.2)
-        self._pause = min(self._pause * 2, RETRY_LONGEST)
+        pause = self._pause.next()
         self.due = time.monotonic() + pause
         return pause
 
 
 class Consumer(Protocol):
-    """Whoever empties an outbox; `consumed` counts the changes."""
+    """What empties an outbox; `consumed` counts the changes."""
 
     consumed: int
 
@@ -167,7 +168,7 @@ async def keep_lean(connect: Connect, consumer: Consumer) -> None:
     error it goes on with a new connection.
     """
     lean = _Lean(consumer)
-    pause = RETRY_FIRST
+    pauses = Backoff(RETRY_FIRST, RETRY_LONGEST)
     while True:
         connection: asyncpg.Connection[Any] | None = None
         try:
@@ -175,14 +176,14 @@ async def keep_lean(connect: Connect, consumer: Consumer) -> None:
             while True:
                 await asyncio.sleep(lean.pause)
                 await lean.vacuum(connection)
-                pause = RETRY_FIRST
+                pauses.reset()
         except DATABASE_ERRORS as error:
-            log.warning("the outbox is not vacuumed: %s: %s; retrying in %.0f s", type(error).__name__, error, pause)
+            pause = pauses.next()
+            log.warning("the outbox was not vacuumed, retrying in %.0f s: %s: %s", pause, type(error).__name__, error)
         finally:
             if connection is not None:
                 connection.terminate()
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-        pause = min(pause * 2, RETRY_LONGEST)
+        await asyncio.sleep(pause)
 
 
 class _Lean:
