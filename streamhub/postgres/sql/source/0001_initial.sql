@@ -1,5 +1,5 @@
 -- What a source database holds: the outbox, the captures and what is known of captured tables. The functions are in
--- functions.sql. Closed to PUBLIC: a role that knows nothing of streamhub writes captured tables and sees nothing of ours.
+-- functions/. Closed to PUBLIC: a role that knows nothing of streamhub writes captured tables and sees nothing of ours.
 -- The role streamhub_capture, which can log in nowhere, owns the functions that triggers run; all that it may do is here.
 
 REVOKE ALL ON SCHEMA streamhub FROM PUBLIC;
