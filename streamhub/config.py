@@ -271,12 +271,12 @@ class Settings(BaseSettings):
             )
         if keys and not self.jwt_issuers:
             raise UserError(
-                f"{PREFIX}JWT_ISSUERS is not set, and a key alone accepts nobody's tokens: set for example "
+                f"{PREFIX}JWT_ISSUERS is not set, and a key alone accepts no tokens: set for example "
                 f"{PREFIX}JWT_ISSUERS=https://auth.example.com"
             )
         if not keys and self.development_key_file is None:
             raise UserError(
-                f"{PREFIX}DATABASE_URL is set and there is nobody whose tokens to accept: set {PREFIX}JWT_ISSUERS with "
+                f"{PREFIX}DATABASE_URL is set, and no issuer's tokens are accepted: set {PREFIX}JWT_ISSUERS with "
                 f"{PREFIX}JWT_JWKS_URL or {PREFIX}JWT_PUBLIC_KEY_FILE, or in development "
                 f"{PREFIX}SIGNING_KEY_FILE=/var/lib/streamhub/signing_key.pem"
             )

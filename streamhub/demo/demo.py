@@ -1,7 +1,7 @@
-"""The demo from start to end: database, shop, hub, the lines to paste, the view, and the check where nobody watches.
+"""The demo from start to end: database, shop, hub, the lines to paste, the view, and the check without a terminal.
 
 The demo itself consumes one organization's live stream, demo-monitor's, and prints curl lines for another: a stream
-has one consumer, and whoever pastes a line must find it free.
+has one consumer, and a person who pastes a line must find it free.
 """
 
 from __future__ import annotations

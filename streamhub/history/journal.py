@@ -44,7 +44,7 @@ SELECT organization, id::text, test, type, resource_type, resource_id, frame, sc
  WHERE bytes_before < {PAGE_BYTES}
  ORDER BY measured.id
 """
-# The last row stands for whatever has no events (any more): with it there is no hole.
+# The last row stands for a stretch without events: with it there is no hole.
 _FILL: Final = f"""
 WITH events AS (
   SELECT organization, id, (row_number() OVER (ORDER BY id) - 1) / {FILLED_EVENTS} AS piece

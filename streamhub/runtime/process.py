@@ -180,7 +180,7 @@ async def prepare(settings: Settings, hub_url: str) -> list[Source]:
             for name in names:
                 log.info("applied migration %s/%s", schema, name)
         sources = [Source("hub", hub_url, in_hub=True)]
-        # Whoever cannot take a lock that is held is connected to the database that it is held in.
+        # A session that cannot take a lock that is held is connected to the database that it is held in.
         of_hub = secrets.randbits(60)
         of_source = of_hub + 1
         await hub.fetchval("SELECT pg_advisory_lock($1)", of_hub)

@@ -5,7 +5,7 @@
     NOTIFY previous first last keys ──▶ wanted ─┘
     log_head, every 2 s ──────────────▶ wanted ─┘                     (covers a lost NOTIFY or connection)
 
-`seen` is the id up to which receivers have been served. What is wanted beyond it is read from history in one bounded
+`seen` is the id up to which receivers have been served. What readers need beyond it is read from history in one bounded
 piece, for the organizations subscribed here; where a piece does not hold it all, the receivers concerned fall behind
 and read history each at its own pace.
 """
@@ -53,7 +53,7 @@ class PostgresTail:
         self._seen = ids.MIN_ID
         self._wanted = ids.MIN_ID
         self._reading_to = ids.MIN_ID
-        self._keys: set[int] | None = set()  # of what is wanted; None: any
+        self._keys: set[int] | None = set()  # of what is still to be read; None: any
         self._wake = asyncio.Event()
         self._announced_at = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
