@@ -47,6 +47,10 @@ _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]')
 
 _encode = msgspec.json.Encoder().encode
 
+TAIL: Final = b',"test":%b,"created_at":"%b.%06dZ","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}'
+"""The rest of a change's object behind the organization: true or false, the second and its microseconds, the
+transaction's id, three JSON values, and further members with a comma before each."""
+
 
 # -- building
 

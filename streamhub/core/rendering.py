@@ -11,7 +11,7 @@ import msgspec
 
 from streamhub.core import ids, literals, scan
 from streamhub.core.changes import DESCRIBED, LINK, TOO_LARGE, UNREAD_TRUNCATE, Capture, Change, Origin
-from streamhub.core.frames import one_line
+from streamhub.core.frames import TAIL, one_line
 from streamhub.core.kinds import NULL, Kind
 from streamhub.core.plans import EventKind, Identity, Members, Plan
 from streamhub.core.shapes import Shape, ShapeBook
@@ -210,7 +210,7 @@ class Renderer:
         second, microsecond = divmod(change.created_at, 1_000_000)
         if second != self._second:  # most events are of the same second as the one before
             self._second, self._second_text = second, ids.datetime_of(second * 1_000).isoformat()[:19].encode()
-        tail = b',"test":%b,"created_at":"%b.%06dZ","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}' % (
+        tail = TAIL % (
             b"true" if test else b"false",
             self._second_text,
             microsecond,

@@ -69,3 +69,9 @@ def test_whether_a_lease_is_alive_is_asked_by_those_who_keep_leases_alone() -> N
 
 def test_how_long_a_stream_is_stale_is_one_fragment_of_sql() -> None:
     assert places_of(r"released_at \+") == {"leases/streams.py"}
+
+
+def test_the_layout_of_a_stored_frame_is_known_to_one_file() -> None:
+    """The demo's monitor is a client: it reads what it is sent."""
+    assert places_of(r"\\nid: ") - {"demo/monitor.py"} == {"core/frames.py"}
+    assert places_of(r',\"organization\":') == {"core/frames.py"}
