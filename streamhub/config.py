@@ -26,7 +26,7 @@ from streamhub.urls import WrongUrlError, shown_words, target
 PREFIX = "STREAMHUB_"
 SECRETS = ("database_url", "source_urls", "kafka_sasl_password", "smtp_url", "webhook_proxy_url")
 """Settings that may come from the file that `STREAMHUB_…_FILE` names."""
-ROLES = ("relay", "gateway", "webhooks")
+ROLES = ("relay", "gateway")
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SIZES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
@@ -242,7 +242,7 @@ class Settings(BaseSettings):
     @property
     def described_roles(self) -> str:
         """Of these settings, as a line of the log names them."""
-        return " and ".join(sorted(self.roles - {"webhooks"}))
+        return " and ".join(sorted(self.roles))
 
     @property
     def publication_topic(self) -> str | None:
@@ -271,12 +271,12 @@ class Settings(BaseSettings):
             )
         if keys and not self.jwt_issuers:
             raise UserError(
-                f"{PREFIX}JWT_ISSUERS is not set, and a key alone accepts nobody's tokens: set for example "
+                f"{PREFIX}JWT_ISSUERS is not set, and a key alone accepts no tokens: set for example "
                 f"{PREFIX}JWT_ISSUERS=https://auth.example.com"
             )
         if not keys and self.development_key_file is None:
             raise UserError(
-                f"{PREFIX}DATABASE_URL is set and there is nobody whose tokens to accept: set {PREFIX}JWT_ISSUERS with "
+                f"{PREFIX}DATABASE_URL is set, and no issuer's tokens are accepted: set {PREFIX}JWT_ISSUERS with "
                 f"{PREFIX}JWT_JWKS_URL or {PREFIX}JWT_PUBLIC_KEY_FILE, or in development "
                 f"{PREFIX}SIGNING_KEY_FILE=/var/lib/streamhub/signing_key.pem"
             )

@@ -2,7 +2,7 @@
 
 Each process counts for itself; where several serve one port, prometheus-client's multiprocess mode
 (PROMETHEUS_MULTIPROC_DIR) sums them in any one's answer. There each counts in files that bear its name: its process
-id, or the number of its place among workers (`name_worker`), so that whoever takes a dead one's place counts on.
+id, or the number of its place among workers (`name_worker`), so that the one that takes a dead one's place counts on.
 """
 
 import os
@@ -20,7 +20,7 @@ MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
 # Seconds. Fine where the hub lives in quiet, coarse where something is wrong.
 BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
-# The time of each counter's making, beside the counter: nobody asks for it.
+# The time of each counter's making, beside the counter: nothing asks for it.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 

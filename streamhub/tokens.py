@@ -91,7 +91,7 @@ def claims_for(
 
 
 def _create(path: Path) -> None:
-    """Written beside and linked into place, so that nobody reads half a key and the first of several writers wins."""
+    """Written beside and linked into place, so no process reads half a key and the first of several writers wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 _POSTGRES: Final = ("postgresql", "postgres")
 
-# Of a URL's parameters, those whose values nobody minds to see in a log.
+# Of a URL's parameters, those whose values may stand in a log.
 _HARMLESS: Final = frozenset(
     [
         "host",

@@ -10,16 +10,15 @@ from streamhub.capture.backfills import (
 )
 from streamhub.capture.captures import (
     AddResult,
-    CaptureSpec,
     ListedCapture,
     RemoveResult,
     add,
-    check_type,
     forget_dropped,
     list_captures,
     remove,
 )
 from streamhub.capture.faults import CaptureFault, faults, fix
+from streamhub.capture.spec import CaptureSpec, check_type
 
 __all__ = [
     "RATE",

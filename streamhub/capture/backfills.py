@@ -7,11 +7,12 @@ A row may come twice and is never stale. In one transaction, which holds its tra
 
 Any other change of that row holds the row's exclusive lock from before its trigger takes a number until its commit.
 So it is either over before 1, and then its number is lower and its outcome is what we read; or it begins after 3, and
-then its number is higher. Whoever sees our row of the outbox sees that of the earlier change, committed before it, too.
+then its number is higher. A transaction that sees our row of the outbox sees that of the earlier change, too, which was
+committed before it.
 A row inserted behind the position, or put there by a change of its key or a move to another partition, was captured
 when that was done.
 
-Nobody is made to wait for what we wait for: a batch takes the rows that are free (SKIP LOCKED), and each that was not
+No writer waits for what a backfill waits for: a batch takes the rows that are free (SKIP LOCKED), and each that was not
 is sent alone, in a transaction that holds no other row. So there can be no deadlock with the
 application, in which PostgreSQL might choose to end the application's transaction.
 """
@@ -99,7 +100,7 @@ _FINISHED: Final = "UPDATE streamhub.backfills SET finished_at = clock_timestamp
 _WAITING: Final = f"SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_WAITING + 1}) AS waiting"
 
 
-# Whoever runs one holds its lock.
+# The process that runs one holds its lock.
 _UNFINISHED: Final = f"""
 SELECT {SHOWN.format("k", "n")} AS table, b.rows, clock_timestamp() - b.updated_at AS idle,
        EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
@@ -285,7 +286,7 @@ class _Backfill:
             raise reading.runs_code(leaf.shown)
 
     async def _patiently(self, leaf: Leaf, step: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """Try until nobody holds what the step wants."""
+        """Retry until no other session holds what the step needs."""
         for _ in range(MOST_TRIES):
             try:
                 return await step()

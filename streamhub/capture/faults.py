@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from streamhub.capture import captures
-from streamhub.capture.captures import CaptureSpec
 from streamhub.capture.catalog import HIDDEN_ROWS, ROW_TRIGGER
+from streamhub.capture.spec import CaptureSpec
 from streamhub.capture.triggers import Names
 from streamhub.postgres.migrate import CAPTURE_ROLE
 

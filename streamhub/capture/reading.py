@@ -101,7 +101,7 @@ SELECT (SELECT count(*) FROM locked) AS rows,
 class Leaf(NamedTuple):
     """A table or leaf partition with the statements that read it. Positions are texts, one a column of `columns`.
 
-    `lock` comes first: after it, nobody who could gain by it changes what the planner reads of the table. `first_end`
+    `lock` comes first: after it, no role that could gain by it changes what the planner reads of the table. `first_end`
     and `end` ($1 after it) give where the next batch ends, no row where none are left; `first_send` ($1 its end) and
     `send` ($1, $2) write what is not locked by others and tell how many that was and which keys were left out;
     `send_one` ($1 its key) waits for the one row's lock.

@@ -132,7 +132,7 @@ def _type_names(renamed: tuple[str, ...]) -> dict[str, str]:
         event, _, name = word.partition("=")
         if event not in EVENTS or not name:
             raise click.UsageError(
-                f"--type-name is {word!r}: EVENT=TYPE is wanted, for example update=product.updated, "
+                f"--type-name is {word!r}: give EVENT=TYPE, for example update=product.updated, "
                 f"and EVENT is one of {', '.join(EVENTS)}"
             )
         try:

@@ -27,11 +27,11 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array: check, state (ok, warn, fail), detail, mend.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array: check, state (ok, warn, fail), detail, fix.")
 @click.option("--fix", "fixes", is_flag=True, help="First put right the captures of which it is plain what was meant.")
 @data_dir_option
 def command(as_json: bool, fixes: bool, data_dir: Path | None) -> None:
-    """Check databases, triggers, relay, streams, replays, history, clocks and keys, and say how to mend what is wrong.
+    """Check databases, triggers, relay, streams, replays, history, clocks and keys, and say how to fix what is wrong.
 
     Exits 1 if anything fails.
 
@@ -59,8 +59,8 @@ def _print(findings: Sequence[Finding], *, as_json: bool) -> None:
     for finding in findings:
         state = click.style(f"{finding.state:4}", fg=STYLES[finding.state])
         click.echo(f"{state}  {finding.check:13}  {finding.detail}")
-        if finding.mend:
-            click.echo(f"{'':21}→ {finding.mend}")
+        if finding.fix:
+            click.echo(f"{'':21}→ {finding.fix}")
 
 
 async def fix_captures(settings: Settings) -> None:
@@ -96,8 +96,8 @@ async def examine(settings: Settings) -> list[Finding]:
             try:
                 patient.sources[name] = await stack.enter_async_context(source_connection(settings, name))
             except UserError as error:
-                mend = "see that it runs, and that STREAMHUB_SOURCE_URLS is right"
-                findings.append(Finding("database", "fail", f"{name}: {error}", mend))
+                fix = "see that it runs, and that STREAMHUB_SOURCE_URLS is right"
+                findings.append(Finding("database", "fail", f"{name}: {error}", fix))
         for check in CHECKS:
             try:
                 findings.extend([finding async for finding in check(patient)])

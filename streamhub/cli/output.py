@@ -38,7 +38,7 @@ def prepare_streams() -> None:
 
 
 def discard_stdout() -> None:
-    """Nobody reads it any more, and what is still buffered would be an error at the end."""
+    """No reader is left, and what is still buffered would be an error at the end."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

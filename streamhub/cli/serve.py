@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import click
 import uvloop
 
+from streamhub.backoff import jittered
 from streamhub.cli.database import data_dir_option
 from streamhub.config import Settings, load, unknown_variables
 from streamhub.postgres.connections import DATABASE_AWAY
@@ -102,8 +102,8 @@ async def _started(settings: Settings, stack: AsyncExitStack) -> Hub:
         except DATABASE_AWAY as error:
             if loop.time() > give_up:
                 raise
-            log.warning("the database went away during the start: %s; trying again", explain(error))
-            await asyncio.sleep(random.uniform(1, 2))
+            log.warning("the database went away during the start, retrying: %s", explain(error))
+            await asyncio.sleep(jittered(1.5))
 
 
 async def _serve_with_workers(settings: Settings, given: Mapping[str, str], count: int) -> None:

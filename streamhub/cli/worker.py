@@ -61,7 +61,7 @@ def _read(text: str) -> HandOver:
 
 async def _work(settings: Settings, handed: HandOver) -> bool:
     """Until it is told to stop; false where something else ended it, which has been told."""
-    # Whoever ends a whole group of processes tells us, too, and then the parent does: that is one request to stop.
+    # A signal to a whole group of processes reaches this one, and then the parent sends its own: one request to stop.
     stop = stop_on_signals(second_ends=False)
     serving = False
     try:

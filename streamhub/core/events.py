@@ -8,8 +8,8 @@ import msgspec
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     """An event in history.
 
-    `frame` is the event as the live stream and a replay send it:
-    ``event: <event>\\nid: <id>\\ndata: <json>\\n\\n``. `organization` is the registry's key, not the public id.
+    `frame` is the event as the live stream and a replay send it (core/frames.py). `organization` is the registry's key,
+    not the public id.
     """
 
     organization: int
@@ -35,8 +35,3 @@ def resource_hash(organization: int, resource_type: str) -> blake2b:
     """What the hashes of all resources of one type begin with; their ids in UTF-8 are still to come. The digest is the
     `resource_key`, highest byte first."""
     return blake2b(f"{organization}\0{resource_type}\0".encode("utf-8", "surrogatepass"), digest_size=8)
-
-
-def data_of(frame: bytes) -> bytes:
-    """The JSON object of a frame: what stands behind ``data:``, which holds no line break."""
-    return frame[frame.index(b"\ndata: ") + 7 : -2]

@@ -1,7 +1,7 @@
 """The floor of an outbox: a sequence number below which nothing can appear any more, so that polls may start there.
 
 Consumed rows stay in the index until they are vacuumed, and an old snapshot can hold that up for hours; a poll that
-starts at the floor does not walk over them. Whoever writes to the outbox holds a transaction id before it takes a
+starts at the floor does not walk over them. A writer to the outbox holds a transaction id before it takes a
 sequence number. So once the sequence's last value L was read, every taker of a number up to L holds an id below any
 that is assigned later, Y; and once a snapshot's xmin is above Y, all of them have ended, and a full poll after that has
 seen whatever they left.

@@ -5,14 +5,12 @@ id, and its event is a name that no event can have.
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from streamhub.core import sse
+from streamhub.core import frames, sse
+from streamhub.core.control import HEARTBEAT
 from streamhub.core.window import timestamp
-
-_FRAME: Final = re.compile(rb"event: [^\n]*\nid: [^\n]*\ndata: ([^\n]*)\n\n")
 
 
 class Format(NamedTuple):
@@ -24,20 +22,18 @@ class Format(NamedTuple):
     heartbeat: Callable[[int], bytes]
 
 
-def _lines(frames: bytes) -> bytes:
-    return _FRAME.sub(rb"\1\n", frames)
-
-
 def _line(event: str, data: object) -> bytes:
     return json.dumps({"event": event, "data": data}, separators=(",", ":")).encode() + b"\n"
 
 
-def _same(frames: bytes) -> bytes:
-    return frames
+def _same(run: bytes) -> bytes:
+    return run
 
 
 SSE: Final = Format("text/event-stream; charset=utf-8", _same, sse.control, sse.heartbeat)
-NDJSON: Final = Format("application/x-ndjson", _lines, _line, lambda now_ms: _line("heartbeat", timestamp(now_ms)))
+NDJSON: Final = Format(
+    "application/x-ndjson", frames.lines_of, _line, lambda now_ms: _line(HEARTBEAT, timestamp(now_ms))
+)
 
 
 def preferred(accept: str) -> Format:

@@ -5,6 +5,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from streamhub.core import frames
 from streamhub.core.changes import Capture, Origin
 from streamhub.core.kinds import (  # fmt: skip
     NULL,
@@ -33,20 +34,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EventKind:
-    """What all events of one kind share: their frames begin with `frame_start` and the id, their objects, behind the
-    id, with `head` and the resource's id."""
+    """What all events of one kind share: the beginning of their frames and of their objects (core/frames.py)."""
 
     __slots__ = ("frame_start", "head", "resource_type", "type")
 
     def __init__(self, event: str, type_: str, resource_type: str) -> None:
         self.type = type_
         self.resource_type = resource_type
-        self.frame_start = b"event: %b\nid: " % event.encode()
-        self.head = b'"type":%b,"event":%b,"resource_type":%b,"resource_id":' % (
-            _encode(type_),
-            _encode(event),
-            _encode(resource_type),
-        )
+        self.frame_start = frames.start_of(event)
+        self.head = frames.head_of(type_, event, resource_type)
 
 
 class Plan:

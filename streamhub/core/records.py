@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from streamhub.core.events import StoredEvent, data_of
+from streamhub.core import frames
+from streamhub.core.events import StoredEvent
 
 AFTER: Final = "streamhub_after"
 ID: Final = "ce_id"
@@ -53,31 +54,22 @@ _organization: Final = msgspec.json.Decoder(_Organization)
 _sent: Final = msgspec.json.Decoder(_Sent)
 _received: Final = msgspec.json.Decoder(_Received)
 
-# How our events name their organization. A quotation mark within a JSON string is escaped, so neither text can stand
-# within one; `organization` comes before any member that holds others.
-_BEFORE_ORGANIZATION: Final = b',"organization":'
-_AFTER_ORGANIZATION: Final = b',"test":'
-
 
 def key_of(event: StoredEvent) -> bytes:
     """The key of the event's record: its organization's id."""
-    return _shared(_organization_in(data_of(event.frame)), event.type, event.test)[0]
+    return _shared(_organization_in(frames.data_of(event.frame)), event.type, event.test)[0]
 
 
 def record_of(event: StoredEvent, after: str) -> Record:
     """The record of an event whose predecessor in its partition is `after`."""
-    value = data_of(event.frame)
+    value = frames.data_of(event.frame)
     key, headers = _shared(_organization_in(value), event.type, event.test)
     return Record(key, value, [*headers, (ID, event.id.encode()), (AFTER, after.encode())])
 
 
 def _organization_in(value: bytes) -> bytes:
     """The organization's JSON object. Found in a twentieth of the time that decoding the event takes."""
-    start = value.find(_BEFORE_ORGANIZATION)
-    end = value.find(_AFTER_ORGANIZATION, start)
-    if start < 0 or end < 0:
-        return bytes(_sent.decode(value).organization)
-    return value[start + len(_BEFORE_ORGANIZATION) : end]
+    return frames.organization_in(value) or bytes(_sent.decode(value).organization)
 
 
 @lru_cache(maxsize=10_000)
@@ -106,5 +98,5 @@ def event_of(organization: int, id_: str, value: bytes) -> StoredEvent:
     Raises msgspec.DecodeError where the value is no event.
     """
     read = _received.decode(value)
-    frame = b"".join((b"event: ", read.event.encode(), b"\nid: ", id_.encode(), b"\ndata: ", value, b"\n\n"))
+    frame = frames.of_data(read.event, id_, value)
     return StoredEvent(organization, id_, read.test, read.type, read.resource_type, read.resource_id, frame)

@@ -11,10 +11,10 @@ import msgspec
 
 from streamhub.core import ids, literals, scan
 from streamhub.core.changes import DESCRIBED, LINK, TOO_LARGE, UNREAD_TRUNCATE, Capture, Change, Origin
+from streamhub.core.frames import TAIL, one_line
 from streamhub.core.kinds import NULL, Kind
 from streamhub.core.plans import EventKind, Identity, Members, Plan
 from streamhub.core.shapes import Shape, ShapeBook
-from streamhub.core.sse import one_line
 from streamhub.core.texts import is_text, readable
 
 CREATE: Final = "create"
@@ -34,8 +34,8 @@ _encode = msgspec.json.Encoder().encode
 
 # Structs, where all else here is a named tuple: these are made for each event, and made in a quarter of the time.
 class Rendered(msgspec.Struct, frozen=True, gc=False):
-    """An event without its id: the object is ``{"id":"…",`` + the kind's head + `resource` (the resource's id as JSON)
-    + the organization + `tail`."""
+    """An event without its id and its organization's name. `resource` is the resource's id as JSON, `tail` what follows
+    the organization in the object (core/frames.py)."""
 
     organization_id: str
     test: bool
@@ -210,7 +210,7 @@ class Renderer:
         second, microsecond = divmod(change.created_at, 1_000_000)
         if second != self._second:  # most events are of the same second as the one before
             self._second, self._second_text = second, ids.datetime_of(second * 1_000).isoformat()[:19].encode()
-        tail = b',"test":%b,"created_at":"%b.%06dZ","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}' % (
+        tail = TAIL % (
             b"true" if test else b"false",
             self._second_text,
             microsecond,

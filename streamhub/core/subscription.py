@@ -37,7 +37,7 @@ class Framed(Protocol):
     def frame(self) -> bytes: ...
 
 
-class Run(NamedTuple):
+class Due(NamedTuple):
     """Frames handed over at once, the id of the last event in them, and how many events they are."""
 
     frames: bytes
@@ -91,14 +91,14 @@ class Subscription:
         if self.position >= self.joint:
             self.state = State.LIVE
 
-    def take(self) -> Run | None:
+    def take(self) -> Due | None:
         """What is due, joined; None where nothing is."""
         if self.state is not State.LIVE or not self._buffer:
             return None
-        run = Run(b"".join(self._buffer), self._last, len(self._buffer))
+        due = Due(b"".join(self._buffer), self._last, len(self._buffer))
         self.position = self._last
         self._empty()
-        return run
+        return due
 
     def fell_behind(self, to: str) -> None:
         """What is kept here and whatever follows up to `to` must come from history."""

@@ -1,7 +1,7 @@
-"""The demo from start to end: database, shop, hub, the lines to paste, the view, and the check where nobody watches.
+"""The demo from start to end: database, shop, hub, the lines to paste, the view, and the check without a terminal.
 
 The demo itself consumes one organization's live stream, demo-monitor's, and prints curl lines for another: a stream
-has one consumer, and whoever pastes a line must find it free.
+has one consumer, and a person who pastes a line must find it free.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from streamhub.demo.shop import TABLES, Shop
 from streamhub.demo.view import Watch, show_lines, show_live
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
+from streamhub.history.newest import newest_live_id
 from streamhub.organizations import Organization
 from streamhub.postgres.connections import Pool
 from streamhub.postgres.failures import connect
@@ -215,11 +216,8 @@ async def _capture(url: str) -> None:
 
 async def _window(pool: Pool) -> tuple[datetime, datetime]:
     """An hour that holds events of the organization whose lines are printed."""
-    query = """SELECT h.id::text FROM streamhub_hub.history h
-                 JOIN streamhub_hub.organizations o ON o.key = h.organization
-                WHERE o.id = $1 AND NOT h.test ORDER BY h.id DESC LIMIT 1"""
     give_up = asyncio.get_running_loop().time() + PUBLISHED_WITHIN
-    while (newest := await pool.fetchval(query, ACME.id)) is None:
+    while (newest := await newest_live_id(pool, ACME.id)) is None:
         if asyncio.get_running_loop().time() > give_up:
             raise UserError(
                 f"the shop's first event was not published within {PUBLISHED_WITHIN:.0f} s: streamhub doctor"

@@ -18,8 +18,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from streamhub.core import ids
+from streamhub.core import frames, ids
 from streamhub.demo.monitor import Monitor
+from streamhub.history import head, newest
 from streamhub.postgres.connections import DATABASE_ERRORS, Pool
 
 LOOK_EVERY = 0.25  # seconds
@@ -28,15 +29,6 @@ RATE_OVER = 5.0  # seconds
 LINE_EVERY = 2.0  # seconds, between two plain lines
 EVENTS_SHOWN = 12
 FIXED_LINES = 14  # of the view, without the events
-
-_NEW = f"""
-SELECT o.slug, e.id::text AS id, e.test, e.type, e.resource_id, e.frame
-  FROM streamhub_hub.organizations o
- CROSS JOIN LATERAL (SELECT id, test, type, resource_id, frame FROM streamhub_hub.history h
-                      WHERE h.organization = o.key AND h.id > $1 ORDER BY h.id LIMIT {LOOK_LIMIT}) AS e
- ORDER BY e.id LIMIT {LOOK_LIMIT}
-"""
-_HEAD = "SELECT last_ms, last_counter FROM streamhub_hub.log_head"
 
 
 class Seen(NamedTuple):
@@ -66,14 +58,12 @@ class Watch:
 
     async def begin(self) -> None:
         """From now on."""
-        head = await self._pool.fetchrow(_HEAD)
-        assert head is not None
-        self._last_id = ids.event_id(head["last_ms"], head["last_counter"])
+        self._last_id = await head.read(self._pool)
 
     async def run(self) -> None:
         while True:
             try:
-                rows = await self._pool.fetch(_NEW, self._last_id, timeout=5)
+                rows = await newest.of_all(self._pool, self._last_id, LOOK_LIMIT)
             except DATABASE_ERRORS as error:
                 logging.getLogger(__name__).warning("history cannot be read: %s", error)
                 rows = []
@@ -96,7 +86,7 @@ class Watch:
         self._recent.append((time.monotonic(), len(rows)))
         for row in rows:
             self.by_slug[row["slug"], row["test"]] += 1
-            self.by_event[row["frame"].partition(b"\n")[0].removeprefix(b"event: ").decode()] += 1
+            self.by_event[frames.event_in(row["frame"])] += 1
         self.newest.extend(_seen(row) for row in rows[-EVENTS_SHOWN:])
         self.first.set()
 
@@ -175,7 +165,7 @@ _COLUMNS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def _seen(row: asyncpg.Record) -> Seen:
-    data = orjson.loads(row["frame"].partition(b"\ndata: ")[2])
+    data = orjson.loads(frames.data_of(row["frame"]))
     when = ids.datetime_of(ids.milliseconds(row["id"])).astimezone()
     return Seen(
         f"{when:%H:%M:%S}.{when.microsecond // 1000:03}",

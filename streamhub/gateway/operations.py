@@ -52,7 +52,7 @@ async def ready(request: web.Request) -> web.Response:
     return web.json_response(body, status=200 if body["status"] == "ready" else 503)
 
 
-def _broker(publication: facts.Publication | None, fault: str | None) -> str:
+def _broker(publication: facts.TopicProgress | None, fault: str | None) -> str:
     """What keeps the relay from sending, else what keeps this process from reading."""
     if publication is not None and publication.fault is not None:
         return publication.fault

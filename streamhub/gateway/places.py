@@ -1,14 +1,14 @@
 """An organization's place in the hub: its key in the registry, with the hub's `now` from the same read."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import asyncpg
-
+from streamhub import organizations
 from streamhub.core import ids
+from streamhub.history.head import HEAD, head_of
+from streamhub.organizations import ORGANIZATIONS
 from streamhub.postgres.connections import Pool
 from streamhub.postgres.together import Together
 from streamhub.web.auth import Claims
@@ -19,15 +19,10 @@ log = logging.getLogger(__name__)
 TIMEOUT: Final = 5.0  # seconds
 LOOK_EVERY: Final = 0.5  # seconds
 
-_FIND: Final = """
+_FIND: Final = f"""
 SELECT o.id, o.key, o.slug, o.slug_is_made, h.last_ms, h.last_counter, clock_timestamp() AS clock
-  FROM streamhub_hub.log_head h LEFT JOIN streamhub_hub.organizations o ON o.id = ANY ($1::text[])
+  FROM ({HEAD}) h LEFT JOIN ({ORGANIZATIONS}) o ON o.id = ANY ($1::text[])
 """
-_RENAME: Final = """
-UPDATE streamhub_hub.organizations SET slug = $2, slug_is_made = false
- WHERE id = $1 AND slug_is_made AND NOT EXISTS (SELECT FROM streamhub_hub.organizations WHERE slug = $2)
-"""
-_KEYS: Final = "SELECT id, key FROM streamhub_hub.organizations WHERE id = ANY ($1::text[])"
 
 
 class Place(NamedTuple):
@@ -62,8 +57,7 @@ class Finder:
     async def rename(self, organization_id: str, slug: str) -> None:
         """A slug that was made gives way to a token's, unless another organization has that."""
         async with self._own_statements:
-            with contextlib.suppress(asyncpg.UniqueViolationError):
-                await self._pool.execute(_RENAME, organization_id, slug, timeout=TIMEOUT)
+            await organizations.take_slug(self._pool, organization_id, slug, TIMEOUT)
 
     async def stop(self) -> None:
         await self._together.stop()
@@ -72,7 +66,7 @@ class Finder:
         rows = await self._pool.fetch(_FIND, organization_ids, timeout=TIMEOUT)
         assert rows, "log_head has a row from the migration on"
         known = {row["id"]: row for row in rows}
-        head = ids.event_id(rows[0]["last_ms"], rows[0]["last_counter"])
+        head = head_of(rows[0])
         now_ms = max(ids.ceil_ms(rows[0]["clock"]), rows[0]["last_ms"])
         unknown = Found(None, False, Place(None, now_ms, head))
         return [
@@ -121,7 +115,8 @@ class Registrations:
     async def _look(self) -> None:
         while self._waiting:
             try:
-                for organization_id, key in await self._pool.fetch(_KEYS, list(self._waiting), timeout=TIMEOUT):
+                found = await organizations.keys_of(self._pool, list(self._waiting), TIMEOUT)
+                for organization_id, key in found.items():
                     for future in self._waiting.pop(organization_id, ()):
                         if not future.done():
                             future.set_result(key)

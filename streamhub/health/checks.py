@@ -1,4 +1,4 @@
-"""What `streamhub doctor` looks at: facts about a hub, each judged, with the way to mend what is wrong."""
+"""What `streamhub doctor` looks at: facts about a hub, each judged, with the way to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from streamhub.config import PREFIX, unknown_variables
 from streamhub.errors import UserError
 from streamhub.extras import install
 from streamhub.health import facts
-from streamhub.health.findings import Check, Finding, Patient, State
+from streamhub.health.findings import Check, Finding, Patient, Verdict
+from streamhub.health.incidents import TABLE, latest
 from streamhub.health.serving_checks import gateways, replays, streams
-from streamhub.history.partitions import Week, existing
+from streamhub.history.counters import COUNTERS
+from streamhub.history.partitions import Week, default_holds_events, existing
+from streamhub.kafka.publication import TOPICS
+from streamhub.leases.leader import LEADER
+from streamhub.organizations import store as registry
 from streamhub.postgres.migrate import pending
 from streamhub.urls import shown
 from streamhub.web.auth import pem_keys
@@ -27,7 +32,7 @@ OUTBOX_SLOW, OUTBOX_STUCK = timedelta(seconds=10), timedelta(minutes=5)
 OUTBOX_MANY = 100_000  # rows; counted no further
 CLOCK_OFF, CLOCK_WRONG = 1.0, 60.0  # seconds
 INCIDENTS_OF = timedelta(hours=24)
-# Settings without which a commit does not outlive a crash, and how each is mended. Our sessions ask for the second one
+# Settings without which a commit does not outlive a crash, and how each is fixed. Our sessions ask for the second one
 # as they begin, so where it is off somebody in between has left that out.
 DURABLE = {
     "fsync": "fsync = on in postgresql.conf",
@@ -86,11 +91,11 @@ async def captures(patient: Patient) -> AsyncIterator[Finding]:
         if captured and not found:
             yield Finding("capture", "ok", f"{name}: {len(captured)} tables, triggers as they should be")
         elif not captured and (name != "hub" or len(patient.sources) == 1):
-            mend = "streamhub capture add public.skus --resource-type skus --org my-org"
-            yield Finding("capture", "warn", f"{name}: no table is captured", mend)
+            fix = "streamhub capture add public.skus --resource-type skus --org my-org"
+            yield Finding("capture", "warn", f"{name}: no table is captured", fix)
 
 
-async def publications(patient: Patient) -> AsyncIterator[Finding]:
+async def all_table_publications(patient: Patient) -> AsyncIterator[Finding]:
     """A subscriber's own triggers write to its outbox, so what it is sent of ours collides there, and it sticks."""
     for name, connection in patient.sources.items():
         for row in await connection.fetch("SELECT quote_ident(pubname) AS name FROM pg_publication WHERE puballtables"):
@@ -119,23 +124,16 @@ async def backfills(patient: Patient) -> AsyncIterator[Finding]:
 
 
 async def organizations(patient: Patient) -> AsyncIterator[Finding]:
-    row = await patient.hub.fetchrow(
-        "SELECT count(*) AS all, count(*) FILTER (WHERE enterprise) AS enterprise FROM streamhub_hub.organizations"
-    )
-    assert row is not None
-    text = f"{row['all']} registered, {row['enterprise']} of them enterprise"
-    if row["enterprise"]:
+    registered, enterprise = await registry.count(patient.hub)
+    text = f"{registered} registered, {enterprise} of them enterprise"
+    if enterprise:
         yield Finding("organizations", "ok", text)
     else:
         yield Finding("organizations", "warn", f"{text}: no change is stored", "streamhub org add my-org")
 
 
 async def relay(patient: Patient) -> AsyncIterator[Finding]:
-    row = await patient.hub.fetchrow(
-        """SELECT holder, epoch, streamhub_hub.lease_holds(expires_at) AS alive,
-                  extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM expires_at)::float8 AS gone
-             FROM streamhub_hub.relay_lease"""
-    )
+    row = await patient.hub.fetchrow(LEADER)
     assert row is not None
     if row["alive"]:
         yield Finding("relay", "ok", f"{row['holder']} leads, epoch {row['epoch']}")
@@ -159,11 +157,13 @@ async def kafka(patient: Patient) -> AsyncIterator[Finding]:
     settings = patient.settings
     topic = settings.publication_topic
     if topic is None:
-        for row in await patient.hub.fetch("SELECT topic FROM streamhub_hub.publications ORDER BY topic"):
-            left = await facts.publication_over(patient.hub, row["topic"])
+        for row in await patient.hub.fetch(TOPICS):
+            left = await facts.progress_over(patient.hub, row["topic"])
             if left is not None and left.lag > 0:
                 text = f"topic {row['topic']} was published to and is {left.lag:.0f} s behind, and no broker is named"
-                yield Finding("kafka", "warn", text, f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS=kafka-1:9092, if it is wanted")
+                yield Finding(
+                    "kafka", "warn", text, f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS=kafka-1:9092, if events are to go there"
+                )
         return
     brokers = ", ".join(settings.kafka_bootstrap_servers)
     try:
@@ -186,22 +186,22 @@ async def kafka(patient: Patient) -> AsyncIterator[Finding]:
             "kafka", "fail", str(error), "correct what is named; the relay and the gateways go on by themselves"
         )
     except ERRORS as error:
-        mend = f"see that a broker runs there, and that {PREFIX}KAFKA_BOOTSTRAP_SERVERS is right"
-        yield Finding("kafka", "fail", str(error) or type(error).__name__, mend)
+        fix = f"see that a broker runs there, and that {PREFIX}KAFKA_BOOTSTRAP_SERVERS is right"
+        yield Finding("kafka", "fail", str(error) or type(error).__name__, fix)
     else:
         if found is None:
             yield Finding("kafka", "warn", f"{brokers}: topic {topic} is not there yet", "the relay makes it: serve")
         else:
-            for fault in found.faults:
-                yield Finding("kafka", "fail", fault.what, fault.mend)
-            if not found.faults:
+            for problem in found.problems:
+                yield Finding("kafka", "fail", problem.what, problem.fix)
+            if not found.problems:
                 yield Finding("kafka", "ok", f"{brokers}: topic {topic}, {found.partitions} partitions")
-    published = await facts.publication_over(patient.hub, topic)
+    published = await facts.progress_over(patient.hub, topic)
     if published is not None and published.fault is not None:
-        mend = "see the broker (above); the relay goes on by itself"
-        yield Finding("kafka", "fail", f"the relay cannot publish: {published.fault}", mend)
+        fix = "see the broker (above); the relay goes on by itself"
+        yield Finding("kafka", "fail", f"the relay cannot publish: {published.fault}", fix)
     if published is not None:
-        state: State = "fail" if published.lag > 60 else "warn" if published.lag > 10 else "ok"
+        state: Verdict = "fail" if published.lag > 60 else "warn" if published.lag > 10 else "ok"
         text = (
             f"topic {topic} has all events" if not published.lag else f"topic {topic} is {published.lag:.1f} s behind"
         )
@@ -223,9 +223,9 @@ async def outbox(patient: Patient) -> AsyncIterator[Finding]:
         text = f"{name}: {row['rows']} {many}rows, {row['size']}"
         if row["rows"]:
             text += f", the oldest for {max(0.0, age.total_seconds()):.1f} s"
-        mend = "see that a relay runs (relay, above) and what it logs"
-        state: State = "fail" if age > OUTBOX_STUCK else "warn" if age > OUTBOX_SLOW or many else "ok"
-        yield Finding("outbox", state, text, "" if state == "ok" else mend)
+        fix = "see that a relay runs (relay, above) and what it logs"
+        state: Verdict = "fail" if age > OUTBOX_STUCK else "warn" if age > OUTBOX_SLOW or many else "ok"
+        yield Finding("outbox", state, text, "" if state == "ok" else fix)
 
 
 async def history(patient: Patient) -> AsyncIterator[Finding]:
@@ -233,11 +233,11 @@ async def history(patient: Patient) -> AsyncIterator[Finding]:
     weeks = await existing(patient.hub)
     missing = [week.name for week in (Week.of(now), Week.of(now + timedelta(days=7))) if week not in weeks]
     if missing:
-        mend = "a relay makes them: streamhub serve, and see what it logs"
-        yield Finding("history", "warn" if not weeks else "fail", f"partition missing: {', '.join(missing)}", mend)
+        fix = "a relay makes them: streamhub serve, and see what it logs"
+        yield Finding("history", "warn" if not weeks else "fail", f"partition missing: {', '.join(missing)}", fix)
     else:
         yield Finding("history", "ok", f"{len(weeks)} weekly partitions, ahead until {weeks[-1].end:%Y-%m-%d}")
-    if await patient.hub.fetchval("SELECT EXISTS (SELECT FROM streamhub_hub.history_default)"):
+    if await default_holds_events(patient.hub):
         yield Finding(
             "history",
             "fail",
@@ -252,7 +252,7 @@ async def clocks(patient: Patient) -> AsyncIterator[Finding]:
         there = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
         away = there - (before + time.time()) / 2
         text = f"{name}: {abs(away):.3f} s {'ahead of' if away > 0 else 'behind'} this machine"
-        state: State = "fail" if abs(away) > CLOCK_WRONG else "warn" if abs(away) > CLOCK_OFF else "ok"
+        state: Verdict = "fail" if abs(away) > CLOCK_WRONG else "warn" if abs(away) > CLOCK_OFF else "ok"
         yield Finding("clock", state, text, "" if state == "ok" else "run NTP (chrony) on both machines")
 
 
@@ -306,9 +306,9 @@ async def variables(patient: Patient) -> AsyncIterator[Finding]:
     yield Finding("settings", "ok", f"{where}, data in {patient.settings.data_dir}")
     if patient.settings.embedded:
         free = _free_bytes(patient.settings.data_dir)
-        state: State = "fail" if free < 2**28 else "warn" if free < 2**32 else "ok"
-        mend = "" if state == "ok" else f"free space, or move {PREFIX}DATA_DIR"
-        yield Finding("disk", state, f"{free / 2**30:.1f} GiB free for {patient.settings.data_dir}", mend)
+        state: Verdict = "fail" if free < 2**28 else "warn" if free < 2**32 else "ok"
+        fix = "" if state == "ok" else f"free space, or move {PREFIX}DATA_DIR"
+        yield Finding("disk", state, f"{free / 2**30:.1f} GiB free for {patient.settings.data_dir}", fix)
 
 
 def _free_bytes(path: Path) -> int:
@@ -317,11 +317,7 @@ def _free_bytes(path: Path) -> int:
 
 
 async def incidents(patient: Patient) -> AsyncIterator[Finding]:
-    rows = await patient.hub.fetch(
-        """SELECT kind, source, detail, at, count(*) OVER () AS all FROM streamhub_hub.incidents
-            WHERE at > clock_timestamp() - $1::interval ORDER BY id DESC LIMIT 5""",
-        INCIDENTS_OF,
-    )
+    rows = await latest(patient.hub, INCIDENTS_OF)
     if not rows:
         yield Finding("incidents", "ok", "none in the last 24 hours")
     for row in rows:
@@ -329,13 +325,11 @@ async def incidents(patient: Patient) -> AsyncIterator[Finding]:
         ago = (datetime.now(UTC) - row["at"]).total_seconds()
         yield Finding("incidents", "warn", f"{row['kind']}{source}, {ago:.0f} s ago: {row['detail']}")
     if rows and rows[0]["all"] > len(rows):
-        yield Finding("incidents", "warn", f"and {rows[0]['all'] - len(rows)} more in streamhub_hub.incidents")
+        yield Finding("incidents", "warn", f"and {rows[0]['all'] - len(rows)} more in {TABLE}")
 
 
 async def counters(patient: Patient) -> AsyncIterator[Finding]:
-    rows = await patient.hub.fetch(
-        "SELECT name, source, value FROM streamhub_hub.counters WHERE value > 0 ORDER BY name, source"
-    )
+    rows = await patient.hub.fetch(f"{COUNTERS} WHERE value > 0 ORDER BY name, source")
     if rows:
         yield Finding(
             "counters",
@@ -351,7 +345,7 @@ CHECKS: tuple[Check, ...] = (
     migrations,
     keys,
     captures,
-    publications,
+    all_table_publications,
     backfills,
     organizations,
     relay,

@@ -14,57 +14,53 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from streamhub.core import ids
+from streamhub.history.counters import COUNTERS
+from streamhub.history.head import HEAD, last_event_of
+from streamhub.kafka.publication import PROGRESS
+from streamhub.leases.leader import LEADER
 from streamhub.postgres.connections import DATABASE_AWAY, Connection, Pool, connect
 
 log = logging.getLogger(__name__)
 
 TIMEOUT: Final = 2.0  # seconds
 KEPT_FOR: Final = 1.0  # seconds
-READY_WITHIN: Final = 1.0  # seconds; whoever asks whether we are ready has a time-out, too
+READY_WITHIN: Final = 1.0  # seconds; what asks whether we are ready has a time-out, too
 MOST_COUNTED: Final = 100_000  # rows of an outbox
 
 # Named so that a counter is there, at 0, before its first fault.
-COUNTERS: Final = (
+COUNTED: Final = (
     "null_organization", "invalid_organization", "not_enterprise", "errors", "too_large", "unattributable",
     "untied_members",
 )  # fmt: skip
 
-_STATE: Final = """
+_STATE: Final = f"""
 SELECT h.last_ms > 0 AS any, extract(epoch FROM clock_timestamp())::float8 - h.last_ms / 1000.0::float8 AS since_last,
-       streamhub_hub.lease_holds(l.expires_at) AS led, l.epoch
-  FROM streamhub_hub.log_head h, streamhub_hub.relay_lease l
+       l.alive AS led, l.epoch
+  FROM ({HEAD}) h, ({LEADER}) l
 """
 _OUTBOX: Final = f"""
 SELECT (SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_COUNTED}) AS counted) AS depth,
        coalesce(extract(epoch FROM clock_timestamp() - (SELECT created_at FROM streamhub.outbox ORDER BY seq LIMIT 1)),
                 0)::float8 AS age
 """
-_PUBLICATION: Final = """
-SELECT p.published_id::text, p.fault, h.event_ms, h.event_counter,
-       (SELECT a.last_id::text FROM streamhub_hub.appends a
-         WHERE a.last_id > p.published_id ORDER BY a.last_id LIMIT 1) AS oldest,
-       extract(epoch FROM clock_timestamp())::float8 AS clock
-  FROM streamhub_hub.publications p, streamhub_hub.log_head h WHERE p.topic = $1
-"""
-_COUNTERS: Final = "SELECT name, source, value FROM streamhub_hub.counters"
 
 
-class State(NamedTuple):
-    """`since_last` event, in seconds; None where there was none. `led`: somebody leads the relay, in `epoch`."""
+class HubState(NamedTuple):
+    """`since_last` event, in seconds; None where there was none. `led`: a relay leads, in `epoch`."""
 
     since_last: float | None
     led: bool
     epoch: int
 
 
-class Outbox(NamedTuple):
+class Backlog(NamedTuple):
     """`depth` is counted up to MOST_COUNTED; `age` of the oldest change in seconds, 0 where there is none."""
 
     depth: int
     age: float
 
 
-class Publication(NamedTuple):
+class TopicProgress(NamedTuple):
     """`lag` is the age in seconds of the oldest event that Kafka has not acknowledged, 0 where there is none; `fault`
     what keeps the publisher from sending."""
 
@@ -72,35 +68,37 @@ class Publication(NamedTuple):
     fault: str | None
 
 
-async def state(pool: Pool, timeout: float = TIMEOUT) -> State | None:
+async def state(pool: Pool, timeout: float = TIMEOUT) -> HubState | None:
     """None where the hub's database does not answer."""
     row = await _row(pool, timeout, _STATE)
-    return None if row is None else State(max(0.0, row["since_last"]) if row["any"] else None, row["led"], row["epoch"])
+    return (
+        None if row is None else HubState(max(0.0, row["since_last"]) if row["any"] else None, row["led"], row["epoch"])
+    )
 
 
-async def publication(pool: Pool, topic: str | None, timeout: float = TIMEOUT) -> Publication | None:
+async def progress(pool: Pool, topic: str | None, timeout: float = TIMEOUT) -> TopicProgress | None:
     """How far this topic has the events; None where it has none yet, or the hub's database does not answer."""
-    return None if topic is None else _publication(await _row(pool, timeout, _PUBLICATION, topic))
+    return None if topic is None else _publication(await _row(pool, timeout, PROGRESS, topic))
 
 
-async def publication_over(connection: Connection, topic: str) -> Publication | None:
-    """As `publication`; raises what asyncpg raises."""
-    return _publication(await connection.fetchrow(_PUBLICATION, topic, timeout=TIMEOUT))
+async def progress_over(connection: Connection, topic: str) -> TopicProgress | None:
+    """As `progress`; raises what asyncpg raises."""
+    return _publication(await connection.fetchrow(PROGRESS, topic, timeout=TIMEOUT))
 
 
-def _publication(row: asyncpg.Record | None) -> Publication | None:
+def _publication(row: asyncpg.Record | None) -> TopicProgress | None:
     if row is None:
         return None
-    if ids.event_id(row["event_ms"], row["event_counter"]) <= row["published_id"]:
-        return Publication(0.0, row["fault"])
+    if last_event_of(row) <= row["published_id"]:
+        return TopicProgress(0.0, row["fault"])
     since = ids.milliseconds(row["oldest"] or row["published_id"]) / 1000
-    return Publication(max(0.0, row["clock"] - since), row["fault"])
+    return TopicProgress(max(0.0, row["clock"] - since), row["fault"])
 
 
-async def outbox(pool: Pool, timeout: float = TIMEOUT) -> Outbox | None:
+async def outbox(pool: Pool, timeout: float = TIMEOUT) -> Backlog | None:
     """That of the hub's own database; None where it cannot be told in time."""
     row = await _row(pool, timeout, _OUTBOX)
-    return None if row is None else Outbox(row["depth"], max(0.0, row["age"]))
+    return None if row is None else Backlog(row["depth"], max(0.0, row["age"]))
 
 
 async def _row(pool: Pool, timeout: float, query: str, *arguments: object) -> asyncpg.Record | None:
@@ -117,7 +115,7 @@ async def _rows(pool: Pool, timeout: float, query: str, *arguments: object) -> l
         return None
 
 
-async def _outbox_of(dsn: str) -> Outbox | None:
+async def _outbox_of(dsn: str) -> Backlog | None:
     try:
         async with asyncio.timeout(TIMEOUT):
             connection = await connect(dsn, timeout=TIMEOUT)
@@ -128,7 +126,7 @@ async def _outbox_of(dsn: str) -> Outbox | None:
     except (*DATABASE_AWAY, asyncpg.PostgresError) as error:
         log.debug("a source's outbox cannot be looked at: %r", error)
         return None
-    return None if row is None else Outbox(row["depth"], max(0.0, row["age"]))
+    return None if row is None else Backlog(row["depth"], max(0.0, row["age"]))
 
 
 T = TypeVar("T")
@@ -171,20 +169,20 @@ class Facts:
         self.publication = Kept(self._publication)
         self.counters = Kept(self._counters)
 
-    async def _outbox(self) -> Outbox | None:
+    async def _outbox(self) -> Backlog | None:
         async with self._one:
             return await outbox(self._pool)
 
-    async def _publication(self) -> Publication | None:
+    async def _publication(self) -> TopicProgress | None:
         async with self._one:
-            return await publication(self._pool, self._topic)
+            return await progress(self._pool, self._topic)
 
     async def _counters(self) -> list[asyncpg.Record] | None:
         async with self._one:
-            return await _rows(self._pool, TIMEOUT, _COUNTERS)
+            return await _rows(self._pool, TIMEOUT, COUNTERS)
 
     async def metrics(self) -> Iterator[Metric]:
-        """As metrics. To be kept by whoever asks."""
+        """As metrics. The caller keeps it."""
         sources = dict(self._sources)
         (found, hub, counters, published), others = await asyncio.gather(
             asyncio.gather(
@@ -200,10 +198,10 @@ class Facts:
 
 
 def _families(
-    found: State | None,
-    outboxes: Mapping[str, Outbox | None],
+    found: HubState | None,
+    outboxes: Mapping[str, Backlog | None],
     counters: list[asyncpg.Record] | None,
-    published: Publication | None,
+    published: TopicProgress | None,
 ) -> Iterator[Metric]:
     yield GaugeMetricFamily("streamhub_database_up", "1 where the hub's database answers.", value=found is not None)
     if found is not None:
@@ -234,7 +232,7 @@ def _families(
         changes = CounterMetricFamily(
             "streamhub_changes", "Changes that gave no whole event, by what was the matter.", labels=["kind", "source"]
         )
-        counted = {(name, source): 0 for name in COUNTERS for source in outboxes}
+        counted = {(name, source): 0 for name in COUNTED for source in outboxes}
         counted.update({(row["name"], row["source"]): row["value"] for row in counters})
         for labels, value in counted.items():
             changes.add_metric(labels, value)

@@ -11,16 +11,16 @@ from typing import Literal, NamedTuple
 from streamhub.config import Settings
 from streamhub.postgres.connections import Connection
 
-State = Literal["ok", "warn", "fail"]
+Verdict = Literal["ok", "warn", "fail"]
 
 
 class Finding(NamedTuple):
-    """`mend` says what to do; empty where there is nothing to."""
+    """`fix` says what to do; empty where there is nothing to do."""
 
     check: str
-    state: State
+    state: Verdict
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 class Patient(NamedTuple):

@@ -10,56 +10,24 @@ from typing import Final
 from streamhub.core.lease import ENDED_WITHIN
 from streamhub.core.replays import AT_ONCE as REPLAYS_AT_ONCE
 from streamhub.health.findings import Finding, Patient
+from streamhub.leases import jobs as job_rows
+from streamhub.leases import nodes as node_rows
+from streamhub.leases import streams as stream_rows
 
 MOST_NAMED: Final = 3
 GONE_FOR: Final = 60.0  # seconds since a node expired in which its consumers may well be coming back
 QUEUED_FOR: Final = 30.0  # seconds; a replay that finds room waits for none of them
-CUT_OFF_WITHIN: Final = 24 * 3600.0  # seconds; older ones are nobody's concern any more
+CUT_OFF_WITHIN: Final = 24 * 3600.0  # seconds; older ones no longer matter
 LOOK_EVERY: Final = 0.5  # seconds
-
-_NODES: Final = """
-SELECT host, pid, streamhub_hub.lease_holds(expires_at) AS alive,
-       greatest(0, extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM expires_at)::float8) AS gone
-  FROM streamhub_hub.nodes ORDER BY alive DESC, least(expires_at, now()) DESC, host, pid
-"""
-_STREAMS: Final = """
-SELECT stream.organization_id, coalesce(streamhub_hub.lease_holds(node.expires_at), false) AS alive,
-       extract(epoch FROM clock_timestamp())::float8
-       - extract(epoch FROM coalesce(node.expires_at, stream.cursor_at))::float8 AS gone
-  FROM streamhub_hub.streams AS stream LEFT JOIN streamhub_hub.nodes AS node ON node.id = stream.node
- WHERE stream.node IS NOT NULL
-"""
-_COUNT_STREAMS: Final = f"""
-SELECT count(*) FILTER (WHERE alive) AS held, count(*) FILTER (WHERE gone > $1) AS left_behind,
-       max(gone) FILTER (WHERE NOT alive) AS longest,
-       (array_agg(organization_id ORDER BY gone DESC) FILTER (WHERE gone > $1))[:{MOST_NAMED}] AS organizations
-  FROM ({_STREAMS}) AS streams
-"""
-_ASKED: Final = """
-SELECT stream.organization_id, stream.epoch, node.host, node.pid
-  FROM streamhub_hub.streams AS stream
-  JOIN streamhub_hub.nodes AS node ON node.id = stream.node AND streamhub_hub.lease_holds(node.expires_at)
- WHERE stream.ending_epoch = stream.epoch ORDER BY 1
-"""
-_REPLAYS: Final = """
-SELECT node.host, node.pid, coalesce(streamhub_hub.lease_holds(node.expires_at), false) AS alive,
-       count(*) FILTER (WHERE state = 'running') AS running, count(*) FILTER (WHERE state = 'queued') AS queued,
-       count(*) FILTER (WHERE age < $1) AS recent,
-       coalesce(max(age) FILTER (WHERE state = 'queued'), 0) AS longest
-  FROM (SELECT *, extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM created_at)::float8 AS age
-          FROM streamhub_hub.replays WHERE state IN ('queued', 'running')) AS replay
-  LEFT JOIN streamhub_hub.nodes AS node ON node.id = replay.node
- GROUP BY node.id ORDER BY node.host, node.pid
-"""
 
 
 async def gateways(patient: Patient) -> AsyncIterator[Finding]:
-    nodes = await patient.hub.fetch(_NODES)
+    nodes = await patient.hub.fetch(node_rows.SEEN)
     alive = [f"{node['host']} (process {node['pid']})" for node in nodes if node["alive"]]
     if alive:
         yield Finding("gateways", "ok", ", ".join(alive))
     else:
-        yield Finding("gateways", "warn", "none runs, so nobody can connect", "streamhub serve")
+        yield Finding("gateways", "warn", "none runs, so no client can connect", "streamhub serve")
     for node in nodes[len(alive) : len(alive) + MOST_NAMED]:
         yield Finding(
             "gateways",
@@ -70,7 +38,7 @@ async def gateways(patient: Patient) -> AsyncIterator[Finding]:
 
 
 async def streams(patient: Patient) -> AsyncIterator[Finding]:
-    found = await patient.hub.fetchrow(_COUNT_STREAMS, GONE_FOR)
+    found = await patient.hub.fetchrow(stream_rows.COUNT, GONE_FOR)
     assert found is not None
     yield Finding("streams", "ok", f"{found['held']} held")
     if found["left_behind"]:
@@ -92,16 +60,16 @@ async def streams(patient: Patient) -> AsyncIterator[Finding]:
 
 async def _never_ended(patient: Patient) -> list[tuple[str, int, str, int]]:
     """The streams whose holders are alive and let all the time pass that they have for an end they were asked for."""
-    asked = {tuple(row) for row in await patient.hub.fetch(_ASKED)}
+    asked = {tuple(row) for row in await patient.hub.fetch(stream_rows.NOT_ENDED)}
     give_up = time.monotonic() + ENDED_WITHIN
     while asked and time.monotonic() < give_up:
         await asyncio.sleep(LOOK_EVERY)
-        asked &= {tuple(row) for row in await patient.hub.fetch(_ASKED)}
+        asked &= {tuple(row) for row in await patient.hub.fetch(stream_rows.NOT_ENDED)}
     return sorted(asked)
 
 
 async def replays(patient: Patient) -> AsyncIterator[Finding]:
-    nodes = await patient.hub.fetch(_REPLAYS, CUT_OFF_WITHIN)
+    nodes = await patient.hub.fetch(job_rows.BY_NODE, CUT_OFF_WITHIN)
     alive = [node for node in nodes if node["alive"]]
     running, queued = sum(node["running"] for node in alive), sum(node["queued"] for node in alive)
     yield Finding("replays", "ok", f"{running} running, {queued} queued")

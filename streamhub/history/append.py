@@ -11,14 +11,14 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import msgspec
 
-from streamhub.core import ids
+from streamhub.core import frames, ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.rendering import Rendered
-from streamhub.core.sse import one_line
-from streamhub.history import rows
+from streamhub.history import counters, rows
+from streamhub.history.head import FencedError
+from streamhub.history.notices import payload_of
 from streamhub.organizations import Organization
-
-LONGEST_PAYLOAD: Final = 7_000  # PostgreSQL takes less than 8,000 bytes
+from streamhub.postgres.channels import CHANNELS
 
 _COPY_FROM: Final = 48  # below it, one INSERT for each row in one round trip is quicker than a COPY
 _INSERT: Final = (
@@ -26,17 +26,13 @@ _INSERT: Final = (
 )
 
 _RESERVE: Final = "SELECT * FROM streamhub_hub.reserve($1, $2)"
-_NOTIFY: Final = "SELECT pg_notify(c.appends, $1) FROM streamhub_hub.channels AS c"
+_NOTIFY: Final = f"SELECT pg_notify(c.appends, $1) FROM ({CHANNELS}) AS c"
 # In the same round trip: what a publisher reads history by.
-_JOURNAL_AND_NOTIFY: Final = """
+_JOURNAL_AND_NOTIFY: Final = f"""
 WITH noted AS (
   INSERT INTO streamhub_hub.appends (last_id, previous_id, organizations, events) VALUES ($2, $3, $4, $5)
 )
-SELECT pg_notify(c.appends, $1) FROM streamhub_hub.channels AS c
-"""
-_COUNT: Final = """
-INSERT INTO streamhub_hub.counted (name, source, value)
-SELECT name, $1, value FROM unnest($2::text[], $3::bigint[]) AS its (name, value)
+SELECT pg_notify(c.appends, $1) FROM ({CHANNELS}) AS c
 """
 
 
@@ -47,10 +43,6 @@ class Append(NamedTuple):
     first_id: str
     last_id: str
     events: Sequence[StoredEvent]
-
-
-class FencedError(Exception):
-    """Another leader has taken over: nothing was appended, and nothing will be."""
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
@@ -99,7 +91,7 @@ async def append(
             made = Append(previous, events[0].id, events[-1].id, events)
             done = Appended(made, head["clock"], sum(len(event.frame) for event in events), previous_event)
             organizations = sorted({event.organization for event in events})
-            payload = _payload(made, organizations)
+            payload = payload_of(previous, made.first_id, made.last_id, organizations)
             if journal:
                 await connection.execute(
                     _JOURNAL_AND_NOTIFY, payload, made.last_id, previous_event, organizations, len(events)
@@ -107,7 +99,7 @@ async def append(
             else:
                 await connection.execute(_NOTIFY, payload)
         if counted:
-            await connection.execute(_COUNT, source, list(counted), list(counted.values()))
+            await counters.count(connection, source, counted)
         await within(connection)
     return done
 
@@ -120,12 +112,8 @@ def _stored(pending: Sequence[Pending], ms: int, first_counter: int) -> list[Sto
         key, kind = organization.key, rendered.kind
         name = names.get(key)
         if name is None:
-            name = names[key] = one_line(msgspec.json.encode({"id": organization.id, "slug": organization.slug}))
-        position = id_.encode()
-        frame = b"".join(
-            (kind.frame_start, position, b'\ndata: {"id":"', position, b'",', kind.head, rendered.resource,
-             b',"organization":', name, rendered.tail, b"\n\n")
-        )  # fmt: skip
+            name = names[key] = frames.organization_of(organization.id, organization.slug)
+        frame = frames.build(kind.frame_start, id_.encode(), kind.head, rendered.resource, name, rendered.tail)
         events.append(StoredEvent(key, id_, rendered.test, kind.type, kind.resource_type, rendered.resource_id, frame))
     return events
 
@@ -142,10 +130,3 @@ async def _write(connection: "asyncpg.Connection[Any]", events: Sequence[StoredE
 async def _pieces(events: Sequence[StoredEvent]) -> AsyncIterator[bytes]:
     for piece in rows.copied(events):
         yield piece
-
-
-def _payload(append: Append, organizations: Sequence[int]) -> str:
-    names = ",".join(map(str, organizations))
-    if len(names) > LONGEST_PAYLOAD - 3 * 37:
-        names = "*"
-    return f"{append.previous_head} {append.first_id} {append.last_id} {names}"

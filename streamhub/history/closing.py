@@ -8,13 +8,14 @@ for the append in flight, and puts every later one behind. The head never goes a
 import asyncio
 from typing import Final
 
+from streamhub.history.head import HEAD
 from streamhub.postgres.connections import Pool
 
 TIMEOUT: Final = 10.0  # seconds
 
-_STATE: Final = """
-SELECT last_ms >= $1 AS closed, greatest($1 - extract(epoch FROM clock_timestamp()) * 1000, 0)::float8 AS ms_left
-  FROM streamhub_hub.log_head
+_STATE: Final = f"""
+SELECT h.last_ms >= $1 AS closed, greatest($1 - extract(epoch FROM clock_timestamp()) * 1000, 0)::float8 AS ms_left
+  FROM ({HEAD}) h
 """
 _CLOSE: Final = "SELECT streamhub_hub.close_window($1)"
 

@@ -2,28 +2,30 @@
 
 History is keyed by organization. A row of `appends` tells whose events an append held, and from which event to which,
 so that a stretch of successive appends can be read by a handful of keys. Where a row is missing, because a relay that
-does not publish has led, the rows' `previous_id` shows it; `mend` then makes rows from history itself.
+does not publish has led, the rows' `previous_id` shows it; `fill` then makes rows from history itself.
 """
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from streamhub.core import ids
 from streamhub.core.events import StoredEvent
+from streamhub.history.head import HEAD, head_of, last_event_of
 from streamhub.postgres.connections import Pool
 
 PAGE_ROWS: Final = 2_000
 PAGE_BYTES: Final = 2_000_000
 TIMEOUT: Final = 60.0  # seconds
 MOST_APPENDS: Final = 200  # rows of the journal in one look
-MENDED_EVENTS: Final = 1_000  # of history in one row made for a hole
-MEND_TIMEOUT: Final = 6 * 3600.0
+MOST_DELETED: Final = 10_000  # rows of the journal at once
+FORGET_TIMEOUT: Final = 10.0
+FILLED_EVENTS: Final = 1_000  # of history in one row made for a hole
+FILL_TIMEOUT: Final = 6 * 3600.0
 
 # One statement, so that head and rows are of one moment.
 _LOOK: Final = f"""
 SELECT h.last_ms, h.last_counter, h.event_ms, h.event_counter,
        j.previous_id::text, j.last_id::text, j.organizations, j.events
-  FROM streamhub_hub.log_head AS h
+  FROM ({HEAD}) AS h
   LEFT JOIN LATERAL (SELECT * FROM streamhub_hub.appends WHERE last_id > $1 ORDER BY last_id LIMIT {MOST_APPENDS}) AS j
          ON true
  ORDER BY j.last_id
@@ -42,10 +44,10 @@ SELECT organization, id::text, test, type, resource_type, resource_id, frame, sc
  WHERE bytes_before < {PAGE_BYTES}
  ORDER BY measured.id
 """
-# The last row stands for whatever has no events (any more): with it there is no hole.
-_MEND: Final = f"""
+# The last row stands for a stretch without events: with it there is no hole.
+_FILL: Final = f"""
 WITH events AS (
-  SELECT organization, id, (row_number() OVER (ORDER BY id) - 1) / {MENDED_EVENTS} AS piece
+  SELECT organization, id, (row_number() OVER (ORDER BY id) - 1) / {FILLED_EVENTS} AS piece
     FROM streamhub_hub.history WHERE id > $1 AND id <= $2
 ), pieces AS (
   SELECT max(id::text COLLATE "C")::uuid AS last_id, array_agg(DISTINCT organization) AS organizations,
@@ -57,6 +59,11 @@ WITH events AS (
 INSERT INTO streamhub_hub.appends (last_id, previous_id, organizations, events)
 SELECT last_id, lag(last_id, 1, $1::uuid) OVER (ORDER BY last_id), organizations, events FROM pieces
 ON CONFLICT (last_id) DO NOTHING
+"""
+# From a lower bound on: deleted rows stay in the index until they are vacuumed.
+_FORGET: Final = f"""
+DELETE FROM streamhub_hub.appends WHERE last_id = ANY (ARRAY(
+  SELECT last_id FROM streamhub_hub.appends WHERE last_id > $1 AND last_id <= $2 ORDER BY last_id LIMIT {MOST_DELETED}))
 """
 
 
@@ -84,8 +91,8 @@ async def look(pool: Pool, after: str) -> Stretch | Hole | End:
     rows = await pool.fetch(_LOOK, after, timeout=TIMEOUT)
     first = rows[0]
     if first["last_id"] is None:
-        last_event = ids.event_id(first["event_ms"], first["event_counter"])
-        return Hole(last_event) if last_event > after else End(ids.event_id(first["last_ms"], first["last_counter"]))
+        last_event = last_event_of(first)
+        return Hole(last_event) if last_event > after else End(head_of(first))
     if first["previous_id"] > after:
         return Hole(first["previous_id"])
     organizations: set[int] = set()
@@ -109,6 +116,19 @@ async def page(pool: Pool, organizations: Sequence[int], after: str, until: str)
     return events, until if complete else events[-1].id
 
 
-async def mend(pool: Pool, after: str, until: str) -> None:
+async def fill(pool: Pool, after: str, until: str) -> None:
     """Make rows for (after, until]. Reads the index of the weeks concerned from end to end."""
-    await pool.execute(_MEND, after, until, timeout=MEND_TIMEOUT)
+    await pool.execute(_FILL, after, until, timeout=FILL_TIMEOUT)
+
+
+async def forget(pool: Pool, after: str, until: str) -> bool:
+    """Delete the rows in (after, until]; False where more are left than are deleted at once."""
+    tag = await pool.execute(_FORGET, after, until, timeout=FORGET_TIMEOUT)
+    return tag != f"DELETE {MOST_DELETED}"
+
+
+def oldest_beyond(position: str) -> str:
+    """A subquery for the last id of the first append beyond `position`, an SQL expression."""
+    return (
+        f"SELECT a.last_id::text FROM streamhub_hub.appends a WHERE a.last_id > {position} ORDER BY a.last_id LIMIT 1"
+    )

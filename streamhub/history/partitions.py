@@ -10,7 +10,6 @@ partition takes events whose week is not there, so no append waits for a week to
 """
 
 import asyncio
-import random
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -18,8 +17,9 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from streamhub.backoff import jittered
 from streamhub.core import ids
-from streamhub.history import rows
+from streamhub.history import head, rows
 
 AHEAD: Final = 4  # weeks made ahead of the current one
 WEEK: Final = timedelta(days=7)
@@ -37,7 +37,6 @@ PAUSE: Final = 0.02  # seconds between two steps
 MOST_PASSES: Final = 20  # of copying what came during the pass before
 
 _COLUMNS: Final = ", ".join(rows.COLUMNS)
-_NEWEST: Final = "SELECT last_ms, last_counter FROM streamhub_hub.log_head"
 _STARTS_IN_DEFAULT: Final = """
 SELECT DISTINCT date_trunc('week', to_timestamp(ms / 1000.0), 'UTC')
   FROM (SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint AS ms
@@ -115,7 +114,7 @@ class Partitions:
                 await self._connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
 
     async def _ensure(self, ms: int) -> None:
-        if await self._connection.fetchval("SELECT EXISTS (SELECT FROM streamhub_hub.history_default)"):
+        if await default_holds_events(self._connection):
             await self._empty_default()
         known = {week.name for week in await existing(self._connection)}
         for week in (Week.of(ids.datetime_of(ms) + n * WEEK) for n in range(AHEAD + 1)):
@@ -147,7 +146,7 @@ class Partitions:
             except asyncpg.LockNotAvailableError:
                 if not tries_left:
                     raise
-            await asyncio.sleep(DROP_PAUSE * random.uniform(0.5, 1.5))
+            await asyncio.sleep(jittered(DROP_PAUSE))
 
     async def _limit(self, locked_within: str = LOCKED_WITHIN) -> None:
         """Whatever this transaction locks, it waits and works no longer than that."""
@@ -168,8 +167,7 @@ class Partitions:
     async def _lock_log(self) -> None:
         """An append that had found its way to DEFAULT, and waited there, would fail once its week is attached."""
         await self._connection.execute(
-            "SELECT FROM streamhub_hub.log_epoch WHERE only_row FOR NO KEY UPDATE; "
-            f"SET LOCAL lock_timeout = '{DEFAULT_LOCKED_WITHIN}'; "
+            f"{head.LOCK}; SET LOCAL lock_timeout = '{DEFAULT_LOCKED_WITHIN}'; "
             "LOCK TABLE streamhub_hub.history_default IN ACCESS EXCLUSIVE MODE"
         )
 
@@ -187,7 +185,7 @@ class Partitions:
             await self._make(week)
         copied, copied_to = 0, ids.MIN_ID
         for _ in range(MOST_PASSES):
-            newest = ids.event_id(*await self._head())
+            newest = await head.read(self._connection)
             step = sum([await self._copy(week, copied_to, newest) for week in weeks])
             copied, copied_to = copied + step, newest
             if step < STEP:
@@ -207,11 +205,6 @@ class Partitions:
 
     async def _weeks_in_default(self) -> list[Week]:
         return [Week.of(row[0]) for row in await self._connection.fetch(_STARTS_IN_DEFAULT, timeout=600)]
-
-    async def _head(self) -> tuple[int, int]:
-        row = await self._connection.fetchrow(_NEWEST)
-        assert row is not None, "log_head has a row from the migration on"
-        return row["last_ms"], row["last_counter"]
 
     async def _copy(self, week: Week, after: str, until: str, pause: float = PAUSE) -> int:
         """Copy the week's events with `after` < id <= `until`; how many they were."""
@@ -236,6 +229,11 @@ async def existing(connection: "asyncpg.Connection[Any]") -> list[Week]:
     )
     weeks = [week for row in rows if (week := Week.named(row["relname"])) is not None]
     return sorted(weeks, key=lambda week: week.start)
+
+
+async def default_holds_events(connection: "asyncpg.Connection[Any]") -> bool:
+    """Whether there are events whose week is not there."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub_hub.history_default)"))
 
 
 def _bound(when: datetime) -> str:

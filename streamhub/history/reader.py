@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
-from streamhub.core import sse
 from streamhub.core.events import resource_key
+from streamhub.core.frames import first_id, last_id
+from streamhub.history.ahead import one_ahead
 from streamhub.postgres.connections import Pool
 
 PAGE_BYTES: Final = 1_000_000
@@ -96,9 +97,9 @@ class Reader:
         frames, count, scanned, cut = row
         if not count:
             return Page(b"", 0, None, None, until, complete=True)
-        last = sse.last_id(frames)
+        last = last_id(frames)
         complete = count == scanned and scanned < max_rows and not cut
-        return Page(frames, count, sse.first_id(frames), last, until if complete else last, complete)
+        return Page(frames, count, first_id(frames), last, until if complete else last, complete)
 
     async def pages(
         self, selection: Selection, after: str, until: str, max_bytes: int = PAGE_BYTES
@@ -109,19 +110,9 @@ class Reader:
         week at a time.
         """
         ends = [until] if selection.resource_ids is None else await self._ends(after, until)
-        async with aclosing(self._one_by_one(selection, after, ends, max_bytes)) as pages:
-
-            async def following() -> Page | None:
-                return await anext(pages, None)
-
-            coming = asyncio.create_task(following())
-            try:
-                while (page := await coming) is not None:
-                    coming = asyncio.create_task(following())
-                    yield page
-            finally:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+        async with aclosing(one_ahead(self._one_by_one(selection, after, ends, max_bytes))) as pages:
+            async for page in pages:
+                yield page
 
     async def _one_by_one(
         self, selection: Selection, after: str, ends: Sequence[str], max_bytes: int

@@ -1,4 +1,4 @@
-"""The brokers, how to come in, and what it means where one refuses us: one sentence, whoever tells it.
+"""The brokers, how to come in, and what it means where one refuses us: one sentence, wherever it is told.
 
 aiokafka says of a broker that it could not be reached, whatever the reason was. So where nothing lets us in, each
 broker is tried once more by hand, for the reason.

@@ -1,7 +1,7 @@
 """Reading some partitions of a Kafka topic, each from an offset of its own, for as long as the process runs.
 
-No consumer group: whoever follows says which partitions, and where to begin. Whatever ails a consumer, the next one
-begins with a new connection; in between, and while a broker leaves a fetch without an answer, the topic is `silent`.
+No consumer group: the follower says which partitions, and where to begin. Whatever error a consumer has, the next one
+begins with a new connection. In between, and while a broker leaves a fetch without an answer, the topic is `silent`.
 
 Memory: for each broker aiokafka holds FETCH_BYTES, or one batch of records where that is larger, once for what is
 handed over and once for what is under way.
@@ -10,7 +10,6 @@ handed over and once for what is under way.
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -19,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError, OffsetOutOfRangeError
 from aiokafka.partitioner import murmur2
 
+from streamhub.backoff import Backoff
 from streamhub.kafka.brokers import NOT_ALLOWED, AwayError, Brokers, RefusedError
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,8 @@ class Follower(Protocol):
         """The broker does not have what the partition is to go on with; it is not read any more."""
 
 
-class Topic:
-    """`fault`: why it cannot be read, in a sentence; None while it can."""
+class TopicReader:
+    """`fault`: why the topic cannot be read, in a sentence; None while it can."""
 
     def __init__(self, brokers: Brokers, name: str, follower: Follower) -> None:
         self.name = name
@@ -66,7 +66,8 @@ class Topic:
 
     async def run(self) -> None:
         """One consumer after the other, until cancelled."""
-        pause, said, said_at = PAUSE_FIRST, "", float("-inf")
+        pause = Backoff(PAUSE_FIRST, PAUSE_LONGEST, steady_after=SAID_EVERY)
+        said, said_at = "", float("-inf")
         while True:
             began = time.monotonic()
             try:
@@ -76,13 +77,14 @@ class Topic:
             except Exception as error:  # noqa: BLE001 - whatever it is, the topic has to be read again
                 now = time.monotonic()
                 if now - began > SAID_EVERY:
-                    pause, said = PAUSE_FIRST, ""
+                    said = ""
                 self.fault = await self._told(error)
                 if self.fault != said or now - said_at > SAID_EVERY:
                     said, said_at = self.fault, now
-                    log.warning("topic %s cannot be read, streams go on from history: %s", self.name, self.fault)
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
-            pause = min(PAUSE_LONGEST, 2 * pause)
+                    log.warning(
+                        "topic %s cannot be read, retrying; streams go on from history: %s", self.name, self.fault
+                    )
+            await pause.sleep(time.monotonic() - began)
 
     async def _told(self, error: BaseException) -> str:
         """An error in a sentence; of several, the first."""

@@ -12,7 +12,6 @@ error ends the run (`run.py`), and the next one goes on from what is stored, aft
 
 import asyncio
 import logging
-import random
 from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -23,8 +22,10 @@ from typing import Final, NamedTuple
 
 from aiokafka.errors import KafkaError
 
+from streamhub.backoff import Backoff
 from streamhub.core.events import StoredEvent
 from streamhub.history import journal
+from streamhub.history.ahead import one_ahead
 from streamhub.history.append import Appended
 from streamhub.kafka.brokers import AwayError, Brokers
 from streamhub.kafka.publication import Publication
@@ -39,7 +40,7 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 PIECE_EVENTS: Final = 2_000  # sent at once, of more than one append
 PIECE_BYTES: Final = 1_000_000  # sent at once, unless a single event has more; what a processor's cache holds
 STORE_EVERY: Final = 0.15  # seconds
-LOOK_EVERY: Final = 2.0  # seconds between two looks for what nobody announced, while nothing is to be done
+LOOK_EVERY: Final = 2.0  # seconds between two looks for what was not announced, while nothing is to be done
 PAUSE_FIRST: Final = 0.25
 PAUSE_LONGEST: Final = 5.0
 SAID_EVERY: Final = 60.0  # seconds between two lines about a fault that lasts
@@ -147,13 +148,14 @@ class KafkaPublisher:
         """Until cancelled. Errors are logged, told to the hub and tried again; `report` notes incidents."""
         loop = asyncio.get_running_loop()
         publication = Publication(hub, self._topic)
-        pause, said = PAUSE_FIRST, dict[str, float]()  # by fault, when it was said last
+        pause = Backoff(PAUSE_FIRST, PAUSE_LONGEST, steady_after=2 * PAUSE_LONGEST)
+        said = dict[str, float]()  # by fault, when it was said last
         self._queue.clear()
         while True:
             began = loop.time()
             try:
                 await self._publish(hub, publication, report)
-                pause = PAUSE_FIRST
+                pause.reset()
             except Exception as error:
                 fault = str(error) if isinstance(error, SENTENCES) else f"{type(error).__name__}: {error}"
                 self._failed()
@@ -161,14 +163,13 @@ class KafkaPublisher:
                 if fault not in said:
                     said[fault] = loop.time()
                     log.warning(
-                        "Kafka: %s; trying again, history has it all", fault, exc_info=not isinstance(error, ERRORS)
+                        "publishing to Kafka failed, retrying; no events lost: %s",
+                        fault,
+                        exc_info=not isinstance(error, ERRORS),
                     )
                 with suppress(*DATABASE_ERRORS):
                     await publication.tell(fault)
-                if loop.time() - began > 2 * PAUSE_LONGEST:
-                    pause = PAUSE_FIRST
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
-            pause = min(pause * 2, PAUSE_LONGEST)
+            await pause.sleep(loop.time() - began)
 
     async def _publish(self, hub: Pool, publication: Publication, report: Report) -> None:
         """One run. Returns where the next one is to have another number of partitions."""
@@ -201,7 +202,7 @@ class KafkaPublisher:
 
     def _examine(self, topic: Topic, publication: Publication, report: Report) -> None:
         """What is worth an operator's look, once for each thing."""
-        found = [f"{fault.what}; {fault.mend}" for fault in topic.faults]
+        found = [f"{problem.what}; {problem.fix}" for problem in topic.problems]
         if topic.partitions != publication.partitions:
             found.append(
                 f"topic {topic.name} has {topic.partitions} partitions where it had {publication.partitions}: "
@@ -236,19 +237,11 @@ class KafkaPublisher:
 
     async def _from_history(self, run: Run, hub: Pool, publication: Publication, report: Report) -> None:
         """Send what there is beyond the position; the next page is read while one is sent."""
-        async with aclosing(self._pages(run.taken, hub, report)) as pages:
-
-            async def following() -> Piece | None:
-                return await anext(pages, None)
-
-            coming = asyncio.create_task(following())
-            try:
-                while (piece := await coming) is not None and not run.redivided:
-                    coming = asyncio.create_task(following())
-                    await self._send(run, piece, publication)
-            finally:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+        async with aclosing(one_ahead(self._pages(run.taken, hub, report))) as pages:
+            async for piece in pages:
+                if run.redivided:
+                    return
+                await self._send(run, piece, publication)
 
     async def _pages(self, position: str, hub: Pool, report: Report) -> AsyncGenerator[Piece, None]:
         while True:
@@ -262,7 +255,7 @@ class KafkaPublisher:
                     what = f"appends from {position} to {until} were not noted for Kafka; looking for them in history"
                     log.warning("%s", what)
                     report("kafka", None, what)
-                    await journal.mend(hub, position, until)
+                    await journal.fill(hub, position, until)
                 case journal.End(head):
                     if head > position:
                         yield Piece((), head)

@@ -11,15 +11,15 @@ moment; what one has handed over, the other leaves away. What that rests on:
    E was read, so it is at E or later. History is read up to J, and records are taken from E on.
 2. Following it. `last` is the greatest id seen in the partition. Each record names an id after which it is the
    partition's next. Its own id not beyond `last`: a repeat, dropped. The named id beyond both `last` and what history
-   was read up to: something is missing, whether the topic was made anew, cut, compacted or passed over, and the
-   partition is joined anew. So it is where the broker does not have the offset asked for.
+   was read up to: something is missing, whether the topic was made again, cut, compacted or passed over, and the
+   partition is joined again. So it is where the broker does not have the offset asked for.
 3. Reading history. Each organization is read beyond what was certainly handed over: the greatest of its own last
    event, the id up to which history was read before, and `last` of its partition as it was before the hub was asked.
    It is read up to the head while the publisher or the broker is behind. While all is well it is read up to what was
    published a second ago, which finds nothing, unless an event was lost at the end of a quiet partition.
 4. The partition of an organization follows from the number of partitions that the publisher says it sends to
    (`publications`), not from what the broker says at the moment. The publisher says so before it sends; when the
-   number changes, everything is joined anew. Until then `last` may count records of a time at which an organization's
+   number changes, everything is joined again. Until then `last` may count records of a time at which an organization's
    own events went elsewhere: hence "before the hub was asked" in 3.
 
 Whether position and high watermark agree, and how far the publisher is, tells only up to where to read history, never
@@ -33,7 +33,6 @@ to keep to the rules above.
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -41,13 +40,16 @@ from typing import Final, NamedTuple
 import msgspec
 from aiokafka import ConsumerRecord
 
+from streamhub.backoff import jittered
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.records import AFTER, ID, event_of
 from streamhub.history.append import Append
+from streamhub.history.head import head_of
 from streamhub.history.pieces import TIMEOUT, read_piece
 from streamhub.kafka.brokers import Brokers
-from streamhub.kafka.consumer import Topic, partition_of
+from streamhub.kafka.consumer import TopicReader, partition_of
+from streamhub.kafka.publication import PUBLISHED
 from streamhub.postgres.connections import DATABASE_AWAY, Pool
 from streamhub.tail import Receiver
 
@@ -59,16 +61,12 @@ CALM_LOOKS: Final = 3  # after which the topic is trusted again
 LINGER: Final = 60.0  # seconds that a partition is followed after its last receiver left
 STOPPED_WITHIN: Final = 4.0
 JOIN_PAUSE: Final = 0.1  # seconds between two joins
-WARN_EVERY: Final = 10.0  # seconds; a topic that is made anew has all partitions joined anew
-
-_HUB: Final = """
-SELECT h.last_ms, h.last_counter, p.published_id::text AS published, p.partitions
-  FROM streamhub_hub.log_head h LEFT JOIN streamhub_hub.publications p ON p.topic = $1
-"""
+JOIN_RETRY: Final = 0.75
+WARN_EVERY: Final = 10.0  # seconds; a topic that was made again has all partitions joined again
 
 
 class _Hub(NamedTuple):
-    """What the hub says at a moment. `published`: how far the topic is; `partitions` 0: nobody has published yet."""
+    """What the hub says at a moment. `published`: how far the topic is; `partitions` 0: nothing was published yet."""
 
     head: str
     published: str
@@ -108,7 +106,7 @@ class KafkaTail:
 
     def __init__(self, pool: Pool, brokers: Brokers, topic: str, look_every: float = LOOK_EVERY) -> None:
         self._pool = pool
-        self._topic = Topic(brokers, topic, self)
+        self._reader = TopicReader(brokers, topic, self)
         self._look_every = look_every
         self._organizations: dict[int, _Organization] = {}
         self._partitions: dict[int, _Partition] = {}
@@ -125,7 +123,7 @@ class KafkaTail:
 
     @property
     def fault(self) -> str | None:
-        return self._topic.fault
+        return self._reader.fault
 
     @property
     def followed(self) -> frozenset[int]:
@@ -136,7 +134,7 @@ class KafkaTail:
         self._hub = await self._ask_hub()
         self._read_to = self._hub.head
         self._tasks = [
-            asyncio.create_task(self._topic.run(), name="tail: topic"),
+            asyncio.create_task(self._reader.run(), name="tail: topic"),
             asyncio.create_task(self._watch(), name="tail: watch"),
         ]
 
@@ -206,9 +204,9 @@ class KafkaTail:
             self._to_join.set()
         found.partition.organizations[found.key] = organization
 
-    def _place_anew(self) -> None:
+    def _place_again(self) -> None:
         for number in self._partitions:
-            self._topic.leave(number)
+            self._reader.leave(number)
         self._partitions = {}
         for organization, found in self._organizations.items():
             self._place(organization, found)
@@ -218,7 +216,7 @@ class KafkaTail:
         for partition in list(self._partitions.values()):
             if not partition.organizations and partition.empty_since < long_ago:
                 del self._partitions[partition.number]
-                self._topic.leave(partition.number)
+                self._reader.leave(partition.number)
 
     # -- the topic
 
@@ -237,18 +235,18 @@ class KafkaTail:
             await asyncio.sleep(JOIN_PAUSE)
 
     async def _join(self, joining: Sequence[_Partition]) -> bool:
-        ends = await self._topic.ends([partition.number for partition in joining])
+        ends = await self._reader.ends([partition.number for partition in joining])
         organizations = [organization for partition in joining for organization in partition.organizations.values()]
         try:
             hub = await self._ask_hub()
             after = self._handed_over(organizations, hub.head, {})
             events = await read_piece(self._pool, after, hub.head)
         except DATABASE_AWAY as error:
-            log.warning("a partition of %s cannot be joined without the database: %r", self._topic.name, error)
-            await asyncio.sleep(random.uniform(0.5, 1.0))
+            log.warning("a partition of %s cannot be joined without the database: %r", self._reader.name, error)
+            await asyncio.sleep(jittered(JOIN_RETRY))
             return False
         if hub.partitions != self._hub.partitions:
-            await asyncio.sleep(self._look_every)  # for the look that places everything anew
+            await asyncio.sleep(self._look_every)  # for the look that places everything again
             return False
         for partition in joining:
             if self._partitions.get(partition.number) is partition:
@@ -259,7 +257,7 @@ class KafkaTail:
                     self._leave_to_history(organization, hub.head)  # it came while history was read
         self._take_over(after, events, hub.head)
         followed = (partition for partition in self._partitions.values() if partition.joined)
-        self._topic.follow({partition.number: partition.position for partition in followed})
+        self._reader.follow({partition.number: partition.position for partition in followed})
         return True
 
     def lost(self, number: int, why: str) -> None:
@@ -268,7 +266,12 @@ class KafkaTail:
             return
         now = time.monotonic()
         if now - self._warned_at > WARN_EVERY:
-            log.warning("partition %d of %s is joined anew: %s", number, self._topic.name, why)
+            log.warning(
+                "partition %d of %s is joined again, what is missing comes from history: %s",
+                number,
+                self._reader.name,
+                why,
+            )
             self._warned_at = now
         partition.joined = False
         partition.wanted_since = now
@@ -307,28 +310,27 @@ class KafkaTail:
         for organization, events in found.items():
             self._hand_over(organization, events)
         if missing:
-            self._topic.leave(number)
+            self._reader.leave(number)
             self.lost(number, missing)
 
     # -- the hub, and history
 
     async def _ask_hub(self) -> _Hub:
         async with self._pool.acquire(timeout=TIMEOUT) as connection:
-            row = await connection.fetchrow(_HUB, self._topic.name, timeout=TIMEOUT)
+            row = await connection.fetchrow(PUBLISHED, self._reader.name, timeout=TIMEOUT)
         assert row is not None, "log_head has a row from the migration on"
-        head = ids.event_id(row["last_ms"], row["last_counter"])
-        return _Hub(head, row["published"] or ids.MIN_ID, row["partitions"] or 0)
+        return _Hub(head_of(row), row["published"] or ids.MIN_ID, row["partitions"] or 0)
 
     async def _watch(self) -> None:
         away = False
         while True:
-            await asyncio.sleep(self._look_every * random.uniform(0.9, 1.1))
+            await asyncio.sleep(jittered(self._look_every))
             try:
                 await self._look()
                 away = False
             except Exception as error:  # noqa: BLE001 - whatever it is, the tail has to go on
                 if not away:
-                    log.warning("the tail cannot look at the hub just now and will try again: %r", error)
+                    log.warning("the tail cannot look at the hub, retrying: %r", error)
                 away = True
 
     async def _look(self) -> None:
@@ -337,9 +339,9 @@ class KafkaTail:
         before, self._hub = self._hub, hub
         if hub.partitions != before.partitions:
             if before.partitions:
-                log.warning("%s has %d partitions now, not %d", self._topic.name, hub.partitions, before.partitions)
+                log.warning("%s has %d partitions now, not %d", self._reader.name, hub.partitions, before.partitions)
             lasts = {}
-            self._place_anew()
+            self._place_again()
         self._unfollow_empty()
         late = hub.published < before.head and self._read_to < hub.head
         self._note(late=late, away=not self._flows())
@@ -349,19 +351,19 @@ class KafkaTail:
         before = self._calm_looks
         self._calm_looks = 0 if late or away else min(before + 1, CALM_LOOKS)
         if before == CALM_LOOKS and self._calm_looks == 0:
-            why = "does not bring what is asked for" if away else "does not have all that was published"
-            log.warning("%s %s: live streams go on from history", self._topic.name, why)
+            why = "does not answer in time" if away else "does not have all that was published"
+            log.warning("%s %s: live streams go on from history", self._reader.name, why)
         elif before < CALM_LOOKS == self._calm_looks:
-            log.info("%s brings everything again", self._topic.name)
+            log.info("%s has caught up: live streams go on from the topic", self._reader.name)
 
     def _flows(self) -> bool:
         """Whether the broker answers, and each partition has come to where it ended at the last look."""
-        flows = not self._topic.silent
+        flows = not self._reader.silent
         lately = time.monotonic() - JOINED_WITHIN
         for partition in self._partitions.values():
             if partition.joined:
                 flows = flows and partition.position >= partition.end
-                partition.end = max(partition.position, self._topic.end_seen(partition.number))
+                partition.end = max(partition.position, self._reader.end_seen(partition.number))
             else:
                 flows = flows and partition.wanted_since > lately
         return flows

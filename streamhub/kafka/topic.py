@@ -1,7 +1,7 @@
 """The topic that events go to: made where it is missing, examined where it is there.
 
 One topic, not one for each table: order within an organization is what readers need, and it exists only within a
-partition. What is wrong with its settings is told in a sentence, with the command that mends it.
+partition. What is wrong with its settings is told in a sentence, with the command that fixes it.
 """
 
 import asyncio
@@ -17,9 +17,7 @@ from streamhub.kafka.brokers import NOT_ALLOWED, AwayError, Brokers, RefusedErro
 
 PARTITIONS: Final = 12
 REPLICAS: Final = 3  # where there are as many brokers
-RETENTION: Final = (
-    "604800000"  # milliseconds: 7 days. History keeps the events; whoever is further behind reads them there
-)
+RETENTION: Final = "604800000"  # milliseconds: 7 days. History keeps the events for readers that are further behind
 OVERHEAD: Final = 16 * 1024  # bytes that a record and its batch have beside the event: its headers and key
 TIMEOUT: Final = 5.0  # seconds
 NEEDED: Final = "Describe, DescribeConfigs and Write on the topic"
@@ -29,11 +27,11 @@ ERRORS: Final = (AwayError, KafkaError, OSError)
 """What the functions here raise: the brokers are away, or refuse."""
 
 
-class Fault(NamedTuple):
-    """What is wrong with a topic, and the command that mends it."""
+class TopicProblem(NamedTuple):
+    """What is wrong with a topic, and the command that fixes it."""
 
     what: str
-    mend: str
+    fix: str
 
 
 class Topic(NamedTuple):
@@ -42,7 +40,7 @@ class Topic(NamedTuple):
     name: str
     partitions: int
     max_message_bytes: int
-    faults: Sequence[Fault]
+    problems: Sequence[TopicProblem]
 
 
 def limit_for(max_event_bytes: int) -> int:
@@ -99,46 +97,46 @@ async def _find(admin: Any, brokers: Brokers, name: str, max_event_bytes: int) -
         raise error
     settings = {entry[0]: entry[1] for entry in resource[4]}
     limit = int(settings["max.message.bytes"])
-    faults = _faults(brokers, name, settings, max_event_bytes)
-    fault = _too_few(brokers, name, min(replicas), int(settings["min.insync.replicas"]))
-    if fault is not None and len((await admin.describe_cluster())["brokers"]) > 1:
-        faults.append(fault)
-    return Topic(name, partitions, limit, faults)
+    problems = _problems(brokers, name, settings, max_event_bytes)
+    problem = _too_few(brokers, name, min(replicas), int(settings["min.insync.replicas"]))
+    if problem is not None and len((await admin.describe_cluster())["brokers"]) > 1:
+        problems.append(problem)
+    return Topic(name, partitions, limit, problems)
 
 
-def _faults(brokers: Brokers, name: str, settings: dict[str, str], max_event_bytes: int) -> list[Fault]:
+def _problems(brokers: Brokers, name: str, settings: dict[str, str], max_event_bytes: int) -> list[TopicProblem]:
     alter = f"kafka-configs --bootstrap-server {brokers.bootstrap[0]} --alter --topic {name} --add-config"
-    faults = []
+    problems = []
     wanted = limit_for(max_event_bytes)
     if int(settings["max.message.bytes"]) < wanted:
-        faults.append(
-            Fault(
+        problems.append(
+            TopicProblem(
                 f"max.message.bytes of topic {name} is {settings['max.message.bytes']}, and an event may have "
-                f"{max_event_bytes} bytes (MAX_EVENT_BYTES) and its headers: at least {wanted} is wanted",
+                f"{max_event_bytes} bytes (MAX_EVENT_BYTES) and its headers: set it to {wanted} or more",
                 f"{alter} max.message.bytes={wanted}",
             )
         )
     if settings["cleanup.policy"] != "delete":
-        faults.append(
-            Fault(
+        problems.append(
+            TopicProblem(
                 f"cleanup.policy of topic {name} is {settings['cleanup.policy']}, which keeps of an organization's "
-                "events only the last: delete is wanted",
+                "events only the last: set it to delete",
                 f"{alter} cleanup.policy=delete",
             )
         )
-    return faults
+    return problems
 
 
-def _too_few(brokers: Brokers, name: str, replicas: int, in_sync: int) -> Fault | None:
+def _too_few(brokers: Brokers, name: str, replicas: int, in_sync: int) -> TopicProblem | None:
     """Of several brokers, one that is away stops such a topic."""
     if replicas == 1:
-        return Fault(
+        return TopicProblem(
             f"topic {name} has one replica: while its broker is away, nothing is published and streams come from "
             "history",
             "give it more with kafka-reassign-partitions, or delete the topic: the relay makes it again",
         )
     if in_sync >= replicas:
-        return Fault(
+        return TopicProblem(
             f"min.insync.replicas of topic {name} is {in_sync}, of {replicas} replicas: while one broker is away, "
             "nothing is published and streams come from history",
             f"kafka-configs --bootstrap-server {brokers.bootstrap[0]} --alter --topic {name} --add-config "

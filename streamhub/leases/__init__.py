@@ -1,5 +1,6 @@
 """Leases: what a process holds for as long as it is alive, and every statement on their tables.
 
+    leader    the lease of the relay that leads
     nodes     the processes of gateways; a node that has expired holds nothing
     node      this process among them: its renewal, and how long it may be trusted
     streams   the live streams, each held by a node, with their consumers' cursors

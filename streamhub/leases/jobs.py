@@ -3,7 +3,7 @@ failed, whether or not it is written yet."""
 
 from typing import Final
 
-from streamhub.leases.nodes import ALIVE, HOLDS, NODES
+from streamhub.leases.nodes import ALIVE, HOLDS
 
 MOST_LISTED: Final = 100
 STEP: Final = 5_000  # rows deleted at once
@@ -55,7 +55,7 @@ SELECT node.host, node.pid, coalesce({HOLDS}, false) AS alive,
        coalesce(max(age) FILTER (WHERE state = 'queued'), 0) AS longest
   FROM (SELECT *, extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM created_at)::float8 AS age
           FROM streamhub_hub.replays WHERE state IN ('queued', 'running')) AS replay
-  LEFT JOIN ({NODES}) AS node ON node.id = replay.node
+  LEFT JOIN streamhub_hub.nodes AS node ON node.id = replay.node
  GROUP BY node.id ORDER BY node.host, node.pid
 """
 FORGET: Final = f"""

@@ -7,6 +7,7 @@ import asyncpg
 
 from streamhub import organizations
 from streamhub.organizations import Organization
+from streamhub.postgres.channels import CHANNELS
 
 MOST_CACHED: Final = 100_000
 _ACQUIRED_WITHIN: Final = 10.0  # seconds
@@ -53,6 +54,11 @@ class Registry:
         while len(self._known) > MOST_CACHED:
             del self._known[next(iter(self._known))]
         return seen
+
+    async def listen(self, connection: "asyncpg.Connection[Any]") -> None:
+        """Hear of changes over this connection for as long as it lives: a trigger tells the id of each that changed."""
+        channel = await connection.fetchval(f"SELECT c.organizations FROM ({CHANNELS}) AS c")
+        await connection.add_listener(channel, lambda *arguments: self.forget(arguments[3]))
 
     def forget(self, id_: str) -> None:
         """The hub tells of a change."""

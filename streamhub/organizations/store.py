@@ -1,11 +1,12 @@
 """The registry of organizations: who the tenants are, and the slugs they are called by.
 
 An organization has an id, which tokens and captured rows carry, and a slug, which paths carry. One that a captured row
-names before anybody registered it is registered then, with a slug made from its id.
+names before it was registered is registered then, with a slug made from its id.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import asyncpg
 
 from streamhub.errors import UserError
+from streamhub.postgres.connections import Pool
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -26,9 +28,16 @@ LONGEST_ID = 255
 _ATTEMPTS = 20
 _COLUMNS = "key, id, slug, slug_is_made, enterprise"
 
+ORGANIZATIONS = f"SELECT {_COLUMNS} FROM streamhub_hub.organizations"
+"""All of them, for other statements to embed."""
+_TAKE_SLUG = """
+UPDATE streamhub_hub.organizations SET slug = $2, slug_is_made = false
+ WHERE id = $1 AND slug_is_made AND NOT EXISTS (SELECT FROM streamhub_hub.organizations WHERE slug = $2)
+"""
+
 
 class Organization(NamedTuple):
-    """A row of the registry. `key` is what history is keyed by; `slug_is_made`: nobody chose the slug."""
+    """A row of the registry. `key` is what history is keyed by; `slug_is_made`: made from the id, not chosen."""
 
     key: int
     id: str
@@ -66,19 +75,16 @@ async def add(conn: Connection, slug: str, id: str | None = None, enterprise: bo
 
 async def list_(conn: Connection) -> list[Organization]:
     """All, by slug."""
-    return [
-        Organization(*row)
-        for row in await conn.fetch(f"SELECT {_COLUMNS} FROM streamhub_hub.organizations ORDER BY slug")
-    ]
+    return [Organization(*row) for row in await conn.fetch(f"{ORGANIZATIONS} ORDER BY slug")]
 
 
 async def with_slug(conn: Connection, slug: str) -> Organization | None:
-    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM streamhub_hub.organizations WHERE slug = $1", slug)
+    row = await conn.fetchrow(f"{ORGANIZATIONS} WHERE slug = $1", slug)
     return None if row is None else Organization(*row)
 
 
 async def with_id(conn: Connection, id: str) -> Organization | None:
-    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM streamhub_hub.organizations WHERE id = $1", id)
+    row = await conn.fetchrow(f"{ORGANIZATIONS} WHERE id = $1", id)
     return None if row is None else Organization(*row)
 
 
@@ -108,8 +114,27 @@ async def set_(
 
 async def with_ids(conn: Connection, ids: Collection[str]) -> dict[str, Organization]:
     """Those that are registered, by id."""
-    rows = await conn.fetch(f"SELECT {_COLUMNS} FROM streamhub_hub.organizations WHERE id = ANY ($1::text[])", ids)
+    rows = await conn.fetch(f"{ORGANIZATIONS} WHERE id = ANY ($1::text[])", ids)
     return {row["id"]: Organization(*row) for row in rows}
+
+
+async def keys_of(pool: Pool, ids: Collection[str], timeout: float) -> dict[str, int]:
+    """The keys of those that are registered, by id. `timeout` in seconds; raises what asyncpg raises."""
+    rows = await pool.fetch(f"{ORGANIZATIONS} WHERE id = ANY ($1::text[])", ids, timeout=timeout)
+    return {row["id"]: row["key"] for row in rows}
+
+
+async def take_slug(pool: Pool, id: str, slug: str, timeout: float) -> None:
+    """Replace a made slug by this one, where it is free. `timeout` in seconds; raises what asyncpg raises."""
+    with contextlib.suppress(asyncpg.UniqueViolationError):
+        await pool.execute(_TAKE_SLUG, id, slug, timeout=timeout)
+
+
+async def count(conn: Connection) -> tuple[int, int]:
+    """How many there are, and how many of them are enterprise."""
+    row = await conn.fetchrow("SELECT count(*), count(*) FILTER (WHERE enterprise) FROM streamhub_hub.organizations")
+    assert row is not None, "an aggregate gives one row"
+    return row[0], row[1]
 
 
 async def register_on_first_sight(conn: Connection, ids: Collection[str]) -> dict[str, Organization]:

@@ -214,7 +214,7 @@ def _settings(settings: Mapping[str, str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As a literal, whatever standard_conforming_strings is: none of ours has a backslash."""
+    """As a literal, whatever standard_conforming_strings is: no setting here has a backslash."""
     if "\\" in text:
         raise ValueError(text)
     return "'" + text.replace("'", "''") + "'"

@@ -1,7 +1,8 @@
 """Brings the schema of a hub or of a source up to date: the files of sql/hub and sql/source, by the order of names.
 
-A file with a number runs once. `functions.sql` holds functions that are replaced as a whole: it runs again whenever it
-has changed. All files of one run share a transaction with the notes that they ran. Two processes may migrate at once.
+A file with a number runs once. The folder `functions` holds functions that are replaced as a whole: all its files run
+again, as one, whenever one of them has changed. All that runs at once shares a transaction with the notes that it ran.
+Two processes may migrate at once.
 
 The functions that triggers of a source run belong to a role that can log in nowhere and may do nothing but write to the
 outbox. It is made here where this role may make roles.
@@ -10,6 +11,7 @@ outbox. It is made here where this role may make roles.
 import hashlib
 from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -20,7 +22,7 @@ Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 SCHEMAS: Final = {"hub": "streamhub_hub", "source": "streamhub"}
 CAPTURE_ROLE: Final = "streamhub_capture"
-FUNCTIONS: Final = "functions.sql"
+FUNCTIONS: Final = "functions"
 # An advisory lock of the database: an arbitrary number, ours. Any role may hold it, so it is for a first migration
 # alone; later ones lock the table of migrations.
 _LOCK: Final = 7_370_101
@@ -113,7 +115,7 @@ async def _migrate(connection: Connection, kind: str) -> list[str]:
                 await _capture_role(connection)
             try:
                 await connection.execute(sql)
-            except asyncpg.InternalServerError as error:  # an older version's process, which keeps nobody out
+            except asyncpg.InternalServerError as error:  # an older version's process, which locks no other out
                 raise UserError(
                     f"migration {name} of the {kind} schema met another change of it: {error}, try again"
                 ) from None
@@ -214,8 +216,13 @@ def _digest(sql: str) -> str:
 
 
 def _files(kind: str) -> Iterator[tuple[str, str]]:
-    """In order: those with numbers, then the functions."""
+    """In order: those with numbers, then the functions as one."""
     folder = resources.files("streamhub.postgres") / "sql" / kind
-    for file in sorted(folder.iterdir(), key=lambda each: each.name):
-        if file.name.endswith(".sql"):
-            yield file.name, file.read_text(encoding="utf-8")
+    functions = folder / FUNCTIONS
+    yield from ((file.name, file.read_text(encoding="utf-8")) for file in _sql_in(folder))
+    if functions.is_dir():
+        yield FUNCTIONS, "\n".join(file.read_text(encoding="utf-8") for file in _sql_in(functions))
+
+
+def _sql_in(folder: Traversable) -> list[Traversable]:
+    return sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)

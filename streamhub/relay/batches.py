@@ -18,6 +18,7 @@ from streamhub.core.rendering import Outcome, Rendered, Renderer, UnknownCapture
 from streamhub.core.shapes import Shape
 from streamhub.core.texts import readable
 from streamhub.errors import UserError
+from streamhub.health import incidents
 from streamhub.history.append import Pending
 from streamhub.organizations.cache import Registry
 from streamhub.relay.outbox import Ranges
@@ -26,8 +27,6 @@ log = logging.getLogger(__name__)
 
 _SLICE: Final = 100  # changes rendered between two turns of the event loop: about a millisecond
 REPORT_EVERY: Final = 60.0  # seconds between two incidents of one kind
-
-_INCIDENT: Final = "INSERT INTO streamhub_hub.incidents (kind, source, detail) VALUES ($1, $2, $3)"
 
 
 class Batch(NamedTuple):
@@ -158,7 +157,7 @@ class Preparer:
         now = time.monotonic()
         if now >= self._silent_until.get(fault, 0.0):
             self._silent_until[fault] = now + REPORT_EVERY
-            await self._hub.execute(_INCIDENT, "poison", self._source, detail, timeout=10)
+            await incidents.report(self._hub, "poison", self._source, detail)
 
 
 def _named(change: Change) -> str:

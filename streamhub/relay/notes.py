@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import asyncpg
 
-from streamhub.core.identities import Identity, common
-from streamhub.history.append import FencedError
+from streamhub.core.identities import Identity, common, pack
+from streamhub.history import head
 
 MOST_SPANS: Final = 8  # of numbers in one look: what is between two is not read
 _AT_ONCE: Final = 20  # notes in memory
+_STEP: Final = 5_000  # rows deleted at once
 
-_LAST_APPEND_ENDED: Final = "SELECT FROM streamhub_hub.log_epoch WHERE epoch = $1 FOR UPDATE"
 _HIGHEST: Final = "SELECT last_seq FROM streamhub_hub.consumed WHERE source = $1 ORDER BY last_seq DESC LIMIT 1"
 _PLAN: Final = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"
 _NOTES: Final = """
@@ -28,6 +28,21 @@ SELECT note.identities FROM unnest($2::bigint[], $3::bigint[]) AS span (low, hig
   SELECT identities FROM streamhub_hub.consumed WHERE source = $1 AND last_seq >= low AND first_seq <= high OFFSET 0
 ) AS note
 """
+_NOTE: Final = """
+INSERT INTO streamhub_hub.consumed (source, first_seq, last_seq, rows, identities) VALUES ($1, $2, $3, $4, $5)
+"""
+FORGET: Final = f"""
+DELETE FROM streamhub_hub.consumed WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM streamhub_hub.consumed WHERE consumed_at < clock_timestamp() - $1::interval
+   ORDER BY consumed_at LIMIT {_STEP}))
+"""
+"""Deletes some of the notes that are older than an interval."""
+
+
+async def note(connection: "asyncpg.Connection[Any]", source: str, identities: Sequence[Identity]) -> None:
+    """Note these rows as appended, in the append's own transaction. `identities` ascend."""
+    first, last = identities[0].seq, identities[-1].seq
+    await connection.execute(_NOTE, source, first, last, len(identities), pack(identities))
 
 
 class Notes:
@@ -41,8 +56,7 @@ class Notes:
 
     async def begin(self) -> None:
         """Wait for the append that is under way. Raises FencedError where another leader has taken over."""
-        if not await self._hub.fetch(_LAST_APPEND_ENDED, self._epoch):
-            raise FencedError(f"epoch {self._epoch} of the log has ended")
+        await head.wait_for_appends(self._hub, self._epoch)
         self._highest = await self._hub.fetchval(_HIGHEST, self._source) or 0
 
     def may_have(self, numbers: Iterable[int]) -> bool:

@@ -1,11 +1,10 @@
-"""The relay of a hub: stands for election, and while it leads relays every source and keeps house.
+"""The relay of a hub: it takes part in the leader election, and while it leads it relays every source.
 
-It goes on by itself through anything that passes: a database that restarts, a source that is away, a lost election.
+It retries through anything that passes: a database that restarts, a source that is away, a lost election.
 """
 
 import asyncio
 import logging
-import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +15,15 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import asyncpg
 
+from streamhub.backoff import Backoff, jittered
 from streamhub.core import ids
-from streamhub.history.append import Append, Appended, FencedError
+from streamhub.history.append import Append, Appended
+from streamhub.history.head import FencedError
 from streamhub.history.plans import INDEX_ORDER
+from streamhub.leases.leader import CANDIDATE_EVERY, RENEW_EVERY, Leadership, application_name
 from streamhub.organizations.cache import Registry
 from streamhub.postgres.connections import DATABASE_ERRORS, connect, create_pool
 from streamhub.relay.batches import Preparer
-from streamhub.relay.leader import CANDIDATE_EVERY, RENEW_EVERY, Leadership, application_name
 from streamhub.relay.outbox import read_times_as_integers
 from streamhub.relay.source import SourceRelay
 from streamhub.relay.upkeep import SETTINGS as UPKEEP_SETTINGS
@@ -33,10 +34,9 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST: Final = 0.1
 RETRY_LONGEST: Final = 5.0
+STEADY_AFTER: Final = 10.0  # seconds
 WEEKS_WITHIN: Final = 2.0  # seconds: after that it is relayed without
 CLOCK_JUMP: Final = 60_000  # milliseconds
-
-_ORGANIZATIONS_CHANNEL: Final = "SELECT organizations FROM streamhub_hub.channels"
 
 # A server ends a connection that went silent in the middle of a transaction: a relay that was stopped there holds the
 # row of log_epoch.
@@ -52,7 +52,7 @@ class Source(NamedTuple):
 
 
 class Publisher(Protocol):
-    """Who sends events elsewhere while this process leads."""
+    """Sends events elsewhere while this process leads."""
 
     def announce(self, appended: Appended) -> None:
         """An append that this process has just committed. Returns at once."""
@@ -87,31 +87,30 @@ class Relay:
         self.lost: dict[str, str] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. Errors that pass are logged and tried again after a pause that grows, jittered."""
-        pause = RETRY_FIRST
+        """Until `stop` is set. Errors that pass are logged and retried with back-off."""
+        pause = Backoff(RETRY_FIRST, RETRY_LONGEST)
         ending = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
-                standing = asyncio.create_task(self._stand())
-                await asyncio.wait({standing, ending}, return_when=asyncio.FIRST_COMPLETED)
-                if not standing.done():
-                    standing.cancel()
-                    await asyncio.gather(standing, return_exceptions=True)
+                running = asyncio.create_task(self._take_part())
+                await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if not running.done():
+                    running.cancel()
+                    await asyncio.gather(running, return_exceptions=True)
                     return
-                error = standing.exception()
+                error = running.exception()
                 if error is None or isinstance(error, FencedError):
-                    pause = RETRY_FIRST
+                    pause.reset()
                 elif isinstance(error, DATABASE_ERRORS):
-                    log.warning("relay: %s: %s; trying again", type(error).__name__, error)
-                    pause = min(pause * 2, RETRY_LONGEST)
+                    log.warning("the relay lost the hub's database, retrying: %s: %s", type(error).__name__, error)
                 else:
                     raise error
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(ending), pause * random.uniform(0.5, 1.0))
+                    await asyncio.wait_for(asyncio.shield(ending), pause.next())
         finally:
             ending.cancel()
 
-    async def _stand(self) -> None:
+    async def _take_part(self) -> None:
         """Wait to be elected, lead until the lease is lost, and leave everything closed."""
         holder = str(uuid.uuid4())
         async with AsyncExitStack() as stack:
@@ -119,7 +118,7 @@ class Relay:
             stack.push_async_callback(_close, connection)
             leadership = Leadership(connection, holder)
             while (epoch := await leadership.acquire()) is None:  # noqa: ASYNC110 - what is awaited is in the database
-                await asyncio.sleep(CANDIDATE_EVERY * random.uniform(0.8, 1.2))
+                await asyncio.sleep(jittered(CANDIDATE_EVERY))
             try:
                 await self._lead(leadership, holder, epoch)
             finally:
@@ -134,8 +133,7 @@ class Relay:
             registry = Registry(hub)
             listener = await _connect(self._hub_dsn, name)
             stack.push_async_callback(_close, listener)
-            channel = await listener.fetchval(_ORGANIZATIONS_CHANNEL)
-            await listener.add_listener(channel, lambda *arguments: registry.forget(arguments[3]))
+            await registry.listen(listener)
             upkeep = Upkeep(lambda: _connect(self._hub_dsn, name, UPKEEP_SETTINGS), self._retention)
             tasks = [
                 asyncio.create_task(_keep_lease(leadership, epoch)),
@@ -167,7 +165,7 @@ class Relay:
             await asyncio.wait_for(upkeep.looked.wait(), WEEKS_WITHIN)
         task = asyncio.current_task()
         assert task is not None, "it runs in a task of its own"
-        pause = RETRY_FIRST
+        pause = Backoff(RETRY_FIRST, RETRY_LONGEST, steady_after=STEADY_AFTER)
         while True:
             started = time.monotonic()
             try:
@@ -209,11 +207,10 @@ class Relay:
                     # The end of a transaction whose connection is gone puts an error in the cancellation's place.
                     raise asyncio.CancelledError from error
                 if not isinstance(error, DATABASE_ERRORS):
-                    log.exception("relaying %s failed", source.name)
+                    log.exception("relaying source %s failed", source.name)
                 self.lost[source.name] = f"{type(error).__name__}: {error}"
-                log.warning("source %s: %s: %s; trying again", source.name, type(error).__name__, error)
-            pause = RETRY_FIRST if time.monotonic() - started > 10 else min(pause * 2, RETRY_LONGEST)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                log.warning("source %s cannot be relayed, retrying: %s: %s", source.name, type(error).__name__, error)
+            await pause.sleep(time.monotonic() - started)
 
     def _note(self, done: Appended, written_at: float, upkeep: Upkeep) -> None:
         if done.append is not None:
@@ -221,7 +218,7 @@ class Relay:
             self._observe(len(done.append.events), done.bytes, published_at - written_at)
             if self._publisher is not None:
                 self._publisher.announce(done)
-        # CLOCK_BOOTTIME goes on through a suspended machine and is set by nobody.
+        # CLOCK_BOOTTIME goes on through a suspended machine, and nothing sets it.
         offset = done.clock_ms - time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
         if self._clock_offset is not None and abs(offset - self._clock_offset) > CLOCK_JUMP:
             jump = f"the hub's clock jumped by {(offset - self._clock_offset) / 1000:+.1f} s; ids go on"

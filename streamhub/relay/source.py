@@ -20,10 +20,10 @@ from typing import Any, Final
 import asyncpg
 
 from streamhub.core.changes import Change, Origin
-from streamhub.core.identities import Identity, pack
+from streamhub.core.identities import Identity
 from streamhub.history.append import Append, Appended, append
 from streamhub.relay.batches import Batch, Preparer
-from streamhub.relay.notes import Notes
+from streamhub.relay.notes import Notes, note
 from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, delete
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ OBSERVE_EVERY: Final = 0.05  # seconds between two looks at the sequence, while 
 # (changes in a read, pause after them): the more come, the less a few milliseconds matter and the more it matters how
 # little each one costs, since their writers want the processors too.
 CROWDED: Final = ((200, 0.040), (25, 0.015))
-# What a backfill sends, hundreds of rows with each commit, nobody waits for: it is appended in pieces with pauses, so
+# No reader waits for what a backfill sends, hundreds of rows with each commit: it is appended in pieces with pauses, so
 # that those who write meanwhile find a processor free. Where a backlog grows it goes at full speed again.
 PIECE: Final = 250  # changes
 PIECE_PAUSE: Final = 0.002
@@ -47,9 +47,6 @@ APPEND_TIMEOUT: Final = 60.0
 
 # A row lock assigns a transaction id and is logged, so its commit flushes the log, and it leaves no version behind.
 _MAKE_DURABLE: Final = "SELECT FROM streamhub.relay_mark FOR UPDATE"
-_NOTE: Final = """
-INSERT INTO streamhub_hub.consumed (source, first_seq, last_seq, rows, identities) VALUES ($1, $2, $3, $4, $5)
-"""
 
 
 class SourceRelay:
@@ -166,10 +163,7 @@ class SourceRelay:
             await self._settle(durable=True)
 
             async def within(connection: "asyncpg.Connection[Any]") -> None:
-                identities = sorted(map(_identity, batch.changes))
-                await connection.execute(
-                    _NOTE, self._name, identities[0].seq, identities[-1].seq, len(identities), pack(identities)
-                )
+                await note(connection, self._name, sorted(map(_identity, batch.changes)))
 
         async with asyncio.timeout(APPEND_TIMEOUT):  # wait_for loses a cancellation that comes with the result
             done = await append(

@@ -6,7 +6,6 @@ small steps, and comes back after every error, with a new connection; a step tha
 
 import asyncio
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -15,21 +14,25 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
+from streamhub.backoff import Backoff
+from streamhub.health import incidents
+from streamhub.history import counters, head
 from streamhub.history.partitions import MovedError, Partitions
+from streamhub.leases import jobs
 from streamhub.postgres.connections import DATABASE_ERRORS
+from streamhub.relay import notes
 
 log = logging.getLogger(__name__)
 
 TICK: Final = 1.0
 WEEKS_EVERY: Final = 10.0
 TRIM_EVERY: Final = 10.0
-HOUSE_EVERY: Final = 600.0
+RARELY_EVERY: Final = 600.0
 RETRY_FIRST: Final = 2.0  # seconds after a step failed; doubled each time
 RETRY_LONGEST: Final = 60.0
 NOTES_KEPT: Final = timedelta(hours=24)  # a standby that is further behind than this must not be promoted
 INCIDENTS_KEPT: Final = 1_000
 REPLAYS_KEPT: Final = timedelta(days=30)
-STEP: Final = 5_000  # rows deleted at once
 STEP_PAUSE: Final = 0.05  # seconds
 SETTINGS: Final = {"lock_timeout": "1s"}  # of the connection
 
@@ -41,45 +44,6 @@ SHRINK_FROM: Final = 64 * 1024 * 1024  # bytes of an outbox that holds next to n
 _VACUUM: Final = "VACUUM (SKIP_LOCKED, TRUNCATE {truncate}) streamhub.outbox"
 _SIZE: Final = "SELECT pg_table_size('streamhub.outbox')"
 
-_REPORT: Final = "INSERT INTO streamhub_hub.incidents (kind, source, detail) VALUES ($1, $2, $3)"
-_NOW_MS: Final = """
-SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, last_ms) FROM streamhub_hub.log_head
-"""
-# By ctid, which no statistics can turn into a scan of the whole table. The heads from where the last step ended: dead
-# rows stay in an index until no snapshot needs them any more.
-_OLD_HEADS: Final = f"""
-WITH old AS (
-  DELETE FROM streamhub_hub.log_heads WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM streamhub_hub.log_heads
-     WHERE last_ms >= $1 AND last_ms < (SELECT last_ms FROM streamhub_hub.log_head) ORDER BY last_ms LIMIT {STEP}))
-  RETURNING last_ms
-)
-SELECT max(last_ms), count(*) FROM old
-"""
-_ADD_UP: Final = f"""
-WITH few AS (
-  DELETE FROM streamhub_hub.counted WHERE ctid = ANY (ARRAY(SELECT ctid FROM streamhub_hub.counted LIMIT {STEP}))
-  RETURNING *
-), added AS (
-  INSERT INTO streamhub_hub.counted (name, source, value) SELECT name, source, sum(value) FROM few GROUP BY 1, 2
-)
-SELECT count(*) FROM few
-"""
-_OLD_NOTES: Final = f"""
-DELETE FROM streamhub_hub.consumed WHERE ctid = ANY (ARRAY(
-  SELECT ctid FROM streamhub_hub.consumed WHERE consumed_at < clock_timestamp() - $1::interval
-   ORDER BY consumed_at LIMIT {STEP}))
-"""
-_OLD_INCIDENTS: Final = f"""
-DELETE FROM streamhub_hub.incidents WHERE ctid = ANY (ARRAY(
-  SELECT ctid FROM streamhub_hub.incidents WHERE id <= (SELECT max(id) FROM streamhub_hub.incidents) - $1
-   ORDER BY id LIMIT {STEP}))
-"""
-_OLD_REPLAYS: Final = f"""
-DELETE FROM streamhub_hub.replays WHERE ctid = ANY (ARRAY(
-  SELECT ctid FROM streamhub_hub.replays WHERE created_at < clock_timestamp() - $1::interval
-     AND state NOT IN ('queued', 'running') LIMIT {STEP}))
-"""
 
 Connect = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
 
@@ -99,11 +63,11 @@ class Upkeep:
             _Step("weeks of history", self._make_weeks, WEEKS_EVERY),
             _Step("incidents", self._report_incidents, 0),
             _Step("old heads of the log", self._trim, TRIM_EVERY),
-            _Step("counters", self._add_up, TRIM_EVERY),
-            _Step("retention", self._drop_weeks, HOUSE_EVERY),
-            _Step("old notes", self._delete(_OLD_NOTES, NOTES_KEPT), HOUSE_EVERY),
-            _Step("old incidents", self._delete(_OLD_INCIDENTS, INCIDENTS_KEPT), HOUSE_EVERY),
-            _Step("old replays", self._delete(_OLD_REPLAYS, REPLAYS_KEPT), HOUSE_EVERY),
+            _Step("counters", counters.add_up, TRIM_EVERY),
+            _Step("retention", self._drop_weeks, RARELY_EVERY),
+            _Step("old notes", self._delete(notes.FORGET, NOTES_KEPT), RARELY_EVERY),
+            _Step("old incidents", self._delete(incidents.FORGET, INCIDENTS_KEPT), RARELY_EVERY),
+            _Step("old replays", self._delete(jobs.FORGET, REPLAYS_KEPT), RARELY_EVERY),
         )
 
     def report(self, kind: str, source: str | None, detail: str) -> None:
@@ -130,7 +94,9 @@ class Upkeep:
         except (*DATABASE_ERRORS, MovedError) as error:
             self._disconnect()
             pause = step.failed()
-            log.warning("upkeep: %s: %s: %s; retrying in %.0f s", step.name, type(error).__name__, error, pause)
+            log.warning(
+                "upkeep of %s failed, retrying in %.0f s: %s: %s", step.name, pause, type(error).__name__, error
+            )
         else:
             step.done()
 
@@ -140,34 +106,15 @@ class Upkeep:
             self._connection = None
 
     async def _make_weeks(self, connection: "asyncpg.Connection[Any]") -> None:
-        await Partitions(connection).ensure(await connection.fetchval(_NOW_MS))
+        await Partitions(connection).ensure(await head.now_ms(connection))
 
     async def _report_incidents(self, connection: "asyncpg.Connection[Any]") -> None:
         while self._incidents:
-            await connection.execute(_REPORT, *self._incidents[0])
+            await incidents.report(connection, *self._incidents[0])
             self._incidents.popleft()
 
     async def _trim(self, connection: "asyncpg.Connection[Any]") -> None:
-        while True:
-            row = await connection.fetchrow(_OLD_HEADS, self._trimmed_to)
-            assert row is not None, "an aggregate gives one row"
-            newest, deleted = row
-            if deleted:
-                self._trimmed_to = newest
-            if deleted < STEP:
-                return
-            await asyncio.sleep(STEP_PAUSE)
-
-    async def _add_up(self, connection: "asyncpg.Connection[Any]") -> None:
-        if (
-            await connection.fetchval("SELECT count(*) FROM (SELECT FROM streamhub_hub.counted LIMIT 1000) AS few")
-            < 1000
-        ):
-            return
-        added = STEP
-        while added == STEP:
-            added = await connection.fetchval(_ADD_UP)
-            await asyncio.sleep(STEP_PAUSE)
+        self._trimmed_to = await head.trim(connection, self._trimmed_to)
 
     async def _drop_weeks(self, connection: "asyncpg.Connection[Any]") -> None:
         if self._retention is not None:
@@ -194,22 +141,21 @@ class _Step:
         self.work = work
         self.due = 0.0
         self._every = every
-        self._pause = RETRY_FIRST
+        self._pause = Backoff(RETRY_FIRST, RETRY_LONGEST)
 
     def done(self) -> None:
-        self._pause = RETRY_FIRST
+        self._pause.reset()
         self.due = time.monotonic() + self._every
 
     def failed(self) -> float:
         """How long it waits now."""
-        pause = self._pause * random.uniform(0.8, 1.2)
-        self._pause = min(self._pause * 2, RETRY_LONGEST)
+        pause = self._pause.next()
         self.due = time.monotonic() + pause
         return pause
 
 
 class Consumer(Protocol):
-    """Whoever empties an outbox; `consumed` counts the changes."""
+    """What empties an outbox; `consumed` counts the changes."""
 
     consumed: int
 
@@ -222,7 +168,7 @@ async def keep_lean(connect: Connect, consumer: Consumer) -> None:
     error it goes on with a new connection.
     """
     lean = _Lean(consumer)
-    pause = RETRY_FIRST
+    pauses = Backoff(RETRY_FIRST, RETRY_LONGEST)
     while True:
         connection: asyncpg.Connection[Any] | None = None
         try:
@@ -230,14 +176,14 @@ async def keep_lean(connect: Connect, consumer: Consumer) -> None:
             while True:
                 await asyncio.sleep(lean.pause)
                 await lean.vacuum(connection)
-                pause = RETRY_FIRST
+                pauses.reset()
         except DATABASE_ERRORS as error:
-            log.warning("the outbox is not vacuumed: %s: %s; retrying in %.0f s", type(error).__name__, error, pause)
+            pause = pauses.next()
+            log.warning("the outbox was not vacuumed, retrying in %.0f s: %s: %s", pause, type(error).__name__, error)
         finally:
             if connection is not None:
                 connection.terminate()
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-        pause = min(pause * 2, RETRY_LONGEST)
+        await asyncio.sleep(pause)
 
 
 class _Lean:

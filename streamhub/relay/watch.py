@@ -3,13 +3,13 @@ of tables that are gone is removed."""
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import asyncpg
 
 from streamhub import capture
+from streamhub.backoff import jittered
 from streamhub.errors import UserError
 from streamhub.postgres.connections import DATABASE_ERRORS
 
@@ -27,7 +27,7 @@ async def watch_captures(
     told: set[tuple[str, str]] = set()
     pause = FIRST
     while True:
-        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+        await asyncio.sleep(jittered(pause))
         try:
             connection = await connect()
             try:
@@ -36,7 +36,7 @@ async def watch_captures(
             finally:
                 connection.terminate()
         except (*DATABASE_ERRORS, UserError) as error:
-            log.warning("the captures of %s are not looked over: %s; retrying in about %.0f s", source, error, EVERY)
+            log.warning("the captures of %s were not checked, retrying in about %.0f s: %s", source, EVERY, error)
         else:
             found = {(fault.table, fault.fault) for fault in faults}
             for fault in faults:

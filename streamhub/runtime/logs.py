@@ -22,7 +22,7 @@ def install(handler: logging.Handler, level: int) -> None:
 
 
 def quiet_libraries() -> None:
-    """What libraries say of a server that is away, whoever needs it says in a sentence."""
+    """What libraries say of a server that is away: our own log lines say it in a sentence."""
     # A traceback for every connection that it cannot restore.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     # A line for each try to connect.

@@ -7,7 +7,6 @@ import errno
 import gc
 import logging
 import os
-import random
 import secrets
 import signal
 import socket
@@ -15,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
+from streamhub.backoff import Backoff, jittered
 from streamhub.config import PREFIX, Settings
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
@@ -47,6 +47,7 @@ OTHER_CONNECTIONS = 175  # of an embedded server: the leading relay's, commands,
 DATABASE_COMES_WITHIN = 30.0  # seconds; machines that start together do not start in order
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0  # seconds between two tries to connect
 LOOK_EVERY = 0.5  # seconds
+RESTART_PAUSE = 3.0  # seconds after the embedded PostgreSQL did not start
 STOPS_WITHIN = 1.0  # seconds, a part; all of it is over before an orchestrator loses patience
 
 
@@ -179,7 +180,7 @@ async def prepare(settings: Settings, hub_url: str) -> list[Source]:
             for name in names:
                 log.info("applied migration %s/%s", schema, name)
         sources = [Source("hub", hub_url, in_hub=True)]
-        # Whoever cannot take a lock that is held is connected to the database that it is held in.
+        # A session that cannot take a lock that is held is connected to the database that it is held in.
         of_hub = secrets.randbits(60)
         of_source = of_hub + 1
         await hub.fetchval("SELECT pg_advisory_lock($1)", of_hub)
@@ -208,10 +209,10 @@ async def prepare(settings: Settings, hub_url: str) -> list[Source]:
 
 
 async def _connect_patiently(url: str) -> Connection:
-    """Tries again what may pass, with a pause that grows; raises UserError at once for what never will."""
+    """Retries what may pass, with back-off; raises UserError at once for what never will."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + DATABASE_COMES_WITHIN
-    pause = FIRST_PAUSE
+    pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
     while True:
         try:
             await refuse_lent_connections(url, f"{PREFIX}DATABASE_URL")
@@ -219,9 +220,8 @@ async def _connect_patiently(url: str) -> Connection:
         except UserError as error:
             if error.__cause__ is None or not passes(error.__cause__) or loop.time() > give_up:
                 raise
-            log.warning("%s; trying again", error)
-        await asyncio.sleep(random.uniform(0.5, 1.0) * pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+            log.warning("%s; retrying", error)
+        await pause.sleep()
 
 
 class LentConnectionsError(UserError):
@@ -276,8 +276,8 @@ async def _keep_running(server: EmbeddedPostgres) -> None:
             try:
                 await server.start_async()
             except UserError as error:
-                log.error("%s; trying again", error)
-                await asyncio.sleep(random.uniform(2, 4))
+                log.error("%s; retrying", error)
+                await asyncio.sleep(jittered(RESTART_PAUSE))
 
 
 def stop_on_signals(*, second_ends: bool = True) -> asyncio.Event:

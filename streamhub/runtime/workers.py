@@ -3,8 +3,8 @@
     starting ──says that it listens──▶ serving ──ends──▶ a pause that grows ──▶ starting
         └──ends, the first time──▶ the start fails as a whole, with the worker's own sentence
 
-Every worker runs all the roles that were asked for. So each stands for election as the relay, and the hub has a leader
-again within its lease whichever of them dies, and whatever keeps a new one from starting.
+Every worker runs all the roles that were asked for. So each takes part in the leader election of the relay, and the hub
+has a leader again within its lease whichever of them dies, and whatever keeps a new one from starting.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import fcntl
 import json
 import logging
 import os
-import random
 import shutil
 import signal
 import sys
@@ -26,6 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from streamhub.backoff import Backoff
 from streamhub.config import Settings
 from streamhub.errors import UserError
 from streamhub.metrics import MULTIPROCESS, forget_worker
@@ -91,9 +91,10 @@ class Workers:
     async def _keep(self, number: int) -> None:
         """One worker after the other in this place."""
         await self._live(number)
-        pause = PAUSE_FIRST
+        pause = Backoff(PAUSE_FIRST, PAUSE_LONGEST, steady_after=STEADY_AFTER)
+        lasted = 0.0
         while not self._stopping:
-            waits = pause * random.uniform(1.0, 1.5)
+            waits = pause.next(lasted)
             log.warning("starting worker %d again in %.1f s", number, waits)
             await asyncio.sleep(waits)
             began = time.monotonic()
@@ -101,7 +102,7 @@ class Workers:
                 await self._live(number)
             except (UserError, OSError) as error:
                 log.error("worker %d: %s", number, error)
-            pause = PAUSE_FIRST if time.monotonic() - began > STEADY_AFTER else min(pause * 2, PAUSE_LONGEST)
+            lasted = time.monotonic() - began
 
     async def _live(self, number: int) -> None:
         """A worker from its start to its end. Raises UserError where it ends before it serves."""

@@ -5,7 +5,7 @@
     NOTIFY previous first last keys ──▶ wanted ─┘
     log_head, every 2 s ──────────────▶ wanted ─┘                     (covers a lost NOTIFY or connection)
 
-`seen` is the id up to which receivers have been served. What is wanted beyond it is read from history in one bounded
+`seen` is the id up to which receivers have been served. What readers need beyond it is read from history in one bounded
 piece, for the organizations subscribed here; where a piece does not hold it all, the receivers concerned fall behind
 and read history each at its own pace.
 """
@@ -13,33 +13,30 @@ and read history each at its own pace.
 import asyncio
 import contextlib
 import logging
-import random
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence, Set
+from typing import Final
 
 import asyncpg
 
+from streamhub.backoff import Backoff, jittered
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
+from streamhub.history import head, notices
 from streamhub.history.append import Append
+from streamhub.history.notices import Notice
 from streamhub.history.pieces import TIMEOUT, read_piece
 from streamhub.history.plans import INDEX_ORDER
 from streamhub.postgres.connections import Pool, connect
 from streamhub.tail import Receiver
 
-if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
-else:
-    Connection = asyncpg.Connection
-
 log = logging.getLogger(__name__)
 
 POLL_EVERY: Final = 2.0  # seconds
+RETRY_FIRST: Final = 0.2  # seconds
+RETRY_LONGEST: Final = 5.0
+RETRY_LISTEN: Final = 0.45
 # A relay in this process announces within this time of the NOTIFY, so that history need not be read for it.
 ANNOUNCED_WITHIN: Final = 0.02  # seconds
-
-_CHANNEL: Final = "SELECT appends FROM streamhub_hub.channels"
-_HEAD: Final = "SELECT last_ms, last_counter FROM streamhub_hub.log_head"
 
 
 class PostgresTail:
@@ -56,7 +53,7 @@ class PostgresTail:
         self._seen = ids.MIN_ID
         self._wanted = ids.MIN_ID
         self._reading_to = ids.MIN_ID
-        self._keys: set[int] | None = set()  # of what is wanted; None: any
+        self._keys: set[int] | None = set()  # of what is still to be read; None: any
         self._wake = asyncio.Event()
         self._announced_at = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
@@ -64,7 +61,7 @@ class PostgresTail:
 
     async def start(self) -> None:
         async with self._pool.acquire(timeout=TIMEOUT) as connection:
-            self._seen = self._wanted = self._reading_to = await _head(connection)
+            self._seen = self._wanted = self._reading_to = await head.read(connection, TIMEOUT)
         self._tasks = [
             asyncio.create_task(self._listen(), name="tail: listen"),
             asyncio.create_task(self._read(), name="tail: read"),
@@ -106,7 +103,7 @@ class PostgresTail:
             for receiver in list(self._receivers.get(organization, ())):
                 receiver.receive(its_events)
 
-    def _want(self, to: str, keys: set[int] | None) -> None:
+    def _want(self, to: str, keys: Set[int] | None) -> None:
         if to <= self._seen or self._stopped:
             return
         self._wanted = max(self._wanted, to)
@@ -119,7 +116,7 @@ class PostgresTail:
     # -- reading what no announce brought
 
     async def _read(self) -> None:
-        failures = 0
+        pause = Backoff(RETRY_FIRST, RETRY_LONGEST)
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -131,13 +128,12 @@ class PostgresTail:
             self._reading_to = to
             try:
                 events = await read_piece(self._pool, dict.fromkeys(keys, self._seen), to)
-                failures = 0
+                pause.reset()
             except Exception as error:  # noqa: BLE001 - whatever it is, the tail has to go on
-                log.warning("the tail cannot read history: %r", error)
+                log.warning("the tail cannot read history, retrying: %r", error)
                 self._keys = None
                 self._wake.set()
-                failures += 1
-                await asyncio.sleep(min(5.0, 0.1 * 2**failures) * random.uniform(1.0, 1.3))
+                await pause.sleep()
                 continue
             finally:
                 self._reading_to = self._seen
@@ -164,35 +160,28 @@ class PostgresTail:
                     connection.terminate()
             except Exception as error:  # noqa: BLE001 - whatever it is, the tail has to go on
                 if not away:
-                    log.warning("the tail cannot listen just now and will try again: %r", error)
+                    log.warning("the tail cannot listen, retrying; streams go on more slowly: %r", error)
                 away = True
-            await asyncio.sleep(random.uniform(0.3, 0.6))
+            await asyncio.sleep(jittered(RETRY_LISTEN))
 
     async def _follow(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        channel = await connection.fetchval(_CHANNEL, timeout=TIMEOUT)
-        await connection.add_listener(channel, self._notified)
+        await notices.listen(connection, self._notified)
         while True:
-            # First of all, and then now and again: what was appended while nobody listened.
-            self._want(await _head(connection), None)
+            # At first, and then now and again: what was appended while nothing listened.
+            self._want(await head.read(connection, TIMEOUT), None)
             await asyncio.sleep(self._poll_every)
 
     def _notified(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
         try:
-            previous, _first, last, names = str(payload).split(" ")
-            keys = None if names == "*" else {int(name) for name in names.split(",")}
+            notice = Notice.parse(str(payload))
         except ValueError:
-            log.warning("a notification that is none of ours on %s: %.100r", channel, payload)
+            log.warning("a notification on %s is not an append's, it is ignored: %.100r", channel, payload)
             return
-        if previous > max(self._seen, self._wanted):
-            keys = None  # what came between, and whose it is, nobody has told us
+        keys = notice.organizations
+        if notice.previous > max(self._seen, self._wanted):
+            keys = None  # what came between, and whose it is, is not known
         loop = asyncio.get_running_loop()
         if loop.time() - self._announced_at < 60:
-            loop.call_later(ANNOUNCED_WITHIN, self._want, last, keys)
+            loop.call_later(ANNOUNCED_WITHIN, self._want, notice.last, keys)
         else:
-            self._want(last, keys)
-
-
-async def _head(connection: "Connection") -> str:
-    row = await connection.fetchrow(_HEAD, timeout=TIMEOUT)
-    assert row is not None, "log_head has a row from the migration on"
-    return ids.event_id(row["last_ms"], row["last_counter"])
+            self._want(notice.last, keys)

@@ -164,4 +164,4 @@ def test_a_parameter_that_a_pooler_does_not_take_ends_the_start_at_once(
     done = streamhub("serve")
     assert done.returncode == 1
     assert "unsupported startup parameter: options" in done.stderr
-    assert "trying again" not in done.stderr
+    assert "retrying" not in done.stderr

@@ -50,7 +50,7 @@ def test_a_signal_ends_a_start_that_waits_for_its_database(
     start: Start, away: dict[str, str], workers: str, number: signal.Signals
 ) -> None:
     serving = start("serve", "--workers", workers)
-    serving.wait_for("trying again", within=60)
+    serving.wait_for("retrying", within=60)
     assert ended_by(serving, number) < ENDED_WITHIN
 
 
@@ -108,5 +108,5 @@ def test_what_never_gets_better_ends_the_start_in_a_sentence(
     assert done.returncode == 1
     assert says in done.stderr.splitlines()[-1], done.stderr
     assert ":wrong" not in done.stderr
-    assert "trying again" not in done.stderr
+    assert "retrying" not in done.stderr
     assert "Traceback" not in done.stderr

@@ -11,7 +11,7 @@ import asyncpg
 
 from streamhub import capture
 from streamhub.capture import AddResult, CaptureSpec
-from streamhub.core.events import data_of
+from streamhub.core.frames import data_of
 from streamhub.history.append import Append
 from streamhub.relay import Publisher, Relay, Source
 

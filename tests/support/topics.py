@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streamhub.core import ids
-from streamhub.core.events import data_of
+from streamhub.core.frames import data_of
 from streamhub.core.records import AFTER, ID, header
 from streamhub.kafka.brokers import Brokers
 from streamhub.kafka.publisher import KafkaPublisher

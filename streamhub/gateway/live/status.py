@@ -1,7 +1,7 @@
 """`GET /{org}/status`: an organization's live stream, seen from outside."""
 
 import json
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
@@ -9,20 +9,10 @@ from streamhub.core import ids
 from streamhub.core.window import timestamp
 from streamhub.gateway.admission import Admitted, admitted
 from streamhub.gateway.live.shared import LIVE
+from streamhub.history.newest import behind, newest_id
 from streamhub.leases.held import Leases
 from streamhub.web.parameters import refuse_parameters
 from streamhub.web.scopes import integration
-
-TIMEOUT: Final = 5.0  # seconds
-MOST_COUNTED: Final = 10_000  # events; the rest of a long way behind is not worth the reading
-
-# ORDER BY h.id: a plain id would be the text that is selected, which no index has.
-_HEAD: Final = "SELECT h.id::text FROM streamhub_hub.history AS h WHERE organization = $1 ORDER BY h.id DESC LIMIT 1"
-_LAG: Final = f"""
-SELECT (SELECT count(*) FROM (SELECT FROM streamhub_hub.history WHERE organization = $1 AND id > $2
-                               LIMIT {MOST_COUNTED}) AS counted),
-       (SELECT h.id::text FROM streamhub_hub.history AS h WHERE organization = $1 AND id > $2 ORDER BY h.id LIMIT 1)
-"""
 
 
 async def status(request: web.Request) -> web.Response:
@@ -50,11 +40,9 @@ async def _behind(asked: Admitted, cursor: str | None) -> dict[str, Any]:
     """The organization's last event, and how much and how long the cursor is behind it."""
     head, count, first = None, 0, None
     if asked.place.key is not None:
-        head = await asked.gateway.hub.fetchval(_HEAD, asked.place.key, timeout=TIMEOUT)
+        head = await newest_id(asked.gateway.hub, asked.place.key)
         if cursor is not None:
-            row = await asked.gateway.hub.fetchrow(_LAG, asked.place.key, cursor, timeout=TIMEOUT)
-            assert row is not None
-            count, first = row
+            count, first = await behind(asked.gateway.hub, asked.place.key, cursor)
     waited_ms = 0 if first is None else max(0, asked.place.now_ms - ids.milliseconds(first))
     return {
         "head": head,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streamhub.core.events import data_of
+from streamhub.core.frames import data_of
 from tests.support.stage import Stage, kinds, one, rebuilt
 
 OBJECT = [

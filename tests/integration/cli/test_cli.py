@@ -359,7 +359,7 @@ async def test_doctor_names_a_disabled_trigger(run: Run, table: str, connection:
     result = run("doctor", "--json")
     (finding,) = [row for row in json.loads(result.stdout) if row["check"] == "capture"]
     assert finding["state"] == "fail"
-    assert "ENABLE ALWAYS TRIGGER" in finding["mend"]
+    assert "ENABLE ALWAYS TRIGGER" in finding["fix"]
 
 
 async def test_doctor_names_a_migration_that_is_missing(run: Run, connection: asyncpg.Connection) -> None:

@@ -33,7 +33,7 @@ async def found(database_url: str, check: str) -> list[Finding]:
 async def wrong(database_url: str, check: str) -> Finding:
     """The one thing that is not in order, with a way to mend it."""
     (finding,) = [each for each in await found(database_url, check) if each.state != "ok"]
-    assert finding.mend
+    assert finding.fix
     return finding
 
 
@@ -139,7 +139,7 @@ async def test_replays_that_wait_because_all_room_is_taken_ask_for_more_processe
     await replay(connection, ALIVE, "queued", "90 seconds")
     finding = await wrong(database_url, "replays")
     assert finding.state == "warn"
-    assert "--workers" in finding.mend
+    assert "--workers" in finding.fix
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ async def test_a_backfill_that_was_stopped_half_way_is_named_with_the_command_th
         "warn",
         "hub: skus, 5000 rows sent, stopped 3600 s ago before its end",
     )  # noqa: E501, RUF100
-    assert finding.mend.startswith("streamhub capture backfill skus ")
+    assert finding.fix.startswith("streamhub capture backfill skus ")
 
 
 async def test_a_backfill_that_runs_is_in_order(database_url: str, connection: Connection, captured: None) -> None:
@@ -219,7 +219,7 @@ async def test_a_right_that_was_revoked_after_the_table_was_captured_is_named(
     finding = await wrong(database_url, "capture")
     assert finding.state == "fail"
     assert finding.detail == "hub: skus may not be read by streamhub_capture: a TRUNCATE of it gives no events"
-    await connection.execute(finding.mend)
+    await connection.execute(finding.fix)
     assert [each.state for each in await found(database_url, "capture")] == ["ok"]
 
 
@@ -231,7 +231,7 @@ async def test_row_level_security_that_came_after_the_table_was_captured_is_name
     finding = await wrong(database_url, "capture")
     assert finding.state == "fail"
     assert "row-level security" in finding.detail
-    await connection.execute(finding.mend)
+    await connection.execute(finding.fix)
     assert [each.state for each in await found(database_url, "capture")] == ["ok"]
 
 

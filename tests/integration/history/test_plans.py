@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -10,8 +11,8 @@ import pytest
 
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
-from streamhub.gateway.live import status
-from streamhub.history import journal, pieces
+from streamhub.gateway import places
+from streamhub.history import journal, newest, pieces
 from streamhub.history.partitions import Partitions
 from streamhub.history.plans import INDEX_ORDER
 from streamhub.history.reader import LEAST_OF_EACH, PAGE_BYTES, PAGE_ROWS, Selection, _page_query
@@ -172,8 +173,10 @@ async def test_a_deletion_from_the_outbox_reads_what_it_deletes(monday: int, rea
     ("query", "arguments"),
     [
         ("SELECT * FROM streamhub_hub.log_head", ()),
-        (status._HEAD, (1,)),
-        (status._LAG, (1, ids.MAX_ID)),
+        (places._FIND, (["org_1"],)),
+        (streams.STATUS, ("org_1", timedelta(seconds=5))),
+        (newest._NEWEST, (1,)),
+        (newest._BEHIND, (1, ids.MAX_ID)),
         (jobs.CLAIM, ("00000000-0000-4000-8000-000000000001",)),
         (streams.WHY_REFUSED, ("org_1",)),
     ],

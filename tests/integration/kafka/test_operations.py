@@ -81,7 +81,7 @@ async def test_doctor_names_a_broker_that_does_not_answer(settings: dict[str, An
     (finding,) = await findings({**settings, "kafka_bootstrap_servers": [NOBODY]})
     assert finding.state == "fail"
     assert NOBODY in finding.detail
-    assert "STREAMHUB_KAFKA_BOOTSTRAP_SERVERS" in finding.mend
+    assert "STREAMHUB_KAFKA_BOOTSTRAP_SERVERS" in finding.fix
 
 
 async def test_doctor_names_wrong_settings_of_the_topic_and_the_command_that_mends_them(
@@ -90,8 +90,8 @@ async def test_doctor_names_wrong_settings_of_the_topic_and_the_command_that_men
     await create(stage.bootstrap, stage.topic, 1, cleanup_policy="compact", max_message_bytes="1000000")
     size, policy = await findings(settings)
     assert (size.state, policy.state) == ("fail", "fail")
-    assert size.mend.endswith(f"--alter --topic {stage.topic} --add-config max.message.bytes=16793600")
-    assert policy.mend.endswith(f"--alter --topic {stage.topic} --add-config cleanup.policy=delete")
+    assert size.fix.endswith(f"--alter --topic {stage.topic} --add-config max.message.bytes=16793600")
+    assert policy.fix.endswith(f"--alter --topic {stage.topic} --add-config cleanup.policy=delete")
 
 
 async def test_doctor_tells_of_a_topic_that_was_left_behind(stage: Broadcasting, settings: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streamhub.core import ids
-from streamhub.core.events import data_of
+from streamhub.core.frames import data_of
 from streamhub.history.closing import close_window
 from streamhub.kafka import publisher
 from tests.integration.conftest import History

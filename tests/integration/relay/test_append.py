@@ -13,7 +13,8 @@ import pytest
 from streamhub.core import ids
 from streamhub.core.plans import EventKind
 from streamhub.core.rendering import Rendered
-from streamhub.history.append import FencedError, Pending, append
+from streamhub.history.append import Pending, append
+from streamhub.history.head import FencedError
 from streamhub.history.partitions import AHEAD, WEEK, Partitions, Week, existing
 from streamhub.organizations import Organization
 from streamhub.relay import Relay, Source

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import astuple
 
 from streamhub import capture
-from streamhub.core.events import data_of
+from streamhub.core.frames import data_of
 from streamhub.relay.outbox import Outbox, Ranges, delete
 from tests.support.stage import Stage, kinds, rebuilt, until
 

@@ -8,8 +8,9 @@ import asyncpg
 import pytest
 
 from streamhub.core import ids
-from streamhub.history.append import FencedError, append
+from streamhub.history.append import append
 from streamhub.history.closing import close_window
+from streamhub.history.head import FencedError
 from streamhub.postgres.connections import connect
 from tests.integration.relay.test_append import appended, nothing, pending
 from tests.support.stage import Stage, until

@@ -1,9 +1,9 @@
-"""A stored event: the key of its resource, and its object within the frame."""
+"""A stored event: the key of its resource."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamhub.core.events import data_of, resource_key
+from streamhub.core.events import resource_key
 
 PARTS = st.tuples(st.integers(1, 2**31 - 1), st.text(max_size=20), st.text(max_size=20))
 
@@ -27,14 +27,3 @@ def test_a_key_is_the_same_for_ever() -> None:
 
 def test_a_lone_surrogate_has_a_key_too() -> None:
     assert isinstance(resource_key(1, "skus", "\ud800"), int)
-
-
-@given(st.binary().filter(lambda data: b"\n" not in data))
-def test_the_object_is_what_stands_behind_data(data: bytes) -> None:
-    assert data_of(b"event: create\nid: x\ndata: %b\n\n" % data) == data
-
-
-@given(st.text(alphabet="abcdata: {}", max_size=30))
-def test_an_object_that_holds_the_word_data_is_found_whole(text: str) -> None:
-    data = text.encode()
-    assert data_of(b"event: data: \nid: data: \ndata: %b\n\n" % data) == data

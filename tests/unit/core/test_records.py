@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamhub.core import ids
-from streamhub.core.events import StoredEvent, data_of
+from streamhub.core.events import StoredEvent
+from streamhub.core.frames import data_of
 from streamhub.core.records import AFTER, ID, event_of, header, key_of, record_of
 
 text = st.text(max_size=30)

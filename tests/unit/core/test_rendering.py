@@ -46,7 +46,10 @@ def origin(
 
 
 def objects(outcome: Outcome) -> list[dict[str, Any]]:
-    return [json.loads(b"{%b%b%b" % (event.kind.head, event.resource, event.tail)) for event in outcome.events]
+    return [
+        json.loads(b"{%b%b%b" % (event.kind.head.removeprefix(b'",'), event.resource, event.tail))
+        for event in outcome.events
+    ]
 
 
 VALUES = st.none() | st.text(max_size=5) | st.integers() | st.booleans()

@@ -15,7 +15,7 @@ CREATE TABLE streamhub_hub.organizations (
 );
 
 -- Any role of the database may LISTEN and NOTIFY, on any channel whose name it knows. A notification of an append that is
--- not ours would have gateways pass over events, so nobody but the hub's role knows what the channels are called.
+-- not ours would have gateways pass over events, so the hub's role alone knows what the channels are called.
 CREATE TABLE streamhub_hub.channels (
   only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
   appends        text NOT NULL DEFAULT 'streamhub_append_' || replace(gen_random_uuid()::text, '-', ''),
@@ -40,7 +40,7 @@ CREATE FUNCTION streamhub_hub.lease_holds(expires_at timestamptz) RETURNS boolea
 LANGUAGE sql VOLATILE
 RETURN expires_at > clock_timestamp() AND expires_at < clock_timestamp() + interval '10 seconds';
 
--- The one order. Whoever adds to it locks this row first; a leader of an older epoch no longer finds it. A lock makes no
+-- The one order. What adds to it locks this row first; a leader of an older epoch no longer finds it. A lock makes no
 -- version of the row, so however many appends there are, and whatever snapshot is held, it is found at once.
 CREATE TABLE streamhub_hub.log_epoch (
   only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -65,7 +65,7 @@ SELECT e.epoch, h.last_ms, h.last_counter, h.event_ms, h.event_counter
  CROSS JOIN (SELECT * FROM streamhub_hub.log_heads ORDER BY last_ms DESC, last_counter DESC LIMIT 1) AS h
  WHERE e.only_row;
 
--- Lock the order, for the leader of this epoch or (null) for anybody, and read its head. All null: another one leads.
+-- Lock the order, for the leader of this epoch or (null) for any process, and read its head. All null: another one leads.
 -- VOLATILE, so that under READ COMMITTED the head is read after the lock was waited for; another isolation would give
 -- the head of before.
 CREATE FUNCTION streamhub_hub.lock_log(
@@ -199,7 +199,7 @@ CREATE TABLE streamhub_hub.nodes (
 -- open a stream before it is registered. `epoch` grows with each taking; a write that names an older one changes nothing.
 CREATE TABLE streamhub_hub.streams (
   organization_id  text COLLATE "C" PRIMARY KEY,
-  node             uuid,                -- null: nobody holds it
+  node             uuid,                -- null: it is not held
   epoch            bigint NOT NULL DEFAULT 0,
   connected_at     timestamptz,
   released_at      timestamptz,         -- when the last one ended: stale from here for STALE_AFTER
@@ -230,8 +230,8 @@ CREATE INDEX replays_unfinished ON streamhub_hub.replays (organization_id) WHERE
 
 -- Where Apache Kafka carries the events: how far a topic has them, and what stands beyond that.
 
--- Every event up to `published_id` was acknowledged by the topic's brokers. Moves forward only, so that whoever sends
--- goes on from it after any crash; what was sent beyond it is sent again, with the same ids and bytes.
+-- Every event up to `published_id` was acknowledged by the topic's brokers. Moves forward only, so that the
+-- publisher goes on from it after any crash; what was sent beyond it is sent again, with the same ids and bytes.
 CREATE TABLE streamhub_hub.publications (
   topic         text COLLATE "C" PRIMARY KEY,
   published_id  uuid NOT NULL,

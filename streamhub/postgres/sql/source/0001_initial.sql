@@ -1,12 +1,12 @@
 -- What a source database holds: the outbox, the captures and what is known of captured tables. The functions are in
--- functions.sql. Closed to PUBLIC: a role that knows nothing of streamhub writes captured tables and sees nothing of ours.
+-- functions/. Closed to PUBLIC: a role that knows nothing of streamhub writes captured tables and sees nothing of ours.
 -- The role streamhub_capture, which can log in nowhere, owns the functions that triggers run; all that it may do is here.
 
 REVOKE ALL ON SCHEMA streamhub FROM PUBLIC;
 GRANT USAGE ON SCHEMA streamhub TO streamhub_capture;
 
 -- One row a change, gone once the relay has it in history. xid stands before seq so that its default is evaluated
--- first: whoever takes a sequence number already holds its transaction id, and the relay's floor rests on that. Each
+-- first: a transaction that takes a sequence number already holds its id, and the relay's floor rests on that. Each
 -- column costs a writer about 1,500 instructions: PostgreSQL prepares the whole row in each transaction.
 CREATE TABLE streamhub.outbox (
   xid         xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -46,7 +46,7 @@ CREATE TABLE streamhub.captures (
   column_names           json NOT NULL,           -- {number: name} of the columns below, as they were called then
   resource_type          text NOT NULL,
   key_columns            smallint[] NOT NULL,
-  key_is_primary         boolean NOT NULL,        -- nobody chose the key: it is the primary key
+  key_is_primary         boolean NOT NULL,        -- the key was not chosen: it is the primary key
   organization_column    smallint,
   organization_id        text,
   test_column            smallint,
@@ -82,10 +82,9 @@ CREATE TABLE streamhub.shapes (
 );
 GRANT SELECT ON streamhub.shapes TO streamhub_capture;
 
--- One row that the relay touches to make what it read durable here before it appends it elsewhere (two databases).
+-- One row that the relay locks to make what it read durable here before it appends it elsewhere (two databases).
 CREATE TABLE streamhub.relay_mark (
-  only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-  marked_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+  only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row)
 ) WITH (fillfactor = 10);
 INSERT INTO streamhub.relay_mark DEFAULT VALUES;
 

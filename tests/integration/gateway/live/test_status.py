@@ -10,7 +10,7 @@ import pytest
 
 from streamhub.core import ids
 from streamhub.core.window import parse_instant
-from streamhub.gateway.live import status as status_module
+from streamhub.history import newest
 
 Hub = Any
 StartHub = Callable[..., Awaitable[Any]]
@@ -184,7 +184,7 @@ async def test_the_lag_is_what_was_published_since_the_cursor_and_the_age_of_its
 async def test_a_long_lag_is_counted_no_further_than_its_bound(
     hub: Hub, organization: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status_module, "_LAG", status_module._LAG.replace("10000", "100"))
+    monkeypatch.setattr(newest, "_BEHIND", newest._BEHIND.replace("10000", "100"))
     await hub.history.append(organization, 150)
     await hub.history.pool.execute(
         "INSERT INTO streamhub_hub.streams (organization_id, cursor) VALUES ('org_1', $1)", ids.MIN_ID

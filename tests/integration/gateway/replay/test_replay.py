@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from streamhub.core import ids
-from streamhub.core.events import data_of
+from streamhub.core.frames import data_of
 from streamhub.core.window import timestamp
 from tests.integration.conftest import EACH_ENGINE
 from tests.support.history import insert

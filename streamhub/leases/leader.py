@@ -1,4 +1,4 @@
-"""Who leads: a lease in the hub, and the epoch that it gives.
+"""Leader election among the relays: a lease in the hub, and the epoch that it gives.
 
 The lease only keeps two relays from working against each other; what makes it safe is the epoch, which every append
 compares within its own transaction. So a leader that was paused for any length of time can do no harm when it wakes
@@ -12,6 +12,8 @@ import logging
 from typing import Any, Final
 
 import asyncpg
+
+from streamhub.history import head
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +37,17 @@ WHERE holder = $1 AND epoch = $2
 _RELEASE: Final = """
 UPDATE streamhub_hub.relay_lease SET expires_at = '-infinity' WHERE holder = $1 AND epoch = $2
 """
+LEADER: Final = """
+SELECT holder, epoch, streamhub_hub.lease_holds(expires_at) AS alive,
+       extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM expires_at)::float8 AS gone
+  FROM streamhub_hub.relay_lease
+"""
+"""One row, which other statements may embed. `gone`: seconds since the lease ended; infinite where its holder gave it
+up."""
 _END_CONNECTIONS: Final = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE application_name = $1 AND pid <> pg_backend_pid() AND usename = current_user
 """
-_RAISE_EPOCH: Final = "UPDATE streamhub_hub.log_epoch SET epoch = $1 WHERE epoch < $1"
 
 
 def application_name(holder: str) -> str:
@@ -65,7 +73,7 @@ class Leadership:
             ended = await self._connection.fetchval(_END_CONNECTIONS, application_name(former), timeout=5)
             if ended:
                 log.warning("ended %d connections of the former leader %s", ended, former)
-        await self._connection.execute(_RAISE_EPOCH, epoch, timeout=5)
+        await head.raise_epoch(self._connection, epoch)
         log.info("leading with epoch %d", epoch)
         return epoch
 

@@ -1,0 +1,38 @@
+"""The one pause before a retry: it doubles up to a bound, and has jitter, so that many who failed together do not come
+back together."""
+
+import asyncio
+import math
+import random
+from typing import Final
+
+JITTER: Final = 0.25
+
+
+def jittered(seconds: float) -> float:
+    """Up to a quarter less or more."""
+    return seconds * random.uniform(1 - JITTER, 1 + JITTER)
+
+
+class Backoff:
+    """Of one loop that retries. `first` and `longest` are seconds, before jitter. After a try that lasted for longer
+    than `steady_after` seconds it begins again with the first pause."""
+
+    def __init__(self, first: float, longest: float, steady_after: float = math.inf) -> None:
+        self._first = self._next = first
+        self._longest = longest
+        self._steady_after = steady_after
+
+    def reset(self) -> None:
+        """A try has succeeded."""
+        self._next = self._first
+
+    def next(self, lasted: float = 0.0) -> float:
+        """How many seconds to wait now, after a try of `lasted` seconds failed."""
+        if lasted > self._steady_after:
+            self.reset()
+        pause, self._next = self._next, min(self._next * 2, self._longest)
+        return jittered(pause)
+
+    async def sleep(self, lasted: float = 0.0) -> None:
+        await asyncio.sleep(self.next(lasted))
