@@ -14,12 +14,13 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 # Processes that run tests. Most tests wait more than they work; each process has servers of its own.
 TESTERS ?= 2
 
-.PHONY: help demo test lint bench crash clean
+.PHONY: help demo test lint docs bench crash clean
 
 help:
 	@echo 'make demo    a sample shop, the hub and a live view; ARGS="--port 9000" passes options on'
 	@echo 'make test    lint, types and all tests, on real servers; ARGS="-k replay" passes options on'
 	@echo 'make lint    ruff, mypy, import-linter'
+	@echo 'make docs    writes docs/reference from the code'
 	@echo 'make bench   the benchmarks, one table; ENGINE=kafka those of Kafka'
 	@echo 'make crash   a hub under load, killed and stopped at seeded moments, then audited; SEED=7 KILLS=100 ENGINE=kafka'
 	@echo 'make clean   removes .venv and what tools left behind; data directories stay'
@@ -39,6 +40,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.dev
+	$(BIN)/python -m docs.generate
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks --engine $(ENGINE) $(ARGS)
 
@@ -47,7 +51,7 @@ crash: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find streamhub tests benchmarks crash servers -name __pycache__ -type d -prune -exec rm -rf {} +
+	find streamhub tests docs benchmarks crash servers -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
 	@if [ -z "$(PYTHON)" ]; then \

@@ -2,7 +2,7 @@
 
 Phases with and without a backfill take turns. The updates come at a steady rate, as an application's do: writers that
 sent the next one as soon as the last was done would keep both processors busy by themselves. The server is as one that
-has run for a while: its log has segments to use again (docs/operations.md, on the rate of a backfill, has why).
+has run for a while: its log has segments to use again (docs/guides/capture.md, on WAL, has why).
 """
 
 import asyncio

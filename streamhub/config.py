@@ -156,83 +156,123 @@ _A_FILE = "a file that can be read"
 
 
 class Settings(BaseSettings):
-    """What one process runs with; immutable. Use `load`, whose errors are for people."""
+    """What one process runs with; immutable. Use `load`, whose errors are for people.
+
+    The sentence under each field is its text in docs/reference/settings.md (`make docs`).
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     database_url: PostgresUrl | None = Field(
         None, description=_A_DATABASE, examples=["postgresql://hub:secret@db.example.com:5432/hub"]
     )
+    """The hub's database. Unset: an embedded PostgreSQL in `DATA_DIR`."""
     source_urls: Annotated[dict[str, str], NoDecode, BeforeValidator(_sources)] = Field(
         default_factory=dict,
         description="a list of name=url, separated by spaces",
         examples=["shop=postgresql://hub:secret@shop.example.com/shop"],
     )
+    """The databases whose tables are captured. Unset: the hub's own database."""
     kafka_bootstrap_servers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_brokers)] = (
         Field((), description="a list of host:port, separated by commas", examples=["kafka-1:9092,kafka-2:9092"])
     )
+    """Set: events go to Apache Kafka too, and gateways follow its topic. Unset: no Kafka."""
     kafka_topic: Annotated[str, AfterValidator(_topic)] = Field(
         "streamhub.events",
         description="a topic's name (letters, digits, dot, dash and underscore, at most 249)",
         examples=["streamhub.events"],
     )
+    """The topic. The relay creates it where it is missing."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", examples=["SASL_SSL"]
     )
+    """The kind of the brokers' listener."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
         None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", examples=["SCRAM-SHA-512"]
     )
+    """How this process signs in. The two protocols with SASL need it, the user name and the password."""
     kafka_sasl_username: str | None = Field(None, description="a user's name", examples=["streamhub"])
+    """The user name for SASL."""
     kafka_sasl_password: str | None = Field(None, repr=False, description="a password", examples=["its-password"])
+    """The password for SASL."""
     kafka_ssl_ca_file: Annotated[Path, AfterValidator(_readable_file)] | None = Field(
         None, description=_A_FILE, examples=["/etc/streamhub/kafka-ca.pem"]
     )
+    """The CA of the brokers' certificates, in PEM. Unset: the CAs of the system."""
     kafka_ssl_cert_file: Annotated[Path, AfterValidator(_readable_file)] | None = Field(
         None, description=_A_FILE, examples=["/etc/streamhub/kafka.pem"]
     )
+    """This process's own certificate, in PEM, where brokers ask for one."""
     kafka_ssl_key_file: Annotated[Path, AfterValidator(_readable_file)] | None = Field(
         None, description=_A_FILE, examples=["/etc/streamhub/kafka.key"]
     )
+    """The unencrypted key of that certificate, in PEM."""
     data_dir: Path = Field(default_factory=default_data_dir, description="a directory", examples=["/var/lib/streamhub"])
+    """Holds the embedded PostgreSQL and the development key. Unset: `~/.local/share/streamhub`, as root
+    `/var/lib/streamhub`."""
     host: str = Field("127.0.0.1", description="an address to listen on", examples=["0.0.0.0"])  # noqa: S104
+    """The address to listen on."""
     port: Port = Field(8080, description=_A_PORT, examples=["8080"])
+    """The port to listen on."""
     roles: Annotated[frozenset[str], NoDecode, BeforeValidator(_words), AfterValidator(_roles)] = Field(
         frozenset(ROLES), description=f"a list of roles ({', '.join(ROLES)})", examples=["relay,gateway"]
     )
+    """What this process does. Unset: all roles."""
     jwt_issuers: Words = Field(
         (), description="a list of issuers, separated by commas", examples=["https://auth.example.com"]
     )
+    """The issuers whose tokens are accepted."""
     jwt_jwks_url: Annotated[str, AfterValidator(_jwks_url)] | None = Field(
         None,
         description="an https URL (http to loopback alone)",
         examples=["https://auth.example.com/.well-known/jwks.json"],
     )
+    """Where the issuers publish their keys. Set this or `JWT_PUBLIC_KEY_FILE`."""
     jwt_public_key_file: Annotated[Path, AfterValidator(_readable_file)] | None = Field(
         None, description=_A_FILE, examples=["/etc/streamhub/issuer.pem"]
     )
+    """A PEM file with the issuer's key. Set this or `JWT_JWKS_URL`."""
     jwt_audience: str | None = Field(
         None, description="this hub's name in tokens (aud)", examples=["https://hub.example.com"]
     )
+    """This hub's name, which `aud` of a token must hold. Unset: a token with an `aud` is refused."""
     jwt_leeway: DurationOrNone = Field(timedelta(0), description=_A_DURATION, examples=["30s"])
+    """How much later than `exp`, or earlier than `nbf`, a token still counts: for clocks that differ."""
     signing_key_file: Path | None = Field(None, description="a path", examples=["/var/lib/streamhub/signing_key.pem"])
+    """The development key, with which `streamhub token` signs. Leave it empty in production. Unset: none; in
+    embedded mode a file in `DATA_DIR`."""
     retention: Duration | None = Field(None, description=_A_DURATION, examples=["365d"])
+    """How long history is kept. Unset: for ever. Whole weeks are dropped."""
     resume_window: Duration = Field(timedelta(minutes=30), description=_A_DURATION, examples=["30m"])
+    """How far back a live stream resumes by itself. Older events come by replay."""
     stale_after: Duration = Field(timedelta(seconds=5), description=_A_DURATION, examples=["5s"])
+    """How long an organization's stream is kept for its last consumer after a connection has ended."""
     heartbeat_interval: Duration = Field(timedelta(seconds=10), description=_A_DURATION, examples=["10s"])
+    """The time between two heartbeats of a live stream or a replay."""
     replay_max_window: Duration = Field(timedelta(days=7), description=_A_DURATION, examples=["7d"])
+    """The longest window of a replay."""
     drain_time: DurationOrNone = Field(timedelta(seconds=10), description=_A_DURATION, examples=["10s"])
+    """At a shutdown, the time over which streams are ended."""
     resume_overlap: DurationOrNone = Field(timedelta(seconds=10), description=_A_DURATION, examples=["10s"])
+    """Without `Last-Event-ID`, a stream goes on this much before the last acknowledged event."""
     resume_overlap_always: bool = Field(False, description="true or false", examples=["true"])
+    """Overlap after a clean end too: for a proxy that sends none of `X-Forwarded-For`, `Via`, `Forwarded`."""
     max_event_bytes: Size = Field(16 * 2**20, description="a size (bytes, KiB, MiB, GiB)", examples=["16MiB"])
+    """An event larger than this comes without values, and says `"too_large"`."""
     max_replays: int = Field(4, ge=1, description="a number from 1", examples=["4"])
+    """Replays at once for one organization, queued ones included."""
     replay_queue_limit: int = Field(1000, ge=1, description="a number from 1", examples=["1000"])
+    """Replays that may wait in the queue, over all organizations and processes."""
     operations_port: Port | None = Field(None, description=_A_PORT, examples=["9090"])
+    """Moves `/-/healthy`, `/-/ready` and `/-/metrics` to a port of their own. Unset: they are on `PORT`."""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_origins)] = Field(
         (),
         description="a list of origins (scheme and host in lower case, no path; * is any), separated by commas",
         examples=["https://app.example.com"],
     )
+    """The web origins whose pages may call this hub. Unset: none."""
     log_format: Literal["text", "json"] = Field("text", description="text or json", examples=["json"])
+    """The form of log lines on stderr."""
 
     @property
     def embedded(self) -> bool:

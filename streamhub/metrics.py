@@ -56,27 +56,30 @@ class Metrics:
         if self._process is None:
             ProcessCollector(registry=own)
         self._published_events = Counter("streamhub_published_events", "Events appended to history.", registry=own)
-        self._published_bytes = Counter("streamhub_published_bytes", "Their frames, in bytes.", registry=own)
+        self._published_bytes = Counter(
+            "streamhub_published_bytes", "Bytes of the events appended to history.", registry=own
+        )
         self._commit_to_publish = Histogram(
             "streamhub_commit_to_publish_seconds",
-            "From the writing of an append's first change to the time of its id, once an append; a transaction's own "
-            "duration after the write counts.",
+            "From the writing of an append's first change to the time of its id; one observation an append.",
             buckets=BUCKETS,
             registry=own,
         )
         self._kafka_events = Counter("streamhub_kafka_events", "Events sent to Kafka, repeats counted.", registry=own)
         self._kafka_failures = Counter(
-            "streamhub_kafka_failures", "Runs of the publisher that an error ended.", registry=own
+            "streamhub_kafka_failures", "Errors after which the publisher began again.", registry=own
         )
         self._publish_to_client = Histogram(
             "streamhub_publish_to_client_seconds",
-            "From the time of an event's id to its writing to the client's socket, once a write of a live stream that "
-            "is not catching up.",
+            "From the time of an event's id to its writing to the socket of a live stream; one observation a write, "
+            "streams that catch up left out.",
             buckets=BUCKETS,
             registry=own,
         )
         events = Counter("streamhub_sent_events", "Events handed to clients' sockets.", ["stream"], registry=own)
-        size = Counter("streamhub_sent_bytes", "Their frames, in bytes.", ["stream"], registry=own)
+        size = Counter(
+            "streamhub_sent_bytes", "Bytes of the events handed to clients' sockets.", ["stream"], registry=own
+        )
         self.live_sent = Sent(events, size, "live")
         self.replay_sent = Sent(events, size, "replay")
         self._streams = {

@@ -206,15 +206,17 @@ def _families(
     yield GaugeMetricFamily("streamhub_database_up", "1 where the hub's database answers.", value=found is not None)
     if found is not None:
         yield GaugeMetricFamily("streamhub_relay_led", "1 where a relay leads, in any process.", value=found.led)
-        yield GaugeMetricFamily("streamhub_relay_epoch", "Grows with each change of the leader.", value=found.epoch)
+        yield GaugeMetricFamily("streamhub_relay_epoch", "How often the leader changed.", value=found.epoch)
         if found.since_last is not None:
             yield GaugeMetricFamily(
-                "streamhub_last_event_age_seconds", "Since the last id was given.", value=found.since_last
+                "streamhub_last_event_age_seconds", "Time since the last id was given.", value=found.since_last
             )
     depth = GaugeMetricFamily(
         "streamhub_outbox_depth", f"Changes not yet published; counted up to {MOST_COUNTED}.", labels=["source"]
     )
-    age = GaugeMetricFamily("streamhub_outbox_age_seconds", "Age of the oldest of them.", labels=["source"])
+    age = GaugeMetricFamily(
+        "streamhub_outbox_age_seconds", "Age of the oldest change not yet published.", labels=["source"]
+    )
     for source, box in outboxes.items():
         if box is not None:
             depth.add_metric([source], box.depth)
@@ -226,11 +228,13 @@ def _families(
             "streamhub_kafka_up", "1 where nothing keeps the publisher from sending.", value=published.fault is None
         )
         yield GaugeMetricFamily(
-            "streamhub_kafka_lag_seconds", "Age of the oldest event that Kafka has not got.", value=published.lag
+            "streamhub_kafka_lag_seconds",
+            "Age of the oldest event that Kafka has not acknowledged.",
+            value=published.lag,
         )
     if counters is not None:
         changes = CounterMetricFamily(
-            "streamhub_changes", "Changes that gave no whole event, by what was the matter.", labels=["kind", "source"]
+            "streamhub_changes", "Changes that gave no whole event, by what was wrong.", labels=["kind", "source"]
         )
         counted = {(name, source): 0 for name in COUNTED for source in outboxes}
         counted.update({(row["name"], row["source"]): row["value"] for row in counters})

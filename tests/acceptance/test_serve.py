@@ -1,4 +1,4 @@
-"""`streamhub serve` as an operator runs it, and the README's way from an own table to its events."""
+"""`streamhub serve` as an operator runs it, and the documented way from an own table to its events."""
 
 from __future__ import annotations
 
@@ -129,17 +129,23 @@ def test_a_misspelt_setting_is_told_of_at_the_start(start: Start, environment: d
     start("serve").wait_for("STREAMHUB_RETENTOIN is no setting; did you mean STREAMHUB_RETENTION")
 
 
-def test_the_readme_names_only_commands_and_options_that_there_are(streamhub: Run) -> None:
-    blocks = re.findall(
-        r"^```(?:sh|bash|console)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-    )
+def test_the_pages_for_users_name_only_commands_and_options_that_there_are(streamhub: Run) -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    blocks = [
+        block
+        for page in pages
+        for block in re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     commands = [found[1] for line in lines if (found := re.search(r"(?:^|\(|\s)streamhub ([a-z][^)|&#]*)", line))]
     assert commands
+    helps: dict[tuple[str, ...], str] = {}
     for command in commands:
         words = shlex.split(command)
-        path = words[: 2 if words[0] in ("org", "capture") else 1]
-        help_ = streamhub(*path, "--help")
-        assert help_.returncode == 0, command
+        path = tuple(words[: 2 if words[0] in ("org", "capture") else 1])
+        if path not in helps:
+            help_ = streamhub(*path, "--help")
+            assert help_.returncode == 0, command
+            helps[path] = help_.stdout
         for option in [word.partition("=")[0] for word in words if word.startswith("--")]:
-            assert option in help_.stdout, command
+            assert option in helps[path], command

@@ -25,7 +25,8 @@ PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["pr
 WHEEL: Final = f"streamhub_cdc-{__version__}-py3-none-any.whl"
 CHECKOUT: Final = (
     "streamhub", "tests", "docs", "deploy", "servers", "crash", "benchmarks", ".ci", "Makefile", "Dockerfile",
-    "docker-compose.yml", ".dockerignore", ".env.example", "pyproject.toml", "README.md", "LICENSE",
+    "docker-compose.yml", ".dockerignore", ".env.example", "pyproject.toml", "README.md", "LICENSE", "CONTRIBUTING.md",
+    "CHANGELOG.md", "SECURITY.md",
 )  # fmt: skip
 # What the contract promises and a later version will have.
 PROMISED: Final = {"listen", "replay", "publish", "key", "webhook"}
@@ -40,7 +41,7 @@ class Found(NamedTuple):
 
 
 def documents() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands_of_documents() -> Iterator[Found]:
@@ -51,9 +52,9 @@ def commands_of_documents() -> Iterator[Found]:
             for line in block.replace("\\\n", " ").splitlines():
                 if not console or line.startswith("$ "):
                     for part in re.split(r" && |\$\(|; ", line.removeprefix("$ ").partition("  #")[0]):
-                        yield Found(document.name, re.split(r" [|>&] ?|\)", part)[0].strip())
+                        yield Found(document.relative_to(ROOT).as_posix(), re.split(r" [|>&] ?|\)", part)[0].strip())
         for command in INLINE.findall(BLOCK.sub("", text)):
-            yield Found(document.name, command)
+            yield Found(document.relative_to(ROOT).as_posix(), command)
 
 
 def commands_of_messages() -> Iterator[Found]:

@@ -57,7 +57,7 @@ async def hub(stage: Stage) -> AsyncIterator[Role]:
 
 
 async def documented(owner: Role, hub: Role, table: str) -> None:
-    """What docs/operations.md names for a table that another role owns."""
+    """What docs/operate/deploy.md names for a table that another role owns."""
     await owner.sql(
         TABLES[table],
         f"GRANT USAGE ON SCHEMA app TO {CAPTURE_ROLE}",

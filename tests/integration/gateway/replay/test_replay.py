@@ -23,7 +23,7 @@ pytestmark = EACH_ENGINE
 Hub = Any
 StartHub = Callable[..., Awaitable[Any]]
 
-DOCS = Path(__file__).parents[4] / "docs" / "contract.md"
+DOCS = Path(__file__).parents[4] / "docs" / "reference" / "contract.md"
 
 
 def window(from_ms: int, to_ms: int, more: str = "") -> str:
