@@ -160,8 +160,8 @@ def _codes(names: Iterable[str]) -> str:
 
 def metrics() -> str:
     own = [row for family, labels in _collectors(Metrics()) for row in [_row(family, labels)]]
-    state = facts.State(since_last=0.0, led=True, epoch=1)
-    families = facts._families(state, {"hub": facts.Outbox(0, 0.0)}, [], facts.Publication(0.0, None))  # noqa: SLF001
+    state = facts.HubState(since_last=0.0, led=True, epoch=1)
+    families = facts._families(state, {"hub": facts.Backlog(0, 0.0)}, [], facts.TopicProgress(0.0, None))  # noqa: SLF001
     hub = [_row(family, sorted({label for sample in family.samples for label in sample.labels})) for family in families]
     head = ("metric", "type", "labels", "what it tells")
     return _page(
