@@ -23,6 +23,7 @@ from streamhub.kafka.publication import TOPICS
 from streamhub.leases.leader import LEADER
 from streamhub.organizations import store as registry
 from streamhub.postgres.migrate import pending
+from streamhub.postgres.ownership import hub_id, owner, remedy
 from streamhub.urls import shown
 from streamhub.web.auth import pem_keys
 from streamhub.web.jwks import JwksError, read
@@ -80,6 +81,19 @@ async def migrations(patient: Patient) -> AsyncIterator[Finding]:
             yield Finding("migrations", "fail", f"{name}: {', '.join(missing)} not applied", command)
         else:
             yield Finding("migrations", "ok", f"{name}: up to date")
+
+
+async def owners(patient: Patient) -> AsyncIterator[Finding]:
+    ours = await hub_id(patient.hub)
+    for name, connection in patient.sources.items():
+        found = await owner(connection)
+        if found in (ours, None):
+            yield Finding(
+                "owner", "ok", f"{name}: " + ("no relay has come yet" if found is None else "this hub's outbox")
+            )
+        else:
+            text = f"{name}: its outbox belongs to the hub {found}, and this is {ours}: nothing is read from it"
+            yield Finding("owner", "fail", text, remedy(name, in_hub=name == "hub"))
 
 
 async def captures(patient: Patient) -> AsyncIterator[Finding]:
@@ -344,6 +358,7 @@ CHECKS: tuple[Check, ...] = (
     durability,
     migrations,
     keys,
+    owners,
     captures,
     all_table_publications,
     backfills,

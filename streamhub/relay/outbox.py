@@ -13,6 +13,7 @@ import asyncpg
 from streamhub.core.changes import Change
 from streamhub.core.floor import Floor, Marks
 from streamhub.core.texts import is_text, readable
+from streamhub.postgres.ownership import ForeignSourceError, owner
 from streamhub.relay.lookahead import CHAINED, Lookahead, Row
 from streamhub.relay.texts import codec_of, decoded
 
@@ -59,9 +60,11 @@ SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS last_value
        pg_snapshot_xmin(snapshot) AS xmin, CASE WHEN $1 THEN pg_current_xact_id() END AS own
 FROM streamhub.outbox_seq_seq, pg_current_snapshot() AS snapshot
 """
+# Another hub that takes the outbox over waits for this transaction, or this one finds that it has.
 _DELETE: Final = """
+WITH ours AS (SELECT FROM streamhub.relay_mark WHERE hub = $3 FOR SHARE)
 DELETE FROM streamhub.outbox USING unnest($1::bigint[], $2::bigint[]) AS hand (low, high)
-WHERE seq BETWEEN hand.low AND hand.high
+WHERE seq BETWEEN hand.low AND hand.high AND EXISTS (SELECT FROM ours)
 """
 
 
@@ -201,9 +204,15 @@ class Outbox:
         self._floor.drained()
 
 
-async def delete(connection: "asyncpg.Connection[Any]", ranges: Ranges, count: int) -> None:
-    """Delete these rows within the caller's transaction. Raises LostRowsError where not all of them were there."""
-    tag = await connection.execute(_DELETE, ranges.low, ranges.high)
+async def delete(connection: "asyncpg.Connection[Any]", ranges: Ranges, count: int, hub: str) -> None:
+    """Delete these rows within the caller's transaction, for the hub of this id.
+
+    Raises LostRowsError where not all of them were there, ForeignSourceError where the outbox is another hub's by now.
+    """
+    tag = await connection.execute(_DELETE, ranges.low, ranges.high, hub)
     deleted = int(tag.rpartition(" ")[2])
     if deleted != count:
+        found = await owner(connection)
+        if found != hub:
+            raise ForeignSourceError(found)
         raise LostRowsError(f"{count} rows were read from the outbox and {deleted} of them were there to delete")

@@ -23,6 +23,7 @@ from streamhub.history.plans import INDEX_ORDER
 from streamhub.leases.leader import CANDIDATE_EVERY, RENEW_EVERY, Leadership, application_name
 from streamhub.organizations.cache import Registry
 from streamhub.postgres.connections import DATABASE_ERRORS, connect, create_pool
+from streamhub.postgres.ownership import ForeignSourceError, claim, hub_id, remedy
 from streamhub.relay.batches import Preparer
 from streamhub.relay.outbox import read_times_as_integers
 from streamhub.relay.source import SourceRelay
@@ -133,6 +134,7 @@ class Relay:
             registry = Registry(hub)
             listener = await _connect(self._hub_dsn, name)
             stack.push_async_callback(_close, listener)
+            identity = await hub_id(listener)
             await registry.listen(listener)
             upkeep = Upkeep(lambda: _connect(self._hub_dsn, name, UPKEEP_SETTINGS), self._retention)
             tasks = [
@@ -140,7 +142,7 @@ class Relay:
                 asyncio.create_task(_until_closed(listener)),
                 asyncio.create_task(upkeep.run()),
                 *(
-                    asyncio.create_task(self._keep_relaying(source, name, epoch, hub, registry, upkeep))
+                    asyncio.create_task(self._keep_relaying(source, name, epoch, identity, hub, registry, upkeep))
                     for source in self._sources
                 ),
             ]
@@ -157,7 +159,7 @@ class Relay:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep_relaying(
-        self, source: Source, name: str, epoch: int, hub: "asyncpg.Pool[Any]", registry: Registry,
+        self, source: Source, name: str, epoch: int, identity: str, hub: "asyncpg.Pool[Any]", registry: Registry,
         upkeep: Upkeep,
     ) -> None:  # fmt: skip
         """One source for as long as this process leads; the others go on while it is away."""
@@ -172,6 +174,7 @@ class Relay:
                 async with AsyncExitStack() as stack:
                     reader = await _connect(source.dsn, name)
                     stack.push_async_callback(_close, reader)
+                    await claim(reader, identity)
                     await read_times_as_integers(reader)
                     consumer = reader
                     if not source.in_hub:
@@ -184,6 +187,7 @@ class Relay:
                         source.name,
                         in_hub=source.in_hub,
                         epoch=epoch,
+                        hub_id=identity,
                         reader=reader,
                         consumer=consumer,
                         hub=appender,
@@ -202,6 +206,8 @@ class Relay:
                     await relay.run()
             except FencedError:
                 raise
+            except ForeignSourceError as error:
+                self._tell_foreign(source, error, upkeep)
             except Exception as error:
                 if task.cancelling():
                     # The end of a transaction whose connection is gone puts an error in the cancellation's place.
@@ -211,6 +217,14 @@ class Relay:
                 self.lost[source.name] = f"{type(error).__name__}: {error}"
                 log.warning("source %s cannot be relayed, retrying: %s: %s", source.name, type(error).__name__, error)
             await pause.sleep(time.monotonic() - started)
+
+    def _tell_foreign(self, source: Source, error: ForeignSourceError, upkeep: Upkeep) -> None:
+        """Once: it is tried again, as the other hub may give the source up."""
+        told = f"{error}: nothing is read from it. To do: {remedy(source.name, in_hub=source.in_hub)}"
+        if self.lost.get(source.name) != told:
+            self.lost[source.name] = told
+            log.error("source %s: %s", source.name, told)
+            upkeep.report("source", source.name, told)
 
     def _note(self, done: Appended, written_at: float, upkeep: Upkeep) -> None:
         if done.append is not None:

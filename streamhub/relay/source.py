@@ -22,6 +22,7 @@ import asyncpg
 from streamhub.core.changes import Change, Origin
 from streamhub.core.identities import Identity
 from streamhub.history.append import Append, Appended, append
+from streamhub.postgres.ownership import ForeignSourceError, owner
 from streamhub.relay.batches import Batch, Preparer
 from streamhub.relay.notes import Notes, note
 from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, delete
@@ -46,7 +47,7 @@ PIECES_PAUSE: Final = 0.005  # after the last one
 APPEND_TIMEOUT: Final = 60.0
 
 # A row lock assigns a transaction id and is logged, so its commit flushes the log, and it leaves no version behind.
-_MAKE_DURABLE: Final = "SELECT FROM streamhub.relay_mark FOR UPDATE"
+_MAKE_DURABLE: Final = "SELECT FROM streamhub.relay_mark WHERE hub = $1 FOR UPDATE"
 
 
 class SourceRelay:
@@ -64,6 +65,7 @@ class SourceRelay:
         *,
         in_hub: bool,
         epoch: int,
+        hub_id: str,
         reader: "asyncpg.Connection[Any]",
         consumer: "asyncpg.Connection[Any]",
         hub: "asyncpg.Connection[Any]",
@@ -75,6 +77,7 @@ class SourceRelay:
         self._name = name
         self._in_hub = in_hub
         self._epoch = epoch
+        self._hub_id = hub_id
         self._reader = reader
         self._consumer = consumer
         self._hub = hub
@@ -88,7 +91,7 @@ class SourceRelay:
         self.consumed = 0
 
     async def run(self) -> None:
-        """Until cancelled, or until a connection or the leadership is lost (which raises)."""
+        """Until cancelled, or until a connection, the leadership or the outbox is lost (which raises)."""
         await self._preparer.learn()
         if not self._in_hub:
             await self._notes.begin()
@@ -150,7 +153,7 @@ class SourceRelay:
             known = [change.seq for change in changes if _identity(change) in noted]
             log.info("%s: %d changes were appended before; deleting them", self._name, len(known))
             with suppress(LostRowsError):  # a leader that was stopped may be deleting them too
-                await delete(self._consumer, Ranges.of(known), len(known))
+                await delete(self._consumer, Ranges.of(known), len(known), self._hub_id)
             if len(known) < len(changes):
                 return [change for change in changes if _identity(change) not in noted], more
 
@@ -158,7 +161,7 @@ class SourceRelay:
         if self._in_hub:
 
             async def within(connection: "asyncpg.Connection[Any]") -> None:
-                await delete(connection, batch.ranges, len(batch.changes))
+                await delete(connection, batch.ranges, len(batch.changes), self._hub_id)
         else:
             await self._settle(durable=True)
 
@@ -199,9 +202,9 @@ class SourceRelay:
         async with self._consumer.transaction():
             await self._consumer.execute("SET LOCAL synchronous_commit = on")
             if self._undeleted is not None:
-                await delete(self._consumer, self._undeleted.ranges, len(self._undeleted.changes))
-            elif durable:
-                await self._consumer.execute(_MAKE_DURABLE)
+                await delete(self._consumer, self._undeleted.ranges, len(self._undeleted.changes), self._hub_id)
+            elif durable and not await self._consumer.fetch(_MAKE_DURABLE, self._hub_id):
+                raise ForeignSourceError(await owner(self._consumer))
         self._undeleted = None
 
 

@@ -352,6 +352,16 @@ def test_doctor_finds_a_fresh_hub_in_order_but_for_what_does_not_run(run: Run, t
     assert found["relay"] == {"fail"}
 
 
+async def test_migrate_takes_an_outbox_over_from_another_hub(run: Run, connection: asyncpg.Connection) -> None:
+    former = "11111111-1111-1111-1111-111111111111"
+    await connection.execute("UPDATE streamhub.relay_mark SET hub = $1", former)
+    assert states(run("doctor", "--json"))["owner"] == {"fail"}
+    result = run("migrate", "--take-over")
+    assert result.exit_code == 0
+    assert former in result.stderr
+    assert states(run("doctor", "--json"))["owner"] == {"ok"}
+
+
 async def test_doctor_names_a_disabled_trigger(run: Run, table: str, connection: asyncpg.Connection) -> None:
     run("org", "add", "my-org")
     run("capture", "add", table, "--resource-type", "skus", "--org", "my-org")

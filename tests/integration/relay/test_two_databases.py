@@ -64,12 +64,12 @@ async def test_a_relay_that_fails_between_appending_and_consuming_repeats_nothin
     monkeypatch.setattr("streamhub.relay.source.BATCH", batch)
     failures = 0
 
-    async def failing(connection: Any, ranges: Ranges, count: int) -> None:
+    async def failing(connection: Any, ranges: Ranges, count: int, hub: str) -> None:
         nonlocal failures
         failures += 1
         if failures % 2:
             raise ConnectionError("cut")
-        await delete(connection, ranges, count)
+        await delete(connection, ranges, count, hub)
 
     monkeypatch.setattr("streamhub.relay.source.delete", failing)
     await source.shop()
@@ -150,11 +150,14 @@ async def test_a_source_whose_writers_commit_asynchronously_is_made_durable_befo
 async def test_making_a_source_durable_leaves_no_versions_behind(stage: Stage, source: Stage) -> None:
     await source.shop()
     version = "SELECT ctid::text FROM streamhub.relay_mark"
+    async with relaying(stage, other=source.url):
+        await source.sql(INSERT.format(0))
+        await source.drained()  # and the claim was written
     before = await source.value(version)
     async with relaying(stage, other=source.url):
         for id_ in range(1, 20):
             await source.sql(INSERT.format(id_))
-            await published(stage, id_)
+            await published(stage, id_ + 1)
     assert await source.value(version) == before
 
 

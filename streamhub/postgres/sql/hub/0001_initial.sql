@@ -3,6 +3,13 @@
 
 REVOKE ALL ON SCHEMA streamhub_hub FROM PUBLIC;
 
+-- Which hub this is. The sources whose outboxes it consumes hold this id (streamhub.relay_mark).
+CREATE TABLE streamhub_hub.identity (
+  only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  id            uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO streamhub_hub.identity DEFAULT VALUES;
+
 -- Tenants. `key` is the short name that history is keyed by; `id` is the one that tokens and captured rows carry.
 CREATE TABLE streamhub_hub.organizations (
   key           integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -82,9 +82,11 @@ CREATE TABLE streamhub.shapes (
 );
 GRANT SELECT ON streamhub.shapes TO streamhub_capture;
 
--- One row that the relay locks to make what it read durable here before it appends it elsewhere (two databases).
+-- Whose outbox this is, and one row that the relay locks: to see that it is still its hub's, and to make what it read
+-- durable here before it appends it elsewhere (two databases).
 CREATE TABLE streamhub.relay_mark (
-  only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row)
+  only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  hub        uuid                       -- the hub that consumes this outbox; null: no relay has come yet
 ) WITH (fillfactor = 10);
 INSERT INTO streamhub.relay_mark DEFAULT VALUES;
 
