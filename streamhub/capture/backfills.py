@@ -31,6 +31,7 @@ from streamhub.capture import reading
 from streamhub.capture.catalog import SHOWN
 from streamhub.capture.reading import Leaf
 from streamhub.errors import UserError
+from streamhub.postgres.session_marks import HOLDS, Mark, is_there, mark, unmark
 
 Outcome = TypeVar("Outcome")
 
@@ -42,7 +43,7 @@ _PAUSE: Final = (0.05, 0.5)  # seconds between two tries, by chance
 _POLL: Final = 0.05  # seconds between two looks at an outbox that is full
 _MOST_RENAMED: Final = 10  # tables and columns, in one run
 _BEHIND: Final = 0.05  # seconds by which the rate may be caught up with
-_LOCK: Final = 7_370_102  # the first half of an advisory lock: an arbitrary number, ours; the second is the capture
+_BEGUN_WITHIN: Final = "10s"  # a batch of another run, which holds what is asked for here, takes less
 
 _TRY_AGAIN: Final = (
     asyncpg.LockNotAvailableError,
@@ -86,7 +87,15 @@ INSERT INTO streamhub.backfills AS b (capture) VALUES ($1)
 ON CONFLICT (capture) DO UPDATE SET updated_at = clock_timestamp()
 RETURNING leaf, key_columns, position, done, rows
 """
-_FORGET: Final = "DELETE FROM streamhub.backfills WHERE capture = $1 AND (finished_at IS NOT NULL OR $2)"
+_ADD: Final = "INSERT INTO streamhub.backfills (capture) VALUES ($1) ON CONFLICT DO NOTHING"
+_LOCK: Final = "SELECT runner, runner_key FROM streamhub.backfills WHERE capture = $1 FOR UPDATE"
+_FORGET: Final = """
+UPDATE streamhub.backfills
+SET leaf = NULL, key_columns = NULL, position = NULL, done = '{}', rows = 0, started_at = clock_timestamp(),
+    finished_at = NULL
+WHERE capture = $1 AND (finished_at IS NOT NULL OR $2)
+"""
+_RUN: Final = "UPDATE streamhub.backfills SET runner = $2, runner_key = $3 WHERE capture = $1"
 _SENT: Final = "UPDATE streamhub.backfills SET rows = rows + $2, updated_at = clock_timestamp() WHERE capture = $1"
 _MOVED: Final = """
 UPDATE streamhub.backfills
@@ -100,12 +109,9 @@ _FINISHED: Final = "UPDATE streamhub.backfills SET finished_at = clock_timestamp
 _WAITING: Final = f"SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_WAITING + 1}) AS waiting"
 
 
-# The process that runs one holds its lock.
 _UNFINISHED: Final = f"""
 SELECT {SHOWN.format("k", "n")} AS table, b.rows, clock_timestamp() - b.updated_at AS idle,
-       EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
-                WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = {_LOCK} AND l.objid = c.id::oid)
-         AS running
+       {HOLDS.format(pid="b.runner", key="b.runner_key")} AS running
 FROM streamhub.backfills b JOIN streamhub.captures c ON c.id = b.capture
 JOIN pg_class k ON k.oid = c.relation_oid JOIN pg_namespace n ON n.oid = k.relnamespace
 WHERE b.finished_at IS NULL AND c.removed_at IS NULL
@@ -166,16 +172,37 @@ async def backfill(
         raise UserError(f"{table!r} is no table's name: schema and table, for example public.skus") from None
     if found is None:
         raise UserError(f"{table!r} is not captured: streamhub capture list shows what is")
-    if not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK, found["id"]):
-        raise UserError(f"another backfill of {found['name']} is running")
+    marked = await mark(connection)
     try:
-        await connection.execute(_FORGET, found["id"], restart)
+        await _begin(connection, found, restart, marked)
         return await _Backfill(connection, found, rate, report).run()
     except asyncpg.InsufficientPrivilegeError as error:
         raise UserError(f"this role may not send the rows of {found['name']}: {error.args[0]}") from None
     finally:
         if not connection.is_closed():
-            await connection.execute("SELECT pg_advisory_unlock($1, $2)", _LOCK, found["id"])
+            await unmark(connection, marked)
+
+
+async def _begin(connection: "asyncpg.Connection[Any]", found: "asyncpg.Record", restart: bool, marked: Mark) -> None:
+    """Note that this session runs the backfill. Raises UserError where another one does."""
+    running = UserError(f"another backfill of {found['name']} is running")
+    async with connection.transaction(isolation="read_committed"):
+        await connection.execute(f"SET LOCAL lock_timeout = '{_BEGUN_WITHIN}'")
+        try:
+            await connection.execute(_ADD, found["id"])
+            other = await connection.fetchrow(_LOCK, found["id"])
+        except asyncpg.LockNotAvailableError:
+            raise running from None
+        except asyncpg.ForeignKeyViolationError:
+            other = None
+        if other is None:
+            raise UserError(
+                f"the capture of {found['name']} was removed or replaced: run the backfill again where wanted"
+            )
+        if other["runner"] is not None and await is_there(connection, Mark(*other)):
+            raise running
+        await connection.execute(_FORGET, found["id"], restart)
+        await connection.execute(_RUN, found["id"], *marked)
 
 
 class _Backfill:

@@ -11,7 +11,6 @@ partition takes events whose week is not there, so no append waits for a week to
 
 import asyncio
 import re
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +23,6 @@ from streamhub.history import head, rows
 AHEAD: Final = 4  # weeks made ahead of the current one
 WEEK: Final = timedelta(days=7)
 _NAME: Final = re.compile(r"history_(\d{4})w(\d{2})")
-_LOCK: Final = 7_370_102  # an advisory lock of the database: an arbitrary number, ours
 
 LOCKED_WITHIN: Final = "1s"
 DEFAULT_LOCKED_WITHIN: Final = "200ms"  # while the order is locked
@@ -106,14 +104,6 @@ class Partitions:
 
         Raises what asyncpg raises and MovedError; then some may be missing still, and may be asked for again.
         """
-        await self._connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        try:
-            await self._ensure(ms)
-        finally:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError):  # with the connection or transaction it ends
-                await self._connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
-
-    async def _ensure(self, ms: int) -> None:
         if await default_holds_events(self._connection):
             await self._empty_default()
         known = {week.name for week in await existing(self._connection)}
@@ -154,15 +144,20 @@ class Partitions:
             f"SET LOCAL lock_timeout = '{locked_within}'; SET LOCAL statement_timeout = '{SWITCHED_WITHIN}s'"
         )
 
-    async def _make(self, week: Week) -> None:
+    async def _make(self, week: Week) -> int:
         """Made aside and attached later, which locks out no reader or writer of the other weeks. The CHECK spares the
-        attaching a look at every row."""
+        attaching a look at every row. The oid tells whether another process has made it again meanwhile."""
         low, high = week.bounds
         await self._connection.execute(
             f"DROP TABLE IF EXISTS {week.aside}; "  # what a move that was cut short has left
             f"CREATE TABLE {week.aside} (LIKE streamhub_hub.history INCLUDING STORAGE INCLUDING INDEXES, "
             f"CONSTRAINT in_week CHECK (id >= '{low}' AND id < '{high}'))"
         )
+        return int(await self._connection.fetchval("SELECT to_regclass($1)::oid", week.aside) or 0)
+
+    async def _locked(self, week: Week) -> int:
+        await self._connection.execute(f"LOCK TABLE {week.aside} IN ACCESS EXCLUSIVE MODE")
+        return int(await self._connection.fetchval("SELECT to_regclass($1)::oid", week.aside) or 0)
 
     async def _lock_log(self) -> None:
         """An append that had found its way to DEFAULT, and waited there, would fail once its week is attached."""
@@ -181,8 +176,7 @@ class Partitions:
 
     async def _empty_default(self) -> None:
         weeks = await self._weeks_in_default()
-        for week in weeks:
-            await self._make(week)
+        made = [await self._make(week) for week in weeks]
         copied, copied_to = 0, ids.MIN_ID
         for _ in range(MOST_PASSES):
             newest = await head.read(self._connection)
@@ -195,6 +189,8 @@ class Partitions:
         async with asyncio.timeout(SWITCHED_WITHIN), self._connection.transaction():
             await self._limit()
             await self._lock_log()
+            if made != [await self._locked(week) for week in weeks]:
+                raise MovedError("another relay moves history's default partition at the same time")
             copied += sum([await self._copy(week, copied_to, ids.MAX_ID, pause=0) for week in weeks])
             # Not by TRUNCATE: those who have an older snapshot are to see the rows.
             tag = await self._connection.execute("DELETE FROM streamhub_hub.history_default")

@@ -23,9 +23,9 @@ Connection: TypeAlias = "asyncpg.Connection[Any]"
 SCHEMAS: Final = {"hub": "streamhub_hub", "source": "streamhub"}
 CAPTURE_ROLE: Final = "streamhub_capture"
 FUNCTIONS: Final = "functions"
-# An advisory lock of the database: an arbitrary number, ours. Any role may hold it, so it is for a first migration
-# alone; later ones lock the table of migrations.
-_LOCK: Final = 7_370_101
+_MOST_TRIES: Final = 3
+# What a first migration meets where another process has just made the schema or its table of migrations.
+_MADE_MEANWHILE: Final = (asyncpg.UniqueViolationError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateTableError)
 
 _SCHEMA: Final = """
 SELECT n.nspowner::regrole::text AS owner, current_user::regrole::text AS us,
@@ -82,6 +82,17 @@ async def keep_out(connection: Connection) -> None:
 
 
 async def _migrate(connection: Connection, kind: str) -> list[str]:
+    """As `_migrate_once`. Where another process makes the same schema it is waited for, and then locked as ever."""
+    for tries_left in reversed(range(_MOST_TRIES)):
+        try:
+            return await _migrate_once(connection, kind)
+        except _MADE_MEANWHILE:
+            if not tries_left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+async def _migrate_once(connection: Connection, kind: str) -> list[str]:
     """Raises UserError where the schema is somebody else's, the database is newer than this version, a file that ran
     was edited since, or the role of the trigger functions is missing and may not be made."""
     schema = SCHEMAS[kind]
@@ -89,15 +100,18 @@ async def _migrate(connection: Connection, kind: str) -> list[str]:
     async with connection.transaction(isolation="read_committed"):
         await connection.execute("SET LOCAL lock_timeout = '10s'")
         try:
-            if not await _lock(connection, schema, "SHARE ROW EXCLUSIVE"):
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-                await _lock(connection, schema, "SHARE ROW EXCLUSIVE")  # another process has just made it
+            await _lock(connection, schema, "SHARE ROW EXCLUSIVE")
+            await _schema(connection, schema)
+            # First of all: another process that would make it waits for this one, as for a lock.
+            await connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {schema}.migrations (name text PRIMARY KEY, digest text NOT NULL, "
+                "applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+            )
         except asyncpg.LockNotAvailableError:
             raise UserError(
-                f"another session has held the lock of migrations ({schema}.migrations, or {_LOCK} for a first one) "
-                "for 10 s: see pg_locks, and try again"
+                f"another session has held the lock of migrations ({schema}.migrations) for 10 s: see pg_locks, and "
+                "try again"
             ) from None
-        await _schema(connection, schema)
         applied = await _applied(connection, schema)
         files = dict(_files(kind))
         unknown = sorted(set(applied) - set(files))
@@ -119,10 +133,6 @@ async def _migrate(connection: Connection, kind: str) -> list[str]:
                 raise UserError(
                     f"migration {name} of the {kind} schema met another change of it: {error}, try again"
                 ) from None
-            await connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {schema}.migrations (name text PRIMARY KEY, digest text NOT NULL, "
-                "applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
-            )
             await connection.execute(
                 f"INSERT INTO {schema}.migrations (name, digest) VALUES ($1, $2) "
                 "ON CONFLICT (name) DO UPDATE SET digest = EXCLUDED.digest, applied_at = clock_timestamp()",

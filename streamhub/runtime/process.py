@@ -7,7 +7,6 @@ import errno
 import gc
 import logging
 import os
-import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -32,6 +31,7 @@ from streamhub.postgres.connections import (
 )
 from streamhub.postgres.failures import cannot_connect, connect, explain
 from streamhub.postgres.migrate import migrate_hub, migrate_source
+from streamhub.postgres.session_marks import Mark, is_there, mark
 from streamhub.relay import Publisher, Relay, Source
 from streamhub.tail import Tail
 from streamhub.tail.postgres import PostgresTail
@@ -180,20 +180,20 @@ async def prepare(settings: Settings, hub_url: str) -> list[Source]:
             for name in names:
                 log.info("applied migration %s/%s", schema, name)
         sources = [Source("hub", hub_url, in_hub=True)]
-        # A session that cannot take a lock that is held is connected to the database that it is held in.
-        of_hub = secrets.randbits(60)
-        of_source = of_hub + 1
-        await hub.fetchval("SELECT pg_advisory_lock($1)", of_hub)
+        # A session that sees another connection's mark is connected to the same database.
+        of_hub = await mark(hub)
+        of_sources: list[Mark] = []
         for name, url in settings.source_urls.items():
             distinct = True
             try:
                 await refuse_lent_connections(url, f"source {name} of {PREFIX}SOURCE_URLS")
                 source = await connect(url)
                 stack.push_async_callback(source.close)
-                if not await source.fetchval("SELECT pg_try_advisory_xact_lock($1)", of_hub):
+                if await is_there(source, of_hub):
                     log.info("source %s is the hub's own database", name)
                     continue
-                distinct = await source.fetchval("SELECT pg_try_advisory_lock($1)", of_source)
+                distinct = not any([await is_there(source, marked) for marked in of_sources])
+                of_sources.append(await mark(source))
                 for migration in await migrate_source(source):
                     log.info("applied migration source/%s to source %s", migration, name)
             except LentConnectionsError:

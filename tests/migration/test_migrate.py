@@ -70,16 +70,29 @@ async def test_of_several_that_migrate_at_once_one_does_it_and_the_others_find_i
         await connection.close()
 
 
+@pytest.mark.parametrize("kind", MIGRATE)
+async def test_of_several_that_migrate_at_once_into_a_schema_that_was_made_for_them_one_does_it(
+    new_database: NewDatabase, kind: str
+) -> None:
+    url = await new_database()
+    connections = [await asyncpg.connect(url) for _ in range(4)]
+    await connections[0].execute(f"CREATE SCHEMA {migrate.SCHEMAS[kind]}")
+    done = await asyncio.gather(*(MIGRATE[kind](connection) for connection in connections))
+    assert sorted(map(len, done))[:3] == [0, 0, 0]
+    for connection in connections:
+        await connection.close()
+
+
 async def test_no_lock_that_another_role_holds_keeps_a_hub_from_starting_or_capturing(
     new_database: NewDatabase,
 ) -> None:
     url = await new_database()
     bare, holder = await asyncpg.connect(url), await asyncpg.connect(url)
-    await bare.execute("CREATE TABLE skus (id int PRIMARY KEY, organization_id text)")
-    for run in MIGRATE.values():
-        await run(bare)
+    await bare.execute("CREATE TABLE skus (id int PRIMARY KEY, organization_id text); SET lock_timeout = '4s'")
     for lock in (7_370_101, 7_370_102, 7_370_103):
         await holder.execute("SELECT pg_advisory_lock($1)", lock)
+    for run in MIGRATE.values():
+        await run(bare)
     async with asyncio.timeout(4):  # less than any of them would wait for a lock
         for run in MIGRATE.values():
             assert await run(bare) == []

@@ -18,7 +18,8 @@ from streamhub.web.problems import ApiError, Fault, unavailable
 TIMEOUT: Final = 10.0  # seconds
 RETRY_AFTER: Final = 6  # seconds: by then the jobs of a process that died count no more
 
-_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('streamhub replays of ' || $1, 0))"
+# Rows of ours, as any role may hold any advisory lock. Organizations that share a row wait for each other for a moment.
+_LOCK: Final = "SELECT FROM streamhub_hub.replay_locks WHERE slot = hashtext($1) & 255 FOR NO KEY UPDATE"
 
 
 class Job(NamedTuple):

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -395,12 +396,41 @@ def applied(events: Sequence[Event]) -> dict[str, tuple[str | None, str | None]]
 
 async def test_two_at_once_are_refused(stage: Stage) -> None:
     await filled(stage, 3)
+    async with running(stage):
+        with pytest.raises(UserError, match="another backfill of skus is running"):
+            await send(stage)
 
-    other = await asyncpg.connect(stage.url)
-    await other.execute("SELECT pg_advisory_lock(7370102, id) FROM streamhub.captures WHERE removed_at IS NULL")
-    with pytest.raises(UserError, match="another backfill of skus is running"):
-        await send(stage)
-    await other.close()
+
+@asynccontextmanager
+async def running(stage: Stage) -> AsyncIterator[None]:
+    """A backfill is under way within: it waits for a lock of the table."""
+    holder = await asyncpg.connect(stage.url)
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute("LOCK TABLE skus IN ACCESS EXCLUSIVE MODE")
+    task = asyncio.create_task(send(stage))
+    begun = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'skus'::regclass)"
+    await until(lambda: stage.value(begun), "it waits for the table")
+    yield
+    await transaction.rollback()
+    await holder.close()
+    await task
+
+
+async def test_locks_that_another_role_took_from_a_backfill_keep_the_next_one_from_nothing(stage: Stage) -> None:
+    await filled(stage, 3)
+    async with running(stage):
+        held = "SELECT classid::bigint, objid::bigint, objsubid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        locks = await stage.rows(
+            f"{held} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+    assert locks
+    taker = await asyncpg.connect(stage.url)
+    for first, second, halves in locks:
+        call = f"{first}, {second}" if halves == 2 else str((first << 32) + second)
+        await taker.execute(f"SELECT pg_advisory_lock({call})")
+    await send(stage)
+    await taker.close()
 
 
 async def test_a_capture_that_is_replaced_meanwhile_ends_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,11 +116,12 @@ async def test_events_flow_again_within_ten_seconds_of_its_return(outage: Outage
 
 async def test_a_server_whose_database_goes_while_it_starts_tries_again(hub: Hub) -> None:
     holder, watcher = await asyncpg.connect(hub.url), await asyncpg.connect(hub.url)
-    # What a migration waits for: the table's lock, or where there is none yet, the advisory one.
-    await holder.execute("SELECT pg_advisory_lock(7370101)")
+    # What a migration waits for: the table's lock, or where there is none yet, another one that makes the schema.
     await holder.execute("BEGIN")
     if await holder.fetchval("SELECT to_regclass('streamhub_hub.migrations') IS NOT NULL"):
         await holder.execute("LOCK TABLE streamhub_hub.migrations IN SHARE MODE")
+    else:
+        await holder.execute("CREATE SCHEMA streamhub_hub")
     starting = asyncio.create_task(hub.start())
     waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     await until(lambda: watcher.fetchval(f"SELECT EXISTS (SELECT {waiting})"), "it waits to migrate")

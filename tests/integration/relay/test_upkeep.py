@@ -146,6 +146,68 @@ async def test_a_move_that_was_cut_short_leaves_every_event_in_its_place_and_is_
     await other.close()
 
 
+async def test_no_lock_that_another_role_holds_keeps_weeks_from_being_made(stage: Stage) -> None:
+    holder = await connect(stage.url)
+    await holder.execute("SELECT pg_advisory_lock(7370102)")
+    maker = await connect(stage.url, server_settings={"lock_timeout": "100ms"})
+    await Partitions(maker).ensure(int(time.time() * 1000))
+    assert await partitions.existing(stage.connection)
+    for connection in (holder, maker):
+        await connection.close()
+
+
+async def test_two_that_move_events_out_of_default_at_once_lose_none(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A former leader that has not ended yet, between two of its steps."""
+    monkeypatch.setattr(partitions, "STEP", 100)
+    ahead = int(time.time() * 1000) + 100 * DAY
+    await move_head(stage.connection, ahead)
+    await appended(stage, pending(300))
+    before = await stage.frames()
+    former, leader = await connect(stage.url), await connect(stage.url)
+    copied, go_on = asyncio.Event(), asyncio.Event()
+
+    class Paused(Partitions):
+        async def _copy(self, *arguments: Any, **options: Any) -> int:
+            count = await super()._copy(*arguments, **options)
+            copied.set()
+            await go_on.wait()
+            return count
+
+    moving = asyncio.create_task(Paused(former).ensure(ahead))
+    await copied.wait()
+    await Partitions(leader).ensure(ahead)
+    go_on.set()
+    with pytest.raises((partitions.MovedError, asyncpg.PostgresError)):
+        await moving
+    assert await stage.frames() == before
+    for connection in (former, leader):
+        await connection.close()
+
+
+async def test_a_table_aside_that_another_has_made_again_is_not_attached(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = int(time.time() * 1000) + 100 * DAY
+    await move_head(stage.connection, ahead)
+    await appended(stage, pending(300))
+    before = await stage.frames()
+
+    class MadeAgain(Partitions):
+        async def _copy(self, week: Week, after: str, *arguments: Any, **options: Any) -> int:
+            if after == ids.MIN_ID:
+                await Partitions(other)._make(week)
+            return await super()._copy(week, after, *arguments, **options)
+
+    former, other = await connect(stage.url), await connect(stage.url)
+    with pytest.raises(partitions.MovedError, match="another relay"):
+        await MadeAgain(former).ensure(ahead)
+    assert await stage.frames() == before
+    for connection in (former, other):
+        await connection.close()
+
+
 class Consumed:
     consumed = 0
 

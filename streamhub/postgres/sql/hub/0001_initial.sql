@@ -235,6 +235,10 @@ CREATE TABLE streamhub_hub.replays (
 CREATE INDEX replays_of_organization ON streamhub_hub.replays (organization_id, created_at DESC);
 CREATE INDEX replays_unfinished ON streamhub_hub.replays (organization_id) WHERE state IN ('queued', 'running');
 
+-- Jobs are queued, and counted against the limits, under the lock of the organization's row: the hash of its id.
+CREATE TABLE streamhub_hub.replay_locks (slot integer PRIMARY KEY);
+INSERT INTO streamhub_hub.replay_locks SELECT generate_series(0, 255);
+
 -- Where Apache Kafka carries the events: how far a topic has them, and what stands beyond that.
 
 -- Every event up to `published_id` was acknowledged by the topic's brokers. Moves forward only, so that the

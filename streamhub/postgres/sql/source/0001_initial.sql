@@ -101,7 +101,9 @@ CREATE TABLE streamhub.backfills (
   rows         bigint NOT NULL DEFAULT 0,    -- sent; one that was sent twice counts twice
   started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
   updated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-  finished_at  timestamptz
+  finished_at  timestamptz,
+  runner       integer,                 -- the session that runs it, or ran it last: its process, and
+  runner_key   bigint                   -- its mark (streamhub/postgres/session_marks.py)
 );
 
 REVOKE ALL ON ALL TABLES IN SCHEMA streamhub FROM PUBLIC;
