@@ -57,7 +57,7 @@ class CaptureFault(NamedTuple):
     """Something about a captured table that keeps changes from being captured as they should be.
 
     `fix` is what `doctor --fix` does where what was meant is plain: a statement, or the capture to add again (and, with
-    it, the table whose capture to remove). None where somebody has to decide.
+    it, the table whose capture to remove). None where somebody has to decide. `unattended`: the relay does it itself.
     """
 
     table: str
@@ -65,6 +65,7 @@ class CaptureFault(NamedTuple):
     remedy: str
     fix: str | CaptureSpec | None = None
     remove: str | None = None
+    unattended: bool = False
 
 
 async def faults(connection: "asyncpg.Connection[Any]") -> list[CaptureFault]:
@@ -180,7 +181,9 @@ def _of_triggers(row: "asyncpg.Record", leaf: "asyncpg.Record", names: Names) ->
         yield CaptureFault(table, fault, f"ALTER ROLE {CAPTURE_ROLE} BYPASSRLS")
     if leaf["kind"] == "p" and not leaf["may_attach"]:
         grant = f"GRANT EXECUTE ON FUNCTION streamhub.capture() TO {leaf['owner']}"
-        yield CaptureFault(table, f"can get no new partition from its owner, {leaf['owner']}", grant, grant)
+        yield CaptureFault(
+            table, f"can get no new partition from its owner, {leaf['owner']}", grant, grant, unattended=True
+        )
     if leaf["before_ours"] is not None:
         fault = f"has a trigger {leaf['before_ours']!r} that runs before the capture trigger"
         yield CaptureFault(table, fault, f"rename it to a name that sorts after '{ROW_TRIGGER}'")

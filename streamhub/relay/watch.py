@@ -1,5 +1,5 @@
 """Watching the captures of a source while it is relayed: what is wrong with one becomes an incident, and what is left
-of tables that are gone is removed."""
+of tables that are gone is removed. A table's new owner gets what the former one had, so that it can make partitions."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ import asyncpg
 
 from streamhub import capture
 from streamhub.backoff import jittered
+from streamhub.capture import CaptureFault
 from streamhub.errors import UserError
 from streamhub.postgres.connections import DATABASE_ERRORS
 
@@ -31,7 +32,7 @@ async def watch_captures(
         try:
             connection = await connect()
             try:
-                faults = await capture.faults(connection)
+                faults = await _left(connection, source)
                 await capture.forget_dropped(connection)
             finally:
                 connection.terminate()
@@ -44,3 +45,19 @@ async def watch_captures(
                     report("capture", source, f"{fault.table} {fault.fault}: {fault.remedy}")
             told = found
         pause = EVERY
+
+
+async def _left(connection: "asyncpg.Connection[Any]", source: str) -> list[CaptureFault]:
+    """The faults that are left once those were put right that need no decision."""
+    left = []
+    for fault in await capture.faults(connection):
+        if fault.unattended:
+            try:
+                await capture.fix(connection, fault)
+            except asyncpg.PostgresError as error:
+                log.warning("%s: %s %s, and %s failed: %s", source, fault.table, fault.fault, fault.remedy, error)
+            else:
+                log.info("%s: %s %s: fixed by %s", source, fault.table, fault.fault, fault.remedy)
+                continue
+        left.append(fault)
+    return left

@@ -1,12 +1,14 @@
 """What is wrong with a capture becomes an incident, once, while the relay runs; what ended is forgotten."""
 
 import asyncio
+import uuid
+from collections.abc import AsyncIterator
 
 import pytest
 
 from streamhub import capture
 from streamhub.relay import watch
-from tests.support.stage import Stage, until
+from tests.support.stage import SHOP, Stage, until
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +53,28 @@ async def test_a_fault_that_lasts_is_told_once(stage: Stage) -> None:
     await asyncio.gather(watching, return_exceptions=True)
     assert len(told) == 1
     assert "has no capture trigger" in told[0]
+
+
+@pytest.fixture
+async def new_owner(stage: Stage) -> AsyncIterator[str]:
+    name = f"new_owner_{uuid.uuid4().hex}"
+    await stage.sql(f"CREATE ROLE {name}", f"GRANT CREATE, USAGE ON SCHEMA public TO {name}")
+    yield name
+    await stage.sql(f"DROP OWNED BY {name} CASCADE", f"DROP ROLE {name}")
+
+
+async def test_the_new_owner_of_a_captured_table_can_make_partitions_of_it(stage: Stage, new_owner: str) -> None:
+    await stage.sql(f"{SHOP} PARTITION BY RANGE (id)")
+    await stage.add()
+    await stage.sql(f"ALTER TABLE skus OWNER TO {new_owner}")
+    granted = f"SELECT has_function_privilege('{new_owner}', 'streamhub.capture()', 'EXECUTE')"
+    assert not await stage.value(granted)
+    async with stage.relaying():
+        await until(lambda: stage.value(granted), "the new owner may copy the trigger")
+    await stage.sql(
+        f"SET ROLE {new_owner}", "CREATE TABLE skus_1 PARTITION OF skus FOR VALUES FROM (0) TO (10)", "RESET ROLE"
+    )
+    assert not await stage.incidents("capture")
 
 
 async def test_a_capture_whose_table_was_dropped_ends_and_leaves_nothing(stage: Stage) -> None:
