@@ -30,6 +30,7 @@ from streamhub.web.jwks import JwksError, read
 
 OLDEST_POSTGRES = 14
 OUTBOX_SLOW, OUTBOX_STUCK = timedelta(seconds=10), timedelta(minutes=5)
+NOTIFICATIONS_MANY = 0.5  # of the queue
 OUTBOX_MANY = 100_000  # rows; counted no further
 CLOCK_OFF, CLOCK_WRONG = 1.0, 60.0  # seconds
 INCIDENTS_OF = timedelta(hours=24)
@@ -94,6 +95,20 @@ async def owners(patient: Patient) -> AsyncIterator[Finding]:
         else:
             text = f"{name}: its outbox belongs to the hub {found}, and this is {ours}: nothing is read from it"
             yield Finding("owner", "fail", text, remedy(name, in_hub=name == "hub"))
+
+
+async def notifications(patient: Patient) -> AsyncIterator[Finding]:
+    """The queue belongs to the whole server, and one session that listens and reads nothing keeps it from emptying."""
+    used = await patient.hub.fetchval("SELECT pg_notification_queue_usage()")
+    text = f"hub: {used:.0%} of the server's queue of notifications is used"
+    if used < NOTIFICATIONS_MANY:
+        yield Finding("notifications", "ok", text)
+        return
+    remedy = (
+        "end the session that listens and is idle in a transaction: SELECT pid, usename, datname, xact_start FROM "
+        "pg_stat_activity WHERE state LIKE 'idle in transaction%' ORDER BY xact_start, then pg_terminate_backend(pid)"
+    )
+    yield Finding("notifications", "warn", f"{text}; when it is full, nothing is appended any more", remedy)
 
 
 async def captures(patient: Patient) -> AsyncIterator[Finding]:
@@ -370,6 +385,7 @@ CHECKS: tuple[Check, ...] = (
     replays,
     outbox,
     history,
+    notifications,
     clocks,
     incidents,
     counters,

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
+from servers.directories import data_directory
+from servers.ports import free_port
 from streamhub import capture
 from streamhub.capture import CaptureSpec
 from streamhub.cli.doctor import examine
 from streamhub.config import load
+from streamhub.embedded import EmbeddedPostgres
 from streamhub.health import serving_checks
 from streamhub.health.findings import Finding
 from streamhub.postgres import connections
+from streamhub.postgres.migrate import migrate_hub, migrate_source
 from tests.support.tasks import ended
 
 Connection = Any
@@ -65,6 +70,48 @@ async def replay(connection: Connection, node: str, state: str, age: str) -> Non
 async def test_a_gateway_that_renews_its_lease_no_more_is_named(database_url: str, nodes: None) -> None:
     finding = await wrong(database_url, "gateways")
     assert (finding.state, finding.detail) == ("warn", "there (process 4712) has not renewed its lease for 600 s")
+
+
+async def test_a_source_of_another_hub_fails_with_the_way_to_take_it_over(
+    database_url: str, connection: Connection
+) -> None:
+    await connection.execute("UPDATE streamhub.relay_mark SET hub = $1", UNKNOWN)
+    finding = await wrong(database_url, "owner")
+    assert (finding.state, UNKNOWN in finding.detail) == ("fail", True)
+    assert "streamhub migrate --take-over" in finding.mend
+
+
+async def test_a_queue_of_notifications_that_nearly_nothing_is_in_is_in_order(database_url: str) -> None:
+    assert [each.state for each in await found(database_url, "notifications")] == ["ok"]
+
+
+@pytest.fixture
+async def small_queue() -> AsyncIterator[str]:
+    """A server of the test's own with the smallest queue of notifications that PostgreSQL allows, 512 KiB."""
+    directory = data_directory()
+    (directory / "port").write_text(f"{free_port()}\n")
+    server = EmbeddedPostgres(directory, {"fsync": "off", "shared_buffers": "16MB", "max_notify_queue_pages": "64"})
+    await server.start_async()
+    connection = await asyncpg.connect(server.url)
+    await migrate_hub(connection)
+    await migrate_source(connection)
+    await connection.close()
+    yield server.url
+    server.stop("immediate")
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+async def test_a_queue_of_notifications_that_is_half_full_is_told_before_appends_fail(small_queue: str) -> None:
+    listener, notifier = await asyncpg.connect(small_queue), await asyncpg.connect(small_queue)
+    await listener.execute("LISTEN anything")
+    await listener.execute("BEGIN")
+    for _ in range(48):
+        await notifier.execute("SELECT pg_notify('anything', repeat('x', 7500))")
+    finding = await wrong(small_queue, "notifications")
+    await listener.close()
+    await notifier.close()
+    assert finding.state == "warn"
+    assert "idle in transaction" in finding.mend
 
 
 async def test_streams_that_are_held_and_replays_that_are_under_way_are_in_order(
