@@ -18,7 +18,7 @@ from streamhub.postgres.ownership import hub_id, take_over
 @click.command("migrate")
 @click.option("--source", metavar="NAME", help="A source of STREAMHUB_SOURCE_URLS; the hub's database unless given.")
 @click.option(
-    "--take-over", "takes_over", is_flag=True, help="Consume its outbox from now on, which is another hub's so far."
+    "--take-over", "takes_over", is_flag=True, help="Consume its outbox from now on, which belongs to another hub."
 )
 @data_dir_option
 def command(source: str | None, takes_over: bool, data_dir: Path | None) -> None:
@@ -26,8 +26,8 @@ def command(source: str | None, takes_over: bool, data_dir: Path | None) -> None
 
     The hub's database gets both schemas: unless sources are named, the captured tables are in it.
 
-    An outbox belongs to the hub whose relay came first. --take-over is for a hub that was made again: the former one
-    has to have stopped for good, as it reads nothing from there on.
+    An outbox belongs to the hub whose relay came first. --take-over is for a hub that was created again. Stop
+    the former one for good before: it reads nothing from there on.
 
     \b
       streamhub migrate

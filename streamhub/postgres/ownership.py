@@ -1,7 +1,7 @@
 """Which hub consumes the outbox of a source: the one whose id the source holds.
 
-Two hubs that consumed one outbox would each publish a part of its changes, and neither would know. So the first relay
-that comes to a source claims it, another hub's reads and deletes nothing there, and each deletion locks the claim.
+Two hubs that consumed one outbox would each publish a part of its changes, and neither hub would know. So the first
+relay that comes to a source claims it. Another hub's relay reads and deletes nothing there. Each deletion locks the claim.
 """
 
 from typing import Any, Final, TypeAlias
@@ -50,7 +50,7 @@ async def claim(source: Connection, hub: str) -> None:
 
 
 async def take_over(source: Connection, hub: str) -> str | None:
-    """Give an outbox to this hub, whoever has it. The id of the hub that had it; None where that is no other one."""
+    """Give an outbox to this hub. The id of the hub that had it; None where that is no other one."""
     async with source.transaction():
         former: str | None = await source.fetchval(_FORMER)
         if former == hub:

@@ -1,7 +1,7 @@
 """Telling, from another session, that a session is still there: until it ends it holds an advisory lock of its own.
 
-Any role may hold any advisory lock of its database, and see in pg_locks which are held. So nobody waits for this one,
-its key is made by chance, and it counts only where the process that it was noted with holds it.
+Any role may hold any advisory lock of its database, and see in pg_locks which are held. So no process waits for this
+one, its key is random, and it counts only where the process that it was noted with holds it.
 """
 
 import secrets

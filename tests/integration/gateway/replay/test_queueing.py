@@ -1,4 +1,4 @@
-"""Replay jobs are queued under a lock that nobody but the hub can hold."""
+"""Replay jobs are queued under a lock that no role but the hub can hold."""
 
 import asyncpg
 
