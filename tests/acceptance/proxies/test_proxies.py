@@ -105,7 +105,7 @@ async def test_each_event_passes_at_once(hub: Hub, proxy: Proxy, organization: s
 
 async def test_heartbeats_pass_one_by_one(hub: Hub, proxy: Proxy, organization: str) -> None:
     client = await opened(hub, proxy, organization)
-    came = []
+    came: list[float] = []
     for _ in range(4):
         assert await client.frame(heartbeats=True) is not None
         came.append(time.monotonic())
@@ -178,10 +178,10 @@ async def test_after_the_proxys_death_a_consumer_without_last_event_id_loses_not
     assert set(codes) <= {"ACTIVE_CONSUMER_EXISTS"}
     await until(hub.is_all_published, "all is published")
     published = await hub.published(organization)
-    came = []
+    came: list[str] = []
     with suppress(TimeoutError):
         while not came or came[-1] != published[-1]:
-            came += [frame.id for frame in await again.frames(1, within=3)]
+            came += [frame.id or "" for frame in await again.frames(1, within=3)]
     assert read == published[:20]
     assert came == published[published.index(came[0]) :]
     assert published.index(came[0]) <= 20

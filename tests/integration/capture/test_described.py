@@ -156,7 +156,7 @@ def with_spelling(row: Any, name: str = "") -> Any:
 
 
 TEXTS = st.one_of(
-    st.none(), st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12),
+    st.none(), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12),
     st.text('",\\(){} \nNUL', max_size=12),
 )  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from typing import Any
 
 import asyncpg
 import pytest
@@ -17,9 +16,8 @@ from streamhub.config import load
 from streamhub.health import serving_checks
 from streamhub.health.findings import Finding
 from streamhub.postgres import connections
+from tests.support.database import Connection
 from tests.support.tasks import ended
-
-Connection = Any
 
 ALIVE = "11111111-1111-1111-1111-111111111111"
 GONE = "22222222-2222-2222-2222-222222222222"
