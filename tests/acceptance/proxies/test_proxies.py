@@ -46,12 +46,13 @@ async def get(hub: Hub, proxy: Proxy, organization: str, path: str = "") -> Answ
 async def opened_patiently(hub: Hub, proxy: Proxy, organization: str, **options: Any) -> tuple[Client, list[str]]:
     """Asks until it is given the stream; and what it was refused with."""
     codes: list[str] = []
-    while True:
-        client = await opened(hub, proxy, organization, **options)
-        if client.status == 200:
-            return client, codes
-        codes += (await client.answer()).codes
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(60):
+        while True:
+            client = await opened(hub, proxy, organization, **options)
+            if client.status == 200:
+                return client, codes
+            codes += (await client.answer()).codes
+            await asyncio.sleep(0.1)
 
 
 async def commit(hub: Hub, organization: str, rows: int = 1) -> None:
