@@ -392,7 +392,10 @@ async def start_hub(
             await tail.start()
             stack.push_async_callback(tail.stop)
             authenticator = Authenticator([Issuer(frozenset({ISSUER}), PemKeys(public_pem(signing_key), "the test's"))])
-            server = await stack.enter_async_context(serve(Settings(**settings), pool, tail, authenticator, port=0))
+            sources: dict[str, str] = settings.pop("sources", {})
+            server = await stack.enter_async_context(
+                serve(Settings(**settings), pool, tail, authenticator, port=0, sources=sources)
+            )
             return Hub(server.gateway, server.kinds, tail, server.port, history, token)
 
         yield start

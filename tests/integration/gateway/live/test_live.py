@@ -242,8 +242,7 @@ async def test_without_last_event_id_the_stream_goes_on_ten_seconds_before_the_c
     _early, late = await hub.history.append_past(organization, [timedelta(seconds=12), timedelta(seconds=8)])
     client = await hub.live()
     client.reset()
-    await asyncio.sleep(0.3)
-    again = await hub.live()
+    again, _ = await hub.live_once_free()
     assert (await again.frame()).id == late
 
 
@@ -255,8 +254,7 @@ async def test_after_a_fin_without_a_proxy_it_goes_on_exactly_after_what_was_ack
     await hub.history.append(organization, 5)
     await client.frames(5)
     client.close()
-    await asyncio.sleep(0.3)
-    again = await hub.live()
+    again, _ = await hub.live_once_free()
     await hub.history.append(organization, 1, first=5)
     assert (await again.frame()).data["n"] == 5
 
@@ -270,8 +268,7 @@ async def test_after_a_fin_that_came_through_a_proxy_it_overlaps(
     await hub.history.append(organization, 5)
     await client.frames(5)
     client.close()
-    await asyncio.sleep(0.3)
-    again = await hub.live()
+    again, _ = await hub.live_once_free()
     assert (await again.frame()).data["n"] == 0
 
 
@@ -292,8 +289,7 @@ async def test_behind_a_silent_proxy_it_can_be_told_to_overlap_always(start_hub:
     await hub.history.append(organization, 5)
     await client.frames(5)
     client.close()
-    await asyncio.sleep(0.3)
-    again = await hub.live()
+    again, _ = await hub.live_once_free()
     assert (await again.frame()).data["n"] == 0
 
 
@@ -377,8 +373,7 @@ async def test_a_gap_leaves_no_other_gap_behind(start_hub: StartHub, organizatio
     first = await hub.live(last_event_id=old[0])
     await first.frames(2)
     first.close()
-    await asyncio.sleep(0.3)
-    again = await hub.live()
+    again, _ = await hub.live_once_free()
     assert await again.quiet()
 
 
