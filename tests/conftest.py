@@ -4,18 +4,20 @@ import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from servers import containers
 from servers import postgres as debian
 from servers.access import Access
 from servers.directories import data_directory
 from servers.kafka import Broker, NoBrokerError
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.postgres.migrate import migrate_hub, migrate_source
+from tests.support.database import Connection, Pool
 
 TEMPLATE = f"streamhub_template_{os.getpid()}"
 _numbers = itertools.count(1)
@@ -59,9 +61,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "postgres_url" in metafunc.fixturenames and path.startswith(ON_BOTH) and "TEST_DATABASE_URL" not in os.environ:
         servers = ["postgres18"]
         if not any(metafunc.definition.get_closest_marker(name) for name in ("needs_postgres_18", "needs_fsync")):
-            found = debian.installed()
-            servers.append(f"postgres{found[0] if found else debian.OLDEST}")
+            servers.append(f"postgres{_older_major()}")
         metafunc.parametrize("postgres_url", servers, indirect=True, scope="session")
+
+
+def _older_major() -> int:
+    """Of the server that is not ours; the same in a container, so that tests have the same names everywhere."""
+    found = debian.installed()
+    return found[0] if found else debian.OLDEST
 
 
 def database_of(url: str, name: str) -> str:
@@ -70,7 +77,12 @@ def database_of(url: str, name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def _embedded() -> Iterator[str]:
+def _newest_url() -> Iterator[str]:
+    """PostgreSQL 18: in a container where a Docker engine answers, else of the wheel that we bring."""
+    if containers.place(None) == "container":
+        with containers.postgres(18, fsync=True) as url:
+            yield url
+        return
     # Not pytest's directory: it is closed to the user that PostgreSQL runs as where we are root.
     directory = data_directory()
     postgres = EmbeddedPostgres(directory)
@@ -97,13 +109,23 @@ def debian_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def _older_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An older PostgreSQL: in a container where a Docker engine answers, else Debian's."""
+    if containers.place(None) == "container":
+        with containers.postgres(_older_major(), fsync=False) as url:
+            yield url
+        return
+    yield request.getfixturevalue("debian_url")
+
+
+@pytest.fixture(scope="session")
 def postgres_url(request: pytest.FixtureRequest) -> str:
-    """A server that tests may do anything with: TEST_DATABASE_URL where given, else an embedded one, or Debian's."""
+    """A server that tests may do anything with: TEST_DATABASE_URL where given, else PostgreSQL 18 or an older one."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         return given
-    ours = getattr(request, "param", "postgres18") == "postgres18"
-    url: str = request.getfixturevalue("_embedded" if ours else "debian_url")
+    newest = getattr(request, "param", "postgres18") == "postgres18"
+    url: str = request.getfixturevalue("_newest_url" if newest else "_older_url")
     return url
 
 
@@ -134,13 +156,13 @@ async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def pool(database_url: str) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
+async def pool(database_url: str) -> AsyncIterator[Pool]:
     async with asyncpg.create_pool(database_url, min_size=1, max_size=10) as pool:
         yield pool
 
 
 @pytest.fixture
-async def connection(database_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+async def connection(database_url: str) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(database_url)
     yield connection
     connection.terminate()
@@ -166,18 +188,19 @@ def _broker(access: Access) -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest) -> Iterator[str]:
     """Bootstrap servers of a Kafka that topics may be made on: KAFKA_BOOTSTRAP_SERVERS where given, else one in a
-    container where Docker runs, else one from Maven Central. Without any: a failure with REQUIRE_KAFKA=1, else a skip.
+    container where a Docker engine answers, else one from Maven Central. Without any: a failure with REQUIRE_KAFKA=1,
+    else a skip.
     """
     given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-    if given:
-        yield given
-        return
-    container = _container()
-    if container is not None:
-        with container:
-            yield container.get_bootstrap_server()
-        return
-    yield request.getfixturevalue("_broker").bootstrap
+    match containers.place(given):
+        case "given":
+            assert given is not None
+            yield given
+        case "container":
+            with containers.kafka() as bootstrap:
+                yield bootstrap
+        case "here":
+            yield request.getfixturevalue("_broker").bootstrap
 
 
 @pytest.fixture
@@ -188,18 +211,6 @@ def broker(_broker: Broker) -> Iterator[Broker]:
     if _broker.pid is not None:
         _broker.resume()
     _broker.start()
-
-
-def _container() -> Any:
-    """A Kafka in a container, not yet started; None where no Docker engine answers or testcontainers is missing."""
-    try:
-        import docker
-
-        docker.from_env().ping()
-        from testcontainers.kafka import KafkaContainer
-    except Exception:  # noqa: BLE001 - whatever keeps Docker from being used, there is another way
-        return None
-    return KafkaContainer("confluentinc/cp-kafka:8.1.0").with_kraft()
 
 
 def no_kafka(reason: NoBrokerError) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -49,8 +50,10 @@ def test_no_command_that_fails_says_a_secret(
     environment["STREAMHUB_SIGNING_KEY_FILE"] = str(data_dir / "key.pem")
     environment["STREAMHUB_DATABASE_URL"] = url.format(port=free_port())
     environment["STREAMHUB_SOURCE_URLS"] = f"shop={environment['STREAMHUB_DATABASE_URL']}"
-    for command in COMMANDS if url in WRONG[:2] else ("serve", "doctor"):
-        done = streamhub(*command.split())
+    commands = COMMANDS if url in WRONG[:2] else ("serve", "doctor")
+    with ThreadPoolExecutor(4) as several:
+        all_done = list(several.map(lambda command: streamhub(*command.split()), commands))
+    for command, done in zip(commands, all_done, strict=True):
         assert PLANTED not in done.stdout + done.stderr, command
         assert "Traceback" not in done.stderr, command
         assert done.returncode in (1, 2), command

@@ -239,12 +239,13 @@ async def test_a_lost_connection_loses_no_event(engine: Engine) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    while True:
-        try:
-            second = await engine.append([1])
-            break
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await asyncio.sleep(0.05)
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                second = await engine.append([1])
+                break
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await asyncio.sleep(0.05)
     await receiver.has(first.first_id, second.first_id)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import asyncpg
 import jwt
@@ -28,6 +28,7 @@ from streamhub.kafka.tail import KafkaTail
 from streamhub.tail import Tail
 from streamhub.tail.postgres import PostgresTail
 from streamhub.web.auth import Authenticator, Issuer, PemKeys
+from tests.support.database import Pool
 from tests.support.error_schema import checked_errors
 from tests.support.history import insert, move_head
 from tests.support.publishing import Publisher, publishing
@@ -128,7 +129,13 @@ class Client:
         block, _, self._rest = self._rest.partition(b"\n\n")
         return block + b"\n\n"
 
-    async def frame(self, within: float = 10, *, heartbeats: bool = False) -> Frame | None:
+    async def frame(self, within: float = 10, *, heartbeats: bool = False) -> Frame:
+        """The next one. It fails where the stream ends instead."""
+        frame = await self.frame_or_end(within, heartbeats=heartbeats)
+        assert frame is not None, "the stream ended"
+        return frame
+
+    async def frame_or_end(self, within: float = 10, *, heartbeats: bool = False) -> Frame | None:
         while True:
             block = await self.block(within)
             if block is None:
@@ -143,23 +150,23 @@ class Client:
             return Frame(fields["event"], fields.get("id"), json.loads(fields["data"]), block)
 
     async def frames(self, count: int, within: float = 10) -> list[Frame]:
-        found = []
+        found: list[Frame] = []
         for _ in range(count):
-            frame = await self.frame(within)
+            frame = await self.frame_or_end(within)
             assert frame is not None, f"the stream ended after {len(found)} of {count} frames"
             found.append(frame)
         return found
 
     async def rest(self, within: float = 20) -> list[Frame]:
-        found = []
-        while (frame := await self.frame(within)) is not None:
+        found: list[Frame] = []
+        while (frame := await self.frame_or_end(within)) is not None:
             found.append(frame)
         return found
 
     async def quiet(self, seconds: float = 0.3) -> bool:
         """Nothing but heartbeats comes for so long."""
         try:
-            frame = await self.frame(seconds)
+            frame = await self.frame_or_end(seconds)
         except TimeoutError:
             return True
         raise AssertionError(f"{frame} came")
@@ -178,7 +185,7 @@ class Client:
 class History:
     """Writes events as the relay does: history, head and NOTIFY in one transaction; then Kafka, where it is used."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.publisher: Publisher | None = None
         self._organizations: dict[int, dict[str, str]] = {}
@@ -225,6 +232,7 @@ class History:
             head = await connection.fetchrow(
                 "SELECT * FROM streamhub_hub.reserve((SELECT epoch FROM streamhub_hub.log_epoch), $1)", count
             )
+            assert head is not None
             new = ids.event_ids(head["ms"], head["counter"] - count + 1, count)
             events = [self.event(organization, each, first + n, **more) for n, each in enumerate(new)]
             await insert(connection, events)
@@ -294,6 +302,9 @@ class Hub(NamedTuple):
         await eventually(condition, within)
 
 
+StartHub: TypeAlias = Callable[..., Awaitable[Hub]]
+
+
 async def eventually(condition: Callable[[], Awaitable[bool]], within: float = 6) -> None:
     async with asyncio.timeout(within):
         while not await condition():  # noqa: ASYNC110 - there is nothing but the outside to look at
@@ -339,7 +350,7 @@ def public_pem(key: rsa.RSAPrivateKey) -> bytes:
 
 
 @pytest.fixture
-def history(pool: "asyncpg.Pool[asyncpg.Record]") -> History:
+def history(pool: Pool) -> History:
     return History(pool)
 
 
@@ -364,7 +375,7 @@ async def start_hub(
     signing_key: rsa.RSAPrivateKey,
     token: Callable[..., str],
     publisher: Publisher | None,
-) -> AsyncIterator[Callable[..., Awaitable[Hub]]]:
+) -> AsyncIterator[StartHub]:
     """Start a gateway over this test's database, with settings of one's own; several may run at once."""
     async with AsyncExitStack() as stack:
 
@@ -381,7 +392,10 @@ async def start_hub(
             await tail.start()
             stack.push_async_callback(tail.stop)
             authenticator = Authenticator([Issuer(frozenset({ISSUER}), PemKeys(public_pem(signing_key), "the test's"))])
-            server = await stack.enter_async_context(serve(Settings(**settings), pool, tail, authenticator, port=0))
+            sources: dict[str, str] = settings.pop("sources", {})
+            server = await stack.enter_async_context(
+                serve(Settings(**settings), pool, tail, authenticator, port=0, sources=sources)
+            )
             return Hub(server.gateway, server.kinds, tail, server.port, history, token)
 
         yield start
@@ -390,7 +404,7 @@ async def start_hub(
 
 
 @pytest.fixture
-async def hub(start_hub: Callable[..., Awaitable[Hub]]) -> Hub:
+async def hub(start_hub: StartHub) -> Hub:
     return await start_hub()
 
 

@@ -94,7 +94,7 @@ async def test_in_a_restored_database_a_capture_can_be_removed(new_database: New
 
 async def findings(url: str, *checks: str) -> list[tuple[str, str]]:
     """(state, remedy) of what `doctor` finds with these checks."""
-    return [(each.state, each.mend) for each in await examine(load(database_url=url)) if each.check in checks]
+    return [(each.state, each.fix) for each in await examine(load(database_url=url)) if each.check in checks]
 
 
 async def test_a_dump_that_was_restored_with_its_owners_is_captured_again_by_doctor_fix(
@@ -118,7 +118,7 @@ async def test_a_dump_that_was_restored_with_its_owners_is_captured_again_by_doc
         try:
             await restored.sql("INSERT INTO app.skus VALUES (1, 'org_1', 'SECRET')")  # writers write on
             assert [state for state, _ in await findings(restored.url, "migrations")] == ["ok"]
-            (remedy,) = [mend for state, mend in await findings(restored.url, "capture") if state == "fail"]
+            (remedy,) = [fix for state, fix in await findings(restored.url, "capture") if state == "fail"]
             assert remedy.startswith("streamhub capture add app.skus ")
             assert remedy.endswith("streamhub doctor --fix")
             await fix_captures(load(database_url=restored.url))

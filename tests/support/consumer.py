@@ -117,7 +117,7 @@ class Consumer:
         return None
 
     async def _read(self, connected: Connected) -> None:
-        while (frame := await connected.client.frame(self._patience, heartbeats=True)) is not None:
+        while (frame := await connected.client.frame_or_end(self._patience, heartbeats=True)) is not None:
             self._take(connected, frame)
 
     def _take(self, connected: Connected, frame: Frame) -> None:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import asyncpg
 
@@ -24,10 +24,9 @@ from streamhub.capture import CaptureSpec
 from streamhub.organizations import Organization
 from streamhub.tokens import DevelopmentKey, claims_for
 from tests.conftest import database_of
+from tests.support.database import Connection
 from tests.support.network import Host
 from tests.support.tasks import ended
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE: Final = 30.0  # seconds: how long a condition may take before the test fails

@@ -5,18 +5,16 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
-
-import asyncpg
+from typing import Any, Final
 
 from streamhub import capture
 from streamhub.capture import AddResult, CaptureSpec
 from streamhub.core.frames import data_of
 from streamhub.history.append import Append
 from streamhub.relay import Publisher, Relay, Source
+from tests.support.database import Connection
 
 Event = dict[str, Any]
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 PATIENCE: Final = 30.0  # seconds: how long a condition may take before the test fails
 

@@ -18,7 +18,8 @@ from streamhub.core.records import AFTER, ID, header
 from streamhub.kafka.brokers import Brokers
 from streamhub.kafka.publisher import KafkaPublisher
 from streamhub.relay import Publisher, Relay
-from tests.support.stage import Connection, Stage, running, until
+from tests.support.database import Connection
+from tests.support.stage import Stage, running, until
 
 
 class Broadcasting(Stage):
@@ -108,14 +109,16 @@ class Broadcasting(Stage):
         records = await self.records()
         frames = {frame_id(frame): data_of(frame) for frame in await self.frames()}
         ids_of = defaultdict(list)
-        for id_, data in frames.items():
-            ids_of[json.loads(data)["organization"]["id"].encode()].append(id_)
+        for known_id, data in frames.items():
+            ids_of[json.loads(data)["organization"]["id"].encode()].append(known_id)
         found: list[str] = []
         for its in records.values():
-            greatest = ids.MIN_ID
-            known = sorted(id_ for key in {record.key for record in its} for id_ in ids_of[key])
+            greatest: str = ids.MIN_ID
+            known = sorted(each for key in {record.key for record in its} for each in ids_of[key])
             for record in its:
                 id_, after = header(record.headers, ID), header(record.headers, AFTER)
+                assert id_ is not None
+                assert after is not None
                 assert record.value == frames[id_]
                 between = known[bisect_right(known, after) : bisect_left(known, id_)]
                 assert redivided or not between, f"{id_} is said to come after {after}: {len(between)} are between them"

@@ -132,9 +132,16 @@ def in_the_checkout(*under: str) -> set[str]:
 def test_the_wheel_holds_the_whole_package(built: Path) -> None:
     with zipfile.ZipFile(built / WHEEL) as wheel:
         held = {name for name in wheel.namelist() if name.startswith("streamhub/")}
-    expected = in_the_checkout("streamhub")
-    assert any(name.endswith(".sql") for name in expected)
-    assert held == expected
+    assert held == in_the_checkout("streamhub")
+
+
+def test_the_wheel_holds_what_is_no_python_and_the_licence(built: Path) -> None:
+    with zipfile.ZipFile(built / WHEEL) as wheel:
+        held = set(wheel.namelist())
+    schema = in_the_checkout("streamhub/postgres/sql")
+    assert schema
+    assert held >= schema | {"streamhub/demo/shop.sql", "streamhub/py.typed"}
+    assert f"streamhub_cdc-{__version__}.dist-info/licenses/LICENSE" in held
 
 
 def test_the_sdist_holds_the_whole_checkout(built: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from docs import generate
+from streamhub.config import Settings
 
 PAGES: Final = generate.pages()
 
@@ -19,4 +20,4 @@ def test_a_page_of_the_reference_is_what_the_code_says(name: str) -> None:
 
 def test_every_setting_says_what_it_does() -> None:
     rows = [line for line in PAGES["settings.md"].splitlines() if line.startswith("| `")]
-    assert len(rows) == len(generate.Settings.model_fields)
+    assert len(rows) == len(Settings.model_fields)

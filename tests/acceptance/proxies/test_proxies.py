@@ -46,12 +46,13 @@ async def get(hub: Hub, proxy: Proxy, organization: str, path: str = "") -> Answ
 async def opened_patiently(hub: Hub, proxy: Proxy, organization: str, **options: Any) -> tuple[Client, list[str]]:
     """Asks until it is given the stream; and what it was refused with."""
     codes: list[str] = []
-    while True:
-        client = await opened(hub, proxy, organization, **options)
-        if client.status == 200:
-            return client, codes
-        codes += (await client.answer()).codes
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(60):
+        while True:
+            client = await opened(hub, proxy, organization, **options)
+            if client.status == 200:
+                return client, codes
+            codes += (await client.answer()).codes
+            await asyncio.sleep(0.1)
 
 
 async def commit(hub: Hub, organization: str, rows: int = 1) -> None:
@@ -105,7 +106,7 @@ async def test_each_event_passes_at_once(hub: Hub, proxy: Proxy, organization: s
 
 async def test_heartbeats_pass_one_by_one(hub: Hub, proxy: Proxy, organization: str) -> None:
     client = await opened(hub, proxy, organization)
-    came = []
+    came: list[float] = []
     for _ in range(4):
         assert await client.frame(heartbeats=True) is not None
         came.append(time.monotonic())
@@ -178,10 +179,10 @@ async def test_after_the_proxys_death_a_consumer_without_last_event_id_loses_not
     assert set(codes) <= {"ACTIVE_CONSUMER_EXISTS"}
     await until(hub.is_all_published, "all is published")
     published = await hub.published(organization)
-    came = []
+    came: list[str] = []
     with suppress(TimeoutError):
         while not came or came[-1] != published[-1]:
-            came += [frame.id for frame in await again.frames(1, within=3)]
+            came += [frame.id or "" for frame in await again.frames(1, within=3)]
     assert read == published[:20]
     assert came == published[published.index(came[0]) :]
     assert published.index(came[0]) <= 20

@@ -8,7 +8,8 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 
 from streamhub.postgres.migrate import CAPTURE_ROLE
-from tests.support.stage import Connection, Stage
+from tests.support.database import Connection
+from tests.support.stage import Stage
 
 PASSWORD: Final = "x"
 

@@ -443,7 +443,8 @@ async def test_a_capture_that_is_replaced_meanwhile_ends_it(stage: Stage, monkey
     await transaction.start()
     await hold.execute("UPDATE streamhub.captures SET removed_at = now() WHERE id = $1", ids)
     task = asyncio.create_task(send(stage))
-    await asyncio.sleep(0.3)
+    waits = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    await until(lambda: stage.value(f"SELECT EXISTS (SELECT {waits})"), "it waits for the capture")
     await transaction.commit()
     await hold.close()
     with pytest.raises(UserError, match="was removed or replaced"):

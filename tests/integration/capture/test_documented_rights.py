@@ -10,7 +10,8 @@ from streamhub.errors import UserError
 from streamhub.postgres import connections
 from streamhub.postgres.migrate import CAPTURE_ROLE, migrate_source
 from tests.integration.capture.roles import Role, role, url_of
-from tests.support.stage import Connection, Stage, kinds
+from tests.support.database import Connection
+from tests.support.stage import Stage, kinds
 
 TABLES = {
     "table": "CREATE TABLE app.skus (id int PRIMARY KEY, organization_id text, note text)",

@@ -381,8 +381,8 @@ async def test_a_rows_last_event_is_its_last_state_whatever_changed_nothing_betw
 async def test_a_capture_whose_table_has_another_oid_sends_errors_until_it_is_added_again(stage: Stage) -> None:
     await captured(stage)
     await stage.sql("UPDATE streamhub.captures SET relation_oid = 1", row(1))
-    (event,) = await stage.relayed() or [None]
-    assert event is None or in_error(event)
+    events = await stage.relayed()
+    assert [in_error(event) for event in events] in ([], [True])
     found = await fixed(stage)
     assert found
     spec = CaptureSpec("t", "t", organization_column="organization_id", exclude=["secret"])

@@ -27,6 +27,7 @@ from streamhub.errors import UserError
 from streamhub.runtime.process import prepare
 from streamhub.tokens import DevelopmentKey
 from tests.conftest import database_of
+from tests.support.stage import until
 
 Run = Callable[..., Result]
 
@@ -270,8 +271,8 @@ async def test_an_interrupted_backfill_says_that_it_can_go_on(
         env=os.environ | {"STREAMHUB_DATABASE_URL": database_url, "STREAMHUB_SIGNING_KEY_FILE": str(tmp_path / "key")},
     )  # fmt: skip
     # No relay runs, so it stops adding at the first batch above 10,000 and waits.
-    while await connection.fetchval("SELECT count(*) FROM streamhub.outbox") <= 10_000:  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
+    waits = "SELECT count(*) > 10000 FROM streamhub.outbox"
+    await until(lambda: connection.fetchval(waits), "the first batch above 10,000 is there")
     process.send_signal(signal.SIGINT)
     _, said = await asyncio.wait_for(process.communicate(), 10)
     assert process.returncode == 130

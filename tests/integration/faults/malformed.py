@@ -122,8 +122,12 @@ class Generator:
         return Malformed("token of noise", self._request("/org-0", token=token), (token,))
 
     def _token_unsigned(self) -> Malformed:
-        claims = {"iss": "streamhub-development", "exp": self._chance.choice((9e99, "x", None, 2**70, -1)), "iat": []}
-        header = {
+        claims: dict[str, object] = {
+            "iss": "streamhub-development",
+            "exp": self._chance.choice((9e99, "x", None, 2**70, -1)),
+            "iat": [],
+        }
+        header: dict[str, object] = {
             "alg": self._chance.choice(("none", "None", "HS256", "RS256", "RS512", 5, None, ["RS512"])),
             "kid": {},
         }

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import asyncpg
 import pytest
@@ -64,7 +64,8 @@ async def _run(hub: Hub) -> Stopped:
         most = max(most, gateway.rss())
         return await hub.is_all_published()
 
-    client.writer.transport.pause_reading()
+    transport = cast("asyncio.Transport", client.writer.transport)
+    transport.pause_reading()
     began = time.monotonic()
     for _ in range(EVENTS // BATCH):
         await application.execute(insert, BATCH)
@@ -72,7 +73,7 @@ async def _run(hub: Hub) -> Stopped:
     await application.close()
     await until(published, "everything is published", within=60)
     print(f"nothing read for {time.monotonic() - began:.1f} s: RSS {before >> 20} MiB, at most {most >> 20} MiB")
-    client.writer.transport.resume_reading()
+    transport.resume_reading()
     expected = await hub.published()
     read += await read_to(client, expected[-1])
     client.close()

@@ -4,7 +4,6 @@ import asyncio
 import ctypes
 import struct
 import time
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +11,7 @@ import pytest
 
 from streamhub.core.window import timestamp
 from streamhub.gateway.streams import channel
-
-Hub = Any
-StartHub = Callable[..., Awaitable[Any]]
+from tests.integration.conftest import Hub, StartHub
 
 SO_ATTACH_FILTER = 26  # linux/socket.h
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
-from typing import Any
 
 import asyncpg
 import pytest
@@ -22,9 +21,8 @@ from streamhub.health import serving_checks
 from streamhub.health.findings import Finding
 from streamhub.postgres import connections
 from streamhub.postgres.migrate import migrate_hub, migrate_source
+from tests.support.database import Connection
 from tests.support.tasks import ended
-
-Connection = Any
 
 ALIVE = "11111111-1111-1111-1111-111111111111"
 GONE = "22222222-2222-2222-2222-222222222222"

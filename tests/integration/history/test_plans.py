@@ -20,9 +20,9 @@ from streamhub.leases import jobs, streams
 from streamhub.postgres.connections import create_pool
 from streamhub.relay import outbox
 from tests.conftest import database_of
+from tests.support.database import Pool
 from tests.support.history import insert
 
-Pool = Any
 DAY = 86_400_000
 EVENTS = 12_000
 RESOURCES = 40

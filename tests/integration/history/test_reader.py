@@ -12,9 +12,8 @@ from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.history.partitions import Partitions, Week
 from streamhub.history.reader import PAGE_BYTES, PAGE_ROWS, Reader, Selection, _page_query
+from tests.support.database import Pool
 from tests.support.history import insert
-
-Pool = Any
 
 
 def frame(id_: str, size: int) -> bytes:

@@ -127,13 +127,13 @@ async def _cut_gateway(
     at = time.monotonic()
     asked = [asyncio.create_task(ask_in(seconds)) for seconds in ASKED_AT]
     await until(lambda: taker.connected, "another gateway gives the stream out", 10)
+    found = await asyncio.gather(*asked)  # what is asked while the link is cut is answered before it is back
     await asyncio.sleep(max(0, at + GATEWAY_CUT_FOR - time.monotonic()))
     stage.net.mend(host, stage.database)
     mended = time.monotonic()
     await until(lambda: kept.connections[-1].times[-1] > mended, "events flow again")
     await until(is_ready, "the gateway is ready")
     ready_after = time.monotonic() - mended
-    found = await asyncio.gather(*asked)
     answers, readiness = [each for herd, _ in found for each in herd], [ready for _, ready in found]
     connections = await stage.connections_of(host)
     return GatewayCut(at, mended, taken, taker, kept, answers, readiness, ready_after, connections)

@@ -8,7 +8,7 @@ import pytest
 
 from streamhub.cli.doctor import examine
 from streamhub.config import Settings
-from streamhub.health.checks import Finding
+from streamhub.health.findings import Finding
 from tests.integration.conftest import Hub
 from tests.support.stage import running, until
 from tests.support.topics import Broadcasting, create

@@ -192,8 +192,9 @@ async def test_readers_that_come_and_go_under_load_miss_nothing(stage: Stage) ->
             reader = following(stage.pool, tail, organization, position)
             readers.append(await stage.stack.enter_async_context(reader))
             await asyncio.sleep(0.03)
-    for reader in readers:
-        await reader.has(*(each for each in stage.ids[reader.organization] if each > reader.position))
+    for each_reader in readers:
+        beyond = (each for each in stage.ids[each_reader.organization] if each > each_reader.position)
+        await each_reader.has(*beyond)
 
 
 async def test_an_organization_subscribed_while_its_partition_is_joining_hears_of_everything(stage: Stage) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-import asyncpg
 import pytest
 
 from streamhub import organizations
 from streamhub.errors import UserError
 from streamhub.organizations import Organization
-
-Connection = asyncpg.Connection
-Pool = asyncpg.Pool
+from tests.support.database import Connection, Pool, Pooled
 
 
-async def seen_first(connection: Connection, id: str) -> Organization:
+async def seen_first(connection: Connection | Pooled, id: str) -> Organization:
     return (await organizations.register_on_first_sight(connection, [id]))[id]
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-import time
 
 import asyncpg
 import pytest
@@ -12,13 +11,12 @@ from tests.support.stage import Stage, until
 
 RELAYS = "FROM pg_stat_activity WHERE application_name ~ '^streamhub relay'"
 APPENDING = f"SELECT EXISTS (SELECT {RELAYS} AND wait_event_type = 'Lock')"
-CUT = f"SELECT pg_terminate_backend(pid) {RELAYS}"
+CUT = f"SELECT pg_terminate_backend(pid, 10000) {RELAYS}"
 
 
 def cut(url: str) -> None:
     """End a relay's connections, and return when they have ended: its loop learns of all of them at once."""
     subprocess.run([installed_binaries() / "psql", url, "-qc", CUT], check=True, stdout=subprocess.DEVNULL)
-    time.sleep(0.2)
 
 
 @pytest.mark.parametrize("turns", range(4))

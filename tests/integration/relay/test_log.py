@@ -66,6 +66,7 @@ async def test_an_append_that_waited_goes_on_from_what_the_one_before_it_left(st
     first = other.transaction()
     await first.start()
     reserved = await other.fetchrow("SELECT * FROM streamhub_hub.reserve(0, 3)")
+    assert reserved is not None
     ahead = reserved["ms"] + 60_000
     await other.execute(f"INSERT INTO streamhub_hub.log_heads VALUES ({ahead}, 5, {ahead}, 5)")
     waits = asyncio.create_task(appended(stage, pending(1)))
@@ -113,6 +114,7 @@ async def test_a_closing_waits_for_the_append_in_flight(stage: Stage) -> None:
         flight = other.transaction()
         await flight.start()
         reserved = await other.fetchrow("SELECT * FROM streamhub_hub.reserve(0, 1)")
+        assert reserved is not None
         closing = asyncio.create_task(close_window(pool, reserved["ms"] + 1))
         await until(lambda: stage.value(WAITING), "the closing waits")
         assert not closing.done()

@@ -13,11 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from streamhub.errors import UserError
 from streamhub.web.auth import Authenticator, Issuer, PemKeys, bearer
 from streamhub.web.problems import ApiError
+from tests.integration.conftest import Hub
 
 ISSUER = "https://issuer.example"
 NOW = time.time()
-
-Hub = Any
 
 
 def good(**changes: Any) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def good(**changes: Any) -> dict[str, Any]:
     return {**claims, **changes}
 
 
-def pem(key: Any) -> bytes:
+def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
     return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -67,7 +66,7 @@ async def test_a_good_token_is_read(authenticator: Authenticator, rsa_key: Any, 
     key = ec_key if algorithm == "ES256" else rsa_key
     claims = await authenticator.verify(jwt.encode(good(), key, algorithm=algorithm), NOW)
     assert (claims.organization_id, claims.slug, claims.enterprise) == ("org_1", "my-org", True)
-    assert (claims.kind, claims.test, claims.scopes) == ("integration", True, {"a", "b"})
+    assert (claims.kind, claims.test, claims.scopes) == ("integration", True, frozenset({"a", "b"}))
 
 
 @pytest.mark.parametrize("algorithm", ["RS384", "PS256", "PS512"])

@@ -1,14 +1,11 @@
 """Browsers of other origins: what a page may ask for, and what it gets to read."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from streamhub.core.window import timestamp
-
-Hub = Any
-StartHub = Callable[..., Awaitable[Any]]
+from tests.integration.conftest import Hub, StartHub
 
 ORIGIN = "https://app.example.com"
 FROM_THERE = {"Origin": ORIGIN}

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,13 +12,11 @@ import pytest
 from streamhub.core import sse
 from streamhub.core.formats import NDJSON
 from streamhub.gateway import places
+from streamhub.health.facts import Kept
 from streamhub.web import connection
 from streamhub.web.problems import ApiError, Fault
 from streamhub.web.turns import Turns
-from tests.integration.conftest import Client
-
-Hub = Any
-StartHub = Callable[..., Awaitable[Any]]
+from tests.integration.conftest import Client, Hub, StartHub
 
 SPLITTING = "\x85\u2028\u2029"
 
@@ -196,17 +194,15 @@ async def test_a_header_that_trickles_is_closed_all_the_same(
     writer.close()
 
 
-class Huge:
+async def huge() -> bytes:
     """An answer that fits into no socket's buffer."""
-
-    async def get(self) -> bytes:
-        return bytes(32_000_000)
+    return bytes(32_000_000)
 
 
 async def test_a_client_that_takes_no_answer_is_closed(start_hub: StartHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "TAKEN_WITHIN", 0.3)
     hub = await start_hub()
-    hub.gateway.exposition = Huge()
+    hub.gateway.exposition = Kept(huge)
     client = await Client.open(hub.port, "/-/metrics", receive_buffer=4096)
     await hub.eventually(lambda: asyncio.sleep(0, hub.gateway.connections.open == 0))
     client.close()

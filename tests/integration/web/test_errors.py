@@ -12,9 +12,8 @@ from servers.ports import free_port
 from streamhub.errors import UserError
 from streamhub.postgres.connections import DATABASE_AWAY
 from streamhub.web.problems import PROBLEMS
+from tests.integration.conftest import Hub
 from tests.support.error_schema import CODES
-
-Hub = Any
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
-from streamhub.kafka.publisher import PIECE_BYTES, Queue, Queued
+from streamhub.kafka.publisher import PIECE_BYTES, Piece, Queue, Queued
 
 
 def at(number: int) -> str:
@@ -14,7 +14,7 @@ def append(first: int, count: int, *, size: int = 10) -> Queued:
     return Queued(at(first - 1), events, count * size)
 
 
-def numbers(piece: object) -> list[str] | None:
+def numbers(piece: Piece | None) -> list[str] | None:
     return None if piece is None else [event.id for event in piece.events]
 
 

@@ -20,8 +20,8 @@ from streamhub.core import ids
 from streamhub.core.lease import Refusal
 from streamhub.leases.held import Asked, Lease, Leases, Taken
 from streamhub.leases.node import Node, boottime
+from tests.support.database import Pool
 
-Pool = Any
 START = ids.event_id(1_000, 0)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,13 +11,10 @@ import pytest
 from streamhub.core import ids
 from streamhub.core.window import parse_instant
 from streamhub.gateway.server import serve
-from tests.integration.conftest import EACH_ENGINE
+from tests.integration.conftest import EACH_ENGINE, Hub, StartHub
 from tests.support.history import move_head
 
 pytestmark = EACH_ENGINE
-
-Hub = Any
-StartHub = Callable[..., Awaitable[Any]]
 
 
 async def cursor_of(hub: Hub, organization_id: str = "org_1") -> str | None:
@@ -38,6 +34,7 @@ async def test_it_begins_with_retry_and_then_a_heartbeat(hub: Hub, organization:
     client = await hub.live()
     assert await client.block() == b"retry: 6000\n\n"
     heartbeat = await client.block()
+    assert heartbeat is not None
     assert heartbeat.startswith(b"event: heartbeat\ndata: 20")
     assert b"id:" not in heartbeat
 
@@ -98,7 +95,8 @@ async def test_heartbeats_come_at_their_interval_whatever_the_traffic(start_hub:
     hub = await start_hub(heartbeat_interval=timedelta(seconds=1))
     client = await hub.live()
     await client.frame(heartbeats=True)
-    began, times = time.monotonic(), []
+    began = time.monotonic()
+    times: list[float] = []
     while len(times) < 3:
         await hub.history.append(organization)
         frame = await client.frame(heartbeats=True)
@@ -231,7 +229,7 @@ async def test_history_and_the_tail_join_without_a_seam(hub: Hub, organization: 
     first = await hub.history.append(organization, 3_000)
     client = await hub.live(last_event_id=first.first_id)
     writing = asyncio.gather(*(hub.history.append(organization, 100, first=3_000) for _ in range(20)))
-    got = [frame.id for frame in await client.frames(2_999 + 2_000, within=20)]
+    got = [str(frame.id) for frame in await client.frames(2_999 + 2_000, within=20)]
     await writing
     assert got == sorted(set(got))
     assert await client.quiet()
@@ -244,8 +242,7 @@ async def test_without_last_event_id_the_stream_goes_on_ten_seconds_before_the_c
     _early, late = await hub.history.append_past(organization, [timedelta(seconds=12), timedelta(seconds=8)])
     client = await hub.live()
     client.reset()
-    await asyncio.sleep(0.3)
-    again = await hub.live()
+    again, _ = await hub.live_once_free()
     assert (await again.frame()).id == late
 
 
@@ -257,8 +254,7 @@ async def test_after_a_fin_without_a_proxy_it_goes_on_exactly_after_what_was_ack
     await hub.history.append(organization, 5)
     await client.frames(5)
     client.close()
-    await asyncio.sleep(0.3)
-    again = await hub.live()
+    again, _ = await hub.live_once_free()
     await hub.history.append(organization, 1, first=5)
     assert (await again.frame()).data["n"] == 5
 
@@ -272,8 +268,7 @@ async def test_after_a_fin_that_came_through_a_proxy_it_overlaps(
     await hub.history.append(organization, 5)
     await client.frames(5)
     client.close()
-    await asyncio.sleep(0.3)
-    again = await hub.live()
+    again, _ = await hub.live_once_free()
     assert (await again.frame()).data["n"] == 0
 
 
@@ -294,8 +289,7 @@ async def test_behind_a_silent_proxy_it_can_be_told_to_overlap_always(start_hub:
     await hub.history.append(organization, 5)
     await client.frames(5)
     client.close()
-    await asyncio.sleep(0.3)
-    again = await hub.live()
+    again, _ = await hub.live_once_free()
     assert (await again.frame()).data["n"] == 0
 
 
@@ -318,6 +312,7 @@ async def test_the_stored_cursor_never_passes_bytes_that_the_client_has_not_ackn
     await asyncio.sleep(2.5)
     cursor = await cursor_of(hub)
     client.close()
+    assert cursor is not None
     assert cursor < append.events[100].id
 
 
@@ -378,8 +373,7 @@ async def test_a_gap_leaves_no_other_gap_behind(start_hub: StartHub, organizatio
     first = await hub.live(last_event_id=old[0])
     await first.frames(2)
     first.close()
-    await asyncio.sleep(0.3)
-    again = await hub.live()
+    again, _ = await hub.live_once_free()
     assert await again.quiet()
 
 
@@ -456,7 +450,9 @@ async def test_on_shutdown_streams_end_spread_over_the_drain_time(start_hub: Sta
         await client.rest()
         return time.monotonic() - began
 
-    _, *times = await asyncio.gather(hub.gateway.drain(), *(end_of(client) for client in clients))
+    draining = asyncio.create_task(hub.gateway.drain())
+    times = await asyncio.gather(*(end_of(client) for client in clients))
+    await draining
     assert sorted(times) == pytest.approx([0, 0.4, 0.8, 1.2, 1.6], abs=0.3)
 
 

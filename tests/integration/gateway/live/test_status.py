@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +10,7 @@ import pytest
 from streamhub.core import ids
 from streamhub.core.window import parse_instant
 from streamhub.history import newest
-
-Hub = Any
-StartHub = Callable[..., Awaitable[Any]]
+from tests.integration.conftest import Hub, StartHub
 
 
 async def status(hub: Hub) -> dict[str, Any]:
@@ -123,8 +120,8 @@ async def test_the_head_is_the_last_event_of_this_organization(hub: Hub, organiz
 async def test_while_a_consumer_is_connected_it_is_told_since_when_and_where(hub: Hub, organization: int) -> None:
     await hub.live()
     found = await status(hub)
-    host, pid = await hub.history.pool.fetchrow("SELECT host, pid FROM streamhub_hub.nodes")
-    assert found["gateway"] == f"{host}/{pid}"
+    of_node = await hub.history.pool.fetchval("SELECT host || '/' || pid FROM streamhub_hub.nodes")
+    assert found["gateway"] == of_node
     assert abs(parse_instant(found["connected_since"]).ms - await hub.history.now_ms()) < 2_000
     assert found["stale_until"] is None
 

@@ -2,17 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
 from streamhub.core.window import timestamp
 from streamhub.gateway.replay import slots
 from streamhub.gateway.replay.slots import Slots
-
-Hub = Any
-StartHub = Callable[..., Awaitable[Any]]
+from tests.integration.conftest import Hub
 
 
 async def lately(hub: Hub) -> str:
@@ -52,7 +48,7 @@ async def test_a_reader_that_trickles_gets_all_of_it_once_and_in_order(hub: Hub,
     await long_history(hub, organization)
     client = await hub.open(await lately(hub), receive_buffer=65536)
     digest, numbers, complete = hashlib.sha256(), [], None
-    while (frame := await client.frame(60)) is not None:
+    while (frame := await client.frame_or_end(60)) is not None:
         if frame.event == "update":
             digest.update(frame.raw)
             numbers.append(frame.data["n"])

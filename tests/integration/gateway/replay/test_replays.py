@@ -2,15 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from streamhub.core.window import timestamp
-
-Hub = Any
-StartHub = Callable[..., Awaitable[Any]]
+from tests.integration.conftest import Hub, StartHub
 
 JOB = "5e1f7a52-7d0f-4c0e-9a43-9f6f5cf0b1aa"  # that there is none of
 
