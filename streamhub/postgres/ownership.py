@@ -1,7 +1,7 @@
 """Which hub consumes the outbox of a source: the one whose id the source holds.
 
 Two hubs that consumed one outbox would each publish a part of its changes, and neither hub would know. So the first
-relay that comes to a source claims it. Another hub's relay reads and deletes nothing there. Each deletion locks the claim.
+relay that comes to a source claims it. Another hub's relay reads and deletes nothing there. A deletion locks the claim.
 """
 
 from typing import Any, Final, TypeAlias

@@ -11,6 +11,7 @@ from streamhub import capture
 from streamhub.capture import AddResult, CaptureSpec
 from streamhub.core.frames import data_of
 from streamhub.history.append import Append
+from streamhub.postgres import ownership
 from streamhub.relay import Publisher, Relay, Source
 from tests.support.database import Connection
 
@@ -61,6 +62,12 @@ class Stage:
         """The table that most tests need, captured."""
         await self.sql(SHOP)
         await self.add(**options)
+
+    async def claimed(self) -> str:
+        """The outbox is this hub's, as after a relay has come. The hub's id."""
+        hub = await ownership.hub_id(self.connection)
+        await ownership.claim(self.connection, hub)
+        return hub
 
     async def outbox_is_empty(self) -> bool:
         return not await self.value("SELECT EXISTS (SELECT FROM streamhub.outbox)")

@@ -76,7 +76,7 @@ async def test_a_source_of_another_hub_fails_with_the_way_to_take_it_over(
     await connection.execute("UPDATE streamhub.relay_mark SET hub = $1", UNKNOWN)
     finding = await wrong(database_url, "owner")
     assert (finding.state, UNKNOWN in finding.detail) == ("fail", True)
-    assert "streamhub migrate --take-over" in finding.mend
+    assert "streamhub migrate --take-over" in finding.fix
 
 
 async def test_a_queue_of_notifications_that_nearly_nothing_is_in_is_in_order(database_url: str) -> None:
@@ -109,7 +109,7 @@ async def test_a_queue_of_notifications_that_is_half_full_is_told_before_appends
     await listener.close()
     await notifier.close()
     assert finding.state == "warn"
-    assert "idle in transaction" in finding.mend
+    assert "idle in transaction" in finding.fix
 
 
 async def test_streams_that_are_held_and_replays_that_are_under_way_are_in_order(

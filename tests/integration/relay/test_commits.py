@@ -245,13 +245,14 @@ async def test_polling_starts_where_nothing_can_appear_any_more(stage: Stage, no
     old = await asyncpg.connect(stage.url)
     await old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM streamhub.outbox")
     await stage.sql("INSERT INTO skus SELECT i, 'org_1', i, 'a' FROM generate_series(1, 30000) AS i")
+    hub = await stage.claimed()
     outbox = Outbox(stage.connection, 20_000)
     while True:
         if noted:
             await outbox.observe()
         changes, more = await outbox.read()
         if changes:
-            await delete(stage.connection, Ranges.of(change.seq for change in changes), len(changes))
+            await delete(stage.connection, Ranges.of(change.seq for change in changes), len(changes), hub)
         if not more:
             outbox.drained()
         if not changes and (outbox.floor >= 30_000 or not noted):

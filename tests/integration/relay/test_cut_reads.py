@@ -22,13 +22,14 @@ INSERT = (
 
 async def read_in_pieces(stage: Stage, most: int) -> list[list[Change]]:
     """What a relay gets that reads the next rows while the ones before are in hand, and consumes those then."""
+    hub = await stage.claimed()
     outbox = Outbox(stage.connection, most)
     reads: list[list[Change]] = []
     while True:
         hand = Ranges.of(change.seq for change in reads[-1]) if reads else None
         changes, more = await outbox.read(hand)
         if hand is not None:
-            await delete(stage.connection, hand, len(reads[-1]))
+            await delete(stage.connection, hand, len(reads[-1]), hub)
         if not changes:
             assert not more
             return reads

@@ -14,12 +14,13 @@ ROWS = "INSERT INTO skus SELECT i, 'org_1', i, repeat(md5(i::text), {repeated}) 
 
 async def consumed(outbox: Outbox, stage: Stage) -> list[list[Change]]:
     """What each read gave, until there was nothing more."""
+    hub = await stage.claimed()
     reads = []
     while True:
         changes, more = await outbox.read()
         reads.append(changes)
         if changes:
-            await delete(stage.connection, Ranges.of(change.seq for change in changes), len(changes))
+            await delete(stage.connection, Ranges.of(change.seq for change in changes), len(changes), hub)
         if not more:
             return reads
 
