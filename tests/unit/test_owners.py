@@ -18,6 +18,7 @@ OWNERS = {
     "counters": "history/counters.py",
     "history": "history",
     "history_default": "history",
+    "identity": "postgres/ownership.py",
     "incidents": "health/incidents.py",
     "log_epoch": "history",
     "log_head": "history",
@@ -26,6 +27,7 @@ OWNERS = {
     "organizations": "organizations/store.py",
     "publications": "kafka/publication.py",
     "relay_lease": "leases/leader.py",
+    "replay_locks": "gateway/replay/jobs.py",
     "replays": "leases/jobs.py",
     "streams": "leases",
 }

@@ -10,12 +10,12 @@ from tests.conftest import database_of
 
 
 @pytest.fixture
-async def empty_database(_embedded: str) -> str:
+async def empty_database(_newest_url: str) -> str:
     """On the PostgreSQL that we bring, whatever server other tests use: the text of a dump depends on its version."""
-    server = await asyncpg.connect(_embedded)
+    server = await asyncpg.connect(_newest_url)
     await server.execute("CREATE DATABASE streamhub_documented")
     await server.close()
-    return database_of(_embedded, "streamhub_documented")
+    return database_of(_newest_url, "streamhub_documented")
 
 
 async def test_the_documented_schema_is_what_the_migrations_make(empty_database: str) -> None:
