@@ -1,6 +1,6 @@
-"""The development key: signs the tokens that `streamhub token` and the demo print. No production hub has one.
+"""The development key, which signs the tokens of `streamhub token` and the demo. A production hub has none.
 
-A token's claims are those of any issuer's: `iss`, `exp`, `iat`, `organization{id,slug,enterprise}`,
+A token has the claims of any issuer's token: `iss`, `exp`, `iat`, `organization{id,slug,enterprise}`,
 `application{id,kind,client_id}`, `test`, `scope`.
 """
 
@@ -20,6 +20,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from streamhub.config import Settings
 from streamhub.errors import UserError
 from streamhub.organizations import Organization
 
@@ -39,23 +40,35 @@ class DevelopmentKey:
 
     @classmethod
     def load_or_create(cls, path: Path) -> DevelopmentKey:
-        """The key in `path`, made there if there is none; of several processes at once, all get the same one."""
+        """The key in `path`, created if missing. Several processes at once get the same key. Raises UserError."""
         try:
             if not path.exists():
                 _create(path)
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except OSError as error:
             raise UserError(
-                f"cannot use the signing key {path} ({error.strerror}): name a file that can be read or made, "
+                f"cannot use the signing key {path} ({error.strerror}): name a file that can be read or created, "
                 "for example STREAMHUB_SIGNING_KEY_FILE=/var/lib/streamhub/signing_key.pem"
             ) from error
         except (ValueError, TypeError) as error:
             raise UserError(
-                f"the signing key {path} is no unencrypted private key in PEM: remove it, a new one will be made"
+                f"the signing key {path} is not an unencrypted private key in PEM: remove it, and a new one is created"
             ) from error
         if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < 2048:
-            raise UserError(f"the signing key {path} is no RSA key of 2048 bits or more: remove it for a new one")
+            raise UserError(
+                f"the signing key {path} is not an RSA key of 2048 bits or more: remove it, and a new one is created"
+            )
         return cls(key)
+
+    @classmethod
+    def of(cls, settings: Settings) -> DevelopmentKey:
+        """The key of these settings. Raises UserError in production, which has none."""
+        if settings.development_key_file is None:
+            raise UserError(
+                "there is no development key: with an external STREAMHUB_DATABASE_URL set for example "
+                "STREAMHUB_SIGNING_KEY_FILE=/var/lib/streamhub/signing_key.pem, for this command and for serve"
+            )
+        return cls.load_or_create(settings.development_key_file)
 
     @property
     def public_pem(self) -> bytes:
@@ -64,7 +77,7 @@ class DevelopmentKey:
         )
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """A JWT, RS512, with `kid`, and with our issuer unless the claims name one."""
+        """A JWT, RS512, with `kid`. Its issuer is ISSUER unless the claims name another."""
         return jwt.encode({"iss": ISSUER, **claims}, self._private_key, algorithm=ALGORITHM, headers={"kid": self.kid})
 
 
@@ -78,7 +91,7 @@ def claims_for(
     scope: Iterable[str] = (),
     audience: str | None = None,
 ) -> dict[str, Any]:
-    """What a token of this organization says, from `now` on for `ttl`. `audience`: the hub's own, where it has one."""
+    """The claims of a token of this organization, valid from `now` for `ttl`. `audience`: the hub's, if it has one."""
     return {
         **({} if audience is None else {"aud": audience}),
         "iat": int(now.timestamp()),
@@ -91,7 +104,7 @@ def claims_for(
 
 
 def _create(path: Path) -> None:
-    """Written beside and linked into place, so no process reads half a key and the first of several writers wins."""
+    """Write the key beside `path`, then link it: no reader sees half a key, and the first of several writers wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -17,7 +17,7 @@ from streamhub.capture.captures import (
     list_captures,
     remove,
 )
-from streamhub.capture.faults import CaptureFault, faults, fix
+from streamhub.capture.faults import CaptureFault, faults, fix, fix_all
 from streamhub.capture.spec import CaptureSpec, check_type
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "check_type",
     "faults",
     "fix",
+    "fix_all",
     "forget_dropped",
     "list_captures",
     "remove",

@@ -120,12 +120,20 @@ ORDER BY 1
 
 
 class Progress(NamedTuple):
-    """`rows` were sent, of about `expected` (0 where PostgreSQL does not know); `waiting`: the outbox is full."""
+    """`rows` were sent, of about `expected` (0: PostgreSQL has no estimate). `waiting`: the outbox is full.
+
+    As text: a line for people.
+    """
 
     table: str
     rows: int
     expected: int
     waiting: bool
+
+    def __str__(self) -> str:
+        line = f"{self.table}: {self.rows:,}"
+        line += f" of about {self.expected:,} rows" if self.expected else " rows"
+        return f"{line}, waiting for the relay to empty the outbox" if self.waiting else line
 
 
 class BackfillResult(NamedTuple):

@@ -1,7 +1,7 @@
 """What keeps captured tables from being captured as it was asked for, and the way to put each right."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -87,8 +87,20 @@ def _shown(name: str) -> str:
     return name.removeprefix("public.")
 
 
+async def fix_all(connection: "asyncpg.Connection[Any]") -> AsyncIterator[CaptureFault]:
+    """Fix every fault that has a fix, each once. Yields a fault when it is fixed; raises as `fix` does.
+
+    One fix may make another unnecessary, so the faults are read again before each.
+    """
+    done: list[CaptureFault] = []
+    while fault := next((each for each in await faults(connection) if each.fix and each not in done), None):
+        done.append(fault)
+        await fix(connection, fault)
+        yield fault
+
+
 async def fix(connection: "asyncpg.Connection[Any]", fault: CaptureFault) -> None:
-    """Do what `fault.fix` says. Raises UserError and what asyncpg raises where it cannot be done."""
+    """Apply `fault.fix`. Raises UserError or an error of asyncpg where that fails."""
     if isinstance(fault.fix, str):
         await connection.execute(fault.fix)
     elif fault.fix is not None:

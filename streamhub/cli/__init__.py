@@ -1,6 +1,6 @@
 """The command line: `streamhub COMMAND`, one command a file.
 
-Data goes to stdout, words to stderr. Exit code 0, 1 (it failed, with one sentence why) or 2 (wrong usage).
+Data goes to stdout, messages to stderr. Exit code 0, 1 (it failed, with one sentence why) or 2 (wrong usage).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """Loads a command's file when it is asked for, and says every expected failure in one sentence."""
+    """Loads a command's file when it is used. Prints each expected failure as one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -54,21 +54,22 @@ class Commands(click.Group):
             discard_stdout()
             sys.exit(128 + signal.SIGPIPE)
         except UserError as error:
-            sentence = str(error)
+            message = str(error)
         except DATABASE_ERRORS as error:
-            sentence = explain(error)
+            message = explain(error)
         except (KeyboardInterrupt, asyncio.CancelledError):
             sys.exit(128 + signal.SIGINT)
-        click.echo(f"streamhub: {sentence}", err=True)
+        click.echo(f"streamhub: {message}", err=True)
         sys.exit(1)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="streamhub", message="%(prog)s %(version)s")
 def main() -> None:
-    """Committed PostgreSQL changes as ordered streams: live over SSE, and by replay.
+    """Streams committed PostgreSQL changes in order: live over SSE, and as replays.
 
-    Settings come from the environment, STREAMHUB_…; without STREAMHUB_DATABASE_URL an embedded PostgreSQL is run.
+    Settings are the environment's STREAMHUB_… variables. Without STREAMHUB_DATABASE_URL it runs an embedded
+    PostgreSQL.
 
     \b
       streamhub demo                                 a sample shop, the hub and a live view

@@ -1,10 +1,8 @@
-"""`streamhub capture`: which tables are captured, and how."""
+"""`streamhub capture`: adds, lists, removes and backfills captures."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
 from pathlib import Path
 
 import click
@@ -16,21 +14,22 @@ from streamhub.capture import (
     BackfillResult,
     CaptureSpec,
     ListedCapture,
-    Progress,
     RemoveResult,
     check_type,
 )
 from streamhub.cli.database import data_dir_option, hub_connection, say, source_connection
-from streamhub.cli.output import json_option, print_rows
+from streamhub.cli.output import ProgressLine, json_option, print_rows
 from streamhub.config import load
 from streamhub.core.rendering import EVENTS
 from streamhub.errors import UserError
 
-SOURCE = click.option("--source", metavar="NAME", help="A source of STREAMHUB_SOURCE_URLS; the hub's unless given.")
+SOURCE = click.option(
+    "--source", metavar="NAME", help="A source of STREAMHUB_SOURCE_URLS. Default: the hub's database."
+)
 
 
 class Names(click.ParamType[tuple[str, ...]]):
-    """Columns, separated by commas."""
+    """Column names, separated by commas."""
 
     name = "columns"
 
@@ -39,8 +38,28 @@ class Names(click.ParamType[tuple[str, ...]]):
             return value
         names = tuple(part.strip() for part in str(value).split(","))
         if not all(names):
-            self.fail(f"{value!r} has an empty name; columns are separated by commas: a,b", param, ctx)
+            self.fail(f"{value!r} has an empty name; separate columns with commas: a,b", param, ctx)
         return names
+
+
+class TypeName(click.ParamType[tuple[str, str]]):
+    """`EVENT=TYPE`."""
+
+    name = "type name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        event, _, name = str(value).partition("=")
+        if event not in EVENTS or not name:
+            self.fail(
+                f"{value!r} is not EVENT=TYPE, for example update=product.updated; EVENT is one of {', '.join(EVENTS)}",
+                param,
+                ctx,
+            )
+        try:
+            check_type(name)
+        except UserError as error:
+            self.fail(str(error), param, ctx)
+        return event, name
 
 
 @click.group("capture")
@@ -51,18 +70,23 @@ def command() -> None:
 @command.command("add")
 @click.argument("table")
 @SOURCE
-@click.option("--resource-type", metavar="TYPE", required=True, help="What the events call a row, for example skus.")
+@click.option("--resource-type", metavar="TYPE", required=True, help="The resource type of the rows, for example skus.")
 @click.option(
-    "--id-column", "id_columns", type=Names(), default=(), metavar="COL,…", help="Instead of the primary key."
+    "--id-column",
+    "id_columns",
+    type=Names(),
+    default=(),
+    metavar="COL,…",
+    help="The columns of the resource id. Default: the primary key.",
 )
 @click.option("--org-column", metavar="COL", help="The column that holds the organization's id.")
-@click.option("--org", "slug", metavar="SLUG", help="The registered organization that all rows belong to.")
-@click.option("--test-column", metavar="COL", help="A boolean column: whether the row is of the test environment.")
-@click.option("--test", is_flag=True, help="All rows are of the test environment.")
-@click.option("--exclude", type=Names(), default=(), metavar="COL,…", help="Columns that never appear in any event.")
-@click.option("--redact", type=Names(), default=(), metavar="COL,…", help="Columns that appear without their value.")
-@click.option("--type-name", "renamed", multiple=True, metavar="EVENT=TYPE", help="May be given several times.")
-@click.option("--anonymization-column", metavar="COL", help="Its going from null to a value asks for anonymization.")
+@click.option("--org", "slug", metavar="SLUG", help="The registered organization of all rows.")
+@click.option("--test-column", metavar="COL", help="A boolean column, true for rows of the test environment.")
+@click.option("--test", is_flag=True, help="All rows belong to the test environment.")
+@click.option("--exclude", type=Names(), default=(), metavar="COL,…", help="Columns that no event has.")
+@click.option("--redact", type=Names(), default=(), metavar="COL,…", help="Columns whose values no event has.")
+@click.option("--type-name", "type_names", type=TypeName(), multiple=True, metavar="EVENT=TYPE", help="Repeatable.")
+@click.option("--anonymization-column", metavar="COL", help="A value in place of null is an anonymization request.")
 @data_dir_option
 def add(
     table: str,
@@ -75,11 +99,11 @@ def add(
     test: bool,
     exclude: tuple[str, ...],
     redact: tuple[str, ...],
-    renamed: tuple[str, ...],
+    type_names: tuple[tuple[str, str], ...],
     anonymization_column: str | None,
     data_dir: Path | None,
 ) -> None:
-    """Capture every change of TABLE from now on. With other options than before: change how it is captured.
+    """Capture every change of TABLE from now on. Other options than before replace the capture.
 
     \b
       streamhub capture add public.skus --org my-org --resource-type skus
@@ -90,19 +114,16 @@ def add(
           --type-name update=product.updated
     """
     if (org_column is None) == (slug is None):
-        raise click.UsageError("give either --org-column COL (it holds the organization's id) or --org SLUG")
+        raise click.UsageError("give either --org-column COL (the column of the organization's id) or --org SLUG")
     if test and test_column is not None:
         raise click.UsageError("give either --test-column or --test, not both")
-    type_names = _type_names(renamed)
 
     async def run() -> AddResult:
         settings = load(data_dir=data_dir)
         organization = None
         if slug is not None:
             async with hub_connection(settings) as hub:
-                organization = await organizations.with_slug(hub, slug)
-            if organization is None:
-                raise UserError(f"there is no organization {slug!r}: streamhub org add {slug} registers it")
+                organization = await organizations.require(hub, slug)
         spec = CaptureSpec(
             table=table,
             resource_type=resource_type,
@@ -113,7 +134,7 @@ def add(
             test=test,
             exclude=exclude,
             redact=redact,
-            type_names=type_names,
+            type_names=dict(type_names),
             anonymization_column=anonymization_column,
         )
         async with source_connection(settings, source) as connection:
@@ -125,30 +146,12 @@ def add(
     click.echo(f"{result.table} {result.state}")
 
 
-def _type_names(renamed: tuple[str, ...]) -> dict[str, str]:
-    """`EVENT=TYPE` of each `--type-name`; a wrong one is wrong usage."""
-    names = {}
-    for word in renamed:
-        event, _, name = word.partition("=")
-        if event not in EVENTS or not name:
-            raise click.UsageError(
-                f"--type-name is {word!r}: give EVENT=TYPE, for example update=product.updated, "
-                f"and EVENT is one of {', '.join(EVENTS)}"
-            )
-        try:
-            check_type(name)
-        except UserError as error:
-            raise click.UsageError(f"--type-name is {word!r}: {error}") from None
-        names[event] = name
-    return names
-
-
 @command.command("list")
 @SOURCE
 @json_option
 @data_dir_option
 def list_(source: str | None, as_json: bool, data_dir: Path | None) -> None:
-    """What is captured now, by table.
+    """List the captures, by table.
 
     \b
       streamhub capture list
@@ -168,7 +171,7 @@ def list_(source: str | None, as_json: bool, data_dir: Path | None) -> None:
 @SOURCE
 @data_dir_option
 def remove(table: str, source: str | None, data_dir: Path | None) -> None:
-    """Capture no more of TABLE. What was written before still comes; its history stays.
+    """Stop capturing TABLE. Changes already written are still published. History stays.
 
     \b
       streamhub capture remove public.skus
@@ -187,17 +190,22 @@ def remove(table: str, source: str | None, data_dir: Path | None) -> None:
 @command.command("backfill")
 @click.argument("table")
 @SOURCE
-@click.option("--restart", is_flag=True, help="From the first row, not from where an earlier run was stopped.")
+@click.option("--restart", is_flag=True, help="Start at the first row, not where an earlier run stopped.")
 @click.option(
-    "--rate", type=click.IntRange(min=1), default=RATE, show_default=True, metavar="ROWS", help="A second, at the most."
+    "--rate",
+    type=click.IntRange(min=1),
+    default=RATE,
+    show_default=True,
+    metavar="ROWS",
+    help="The most rows a second.",
 )
 @json_option
 @data_dir_option
 def backfill(table: str, source: str | None, restart: bool, rate: int, as_json: bool, data_dir: Path | None) -> None:
-    """Send every row of TABLE, which is captured, as it stands now: as create, with "backfill":true.
+    """Send every row of a captured TABLE as it is now: as create, with "backfill":true.
 
-    Stopped (Ctrl-C) or failed, it goes on with the next run. A row may come twice, never stale. The relay has to run,
-    since no more than 10,000 changes are left waiting for it.
+    The next run resumes a run that was stopped (Ctrl-C) or failed. A row may come twice, never stale. A relay must
+    run: the backfill waits while the outbox has over 10,000 rows.
 
     \b
       streamhub capture backfill public.skus
@@ -206,42 +214,15 @@ def backfill(table: str, source: str | None, restart: bool, rate: int, as_json: 
 
     async def run() -> BackfillResult:
         async with source_connection(load(data_dir=data_dir), source) as connection:
-            return await capture.backfill(connection, table, restart=restart, rate=rate, report=shown)
+            return await capture.backfill(connection, table, restart=restart, rate=rate, report=progress.show)
 
-    shown = _Shown()
+    progress = ProgressLine()
     try:
         result = asyncio.run(run())
     except (KeyboardInterrupt, asyncio.CancelledError):
-        shown.end()
-        say("stopped: the same command goes on from here")
+        progress.end()
+        say("stopped: run the same command to resume")
         raise
     finally:
-        shown.end()
+        progress.end()
     print_rows([result._asdict()], BackfillResult._fields, as_json=as_json)
-
-
-class _Shown:
-    """Progress on stderr: one line that changes on a terminal, else a line now and then."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._every = 0.2 if self._terminal else 5.0  # seconds
-        self._last = time.monotonic()
-        self._open = False
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._last < self._every:
-            return
-        self._last = now
-        line = f"{progress.table}: {progress.rows:,}"
-        line += f" of about {progress.expected:,} rows" if progress.expected else " rows"
-        if progress.waiting:
-            line += ", waiting for the relay to empty the outbox"
-        click.echo(f"\r\x1b[K{line}" if self._terminal else line, err=True, nl=not self._terminal)
-        self._open = self._terminal
-
-    def end(self) -> None:
-        if self._open:
-            click.echo(err=True)
-            self._open = False

@@ -18,13 +18,13 @@ COLUMNS = ("slug", "id", "enterprise", "slug_is_made")
 
 @click.group("org")
 def command() -> None:
-    """Organizations: the tenants whose changes are streamed apart from each other."""
+    """Organizations: the tenants. Each has its own streams."""
 
 
 @command.command("add")
 @click.argument("slug")
-@click.option("--id", "id_", metavar="ID", help="What captured rows and tokens call it; the slug unless given.")
-@click.option("--enterprise/--no-enterprise", default=True, help="Without it nothing of it is stored or pushed.")
+@click.option("--id", "id_", metavar="ID", help="Its id in captured rows and tokens. Default: the slug.")
+@click.option("--enterprise/--no-enterprise", default=True, help="Without enterprise its changes are dropped.")
 @json_option
 @data_dir_option
 def add(slug: str, id_: str | None, enterprise: bool, as_json: bool, data_dir: Path | None) -> None:
@@ -46,7 +46,7 @@ def add(slug: str, id_: str | None, enterprise: bool, as_json: bool, data_dir: P
 @json_option
 @data_dir_option
 def list_(as_json: bool, data_dir: Path | None) -> None:
-    """All organizations, by slug.
+    """List all organizations, by slug.
 
     \b
       streamhub org list
@@ -62,7 +62,7 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
 
 @command.command("set")
 @click.argument("slug")
-@click.option("--slug", "new_slug", metavar="SLUG", help="Another slug; open streams keep theirs until they end.")
+@click.option("--slug", "new_slug", metavar="SLUG", help="The new slug. Open streams keep the old one until they end.")
 @click.option("--enterprise/--no-enterprise", default=None, help="Whether its changes are stored and pushed.")
 @json_option
 @data_dir_option

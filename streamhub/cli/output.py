@@ -1,4 +1,4 @@
-"""Tables on stdout: for people, or as JSON for programs. And streams that take whatever is written to them."""
+"""Output of commands: tables as text or JSON, a progress line, and standard streams that accept any character."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -21,8 +22,8 @@ _IN_ASCII = {"…": "...", "→": "->", "×": "x", "–": "-", "—": "-", "·":
 
 
 def prepare_streams() -> None:
-    """No character is an error where a stream's encoding lacks it. A stream that was closed (`>&-`) takes what is
-    written and drops it: without it the next file or socket would get its number."""
+    """Replace characters that a stream's encoding lacks. Open a closed stream (`>&-`) on /dev/null, or else the next
+    file or socket would get its number."""
     codecs.register_error("streamhub", _nearest)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
@@ -38,7 +39,7 @@ def prepare_streams() -> None:
 
 
 def discard_stdout() -> None:
-    """No reader is left, and what is still buffered would be an error at the end."""
+    """Call it when the reader has gone: what is still buffered would be an error at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -46,8 +47,8 @@ def discard_stdout() -> None:
 def _nearest(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    wrong = error.object[error.start : error.end]
-    nearest = "".join(_IN_ASCII.get(character, character) for character in wrong)
+    text = error.object[error.start : error.end]
+    nearest = "".join(_IN_ASCII.get(character, character) for character in text)
     return nearest.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
@@ -58,7 +59,7 @@ def json_option(command: Command) -> Command:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    """One line a row, never wrapped where a program reads it. As JSON: an array of objects, all their members."""
+    """One line a row, not wrapped unless stdout is a terminal. As JSON: an array of objects with all members."""
     if as_json:
         click.echo(orjson.dumps([dict(row) for row in rows], option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
         return
@@ -67,6 +68,30 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
         table.add_row(*(_text(row[column]) for column in columns))
     width = None if sys.stdout.isatty() else 1000
     Console(width=width, highlight=False, markup=False).print(table)
+
+
+class ProgressLine:
+    """Progress on stderr: one line that changes on a terminal, else a new line every 5 s."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._every = 0.2 if self._terminal else 5.0  # seconds
+        self._last = time.monotonic()
+        self._open = False
+
+    def show(self, progress: object) -> None:
+        now = time.monotonic()
+        if now - self._last < self._every:
+            return
+        self._last = now
+        click.echo(f"\r\x1b[K{progress}" if self._terminal else str(progress), err=True, nl=not self._terminal)
+        self._open = self._terminal
+
+    def end(self) -> None:
+        """End the line, so that the next message begins a new one."""
+        if self._open:
+            click.echo(err=True)
+            self._open = False
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`streamhub token`: a token for development, signed with the development key."""
+"""`streamhub token`: prints a token signed with the development key."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import click
 from streamhub import organizations
 from streamhub.cli.database import data_dir_option, hub_connection
 from streamhub.config import load, parse_duration
-from streamhub.errors import UserError
 from streamhub.organizations import Organization
 from streamhub.tokens import DevelopmentKey, claims_for
 
 
 class DurationType(click.ParamType[timedelta]):
-    """`2h`, `90d`: as in the settings."""
+    """`2h`, `90d`, as in the settings."""
 
     name = "duration"
 
@@ -29,15 +28,17 @@ class DurationType(click.ParamType[timedelta]):
         except ValueError:
             duration = timedelta(0)
         if duration <= timedelta(0):
-            self.fail(f"{value!r} is no duration with its unit (s, m, h, d), for example 2h", param, ctx)
+            self.fail(f"{value!r} is not a duration with a unit (s, m, h, d), for example 2h", param, ctx)
         return duration
 
 
 @click.command("token")
 @click.option("--org", "slug", metavar="SLUG", required=True, help="A registered organization.")
-@click.option("--test", is_flag=True, help="For the test environment; live unless given.")
-@click.option("--kind", default="integration", show_default=True, help="The kind of application; streams want this.")
-@click.option("--scope", "scopes", multiple=True, help="May be given several times, for example events:read.")
+@click.option("--test", is_flag=True, help="For the test environment. Default: live.")
+@click.option(
+    "--kind", default="integration", show_default=True, help="The kind of application. Streams need integration."
+)
+@click.option("--scope", "scopes", multiple=True, help="Repeatable, for example events:read.")
 @click.option("--ttl", type=DurationType(), default="2h", show_default=True, help="How long it is valid.")
 @data_dir_option
 def command(slug: str, test: bool, kind: str, scopes: tuple[str, ...], ttl: timedelta, data_dir: Path | None) -> None:
@@ -49,22 +50,14 @@ def command(slug: str, test: bool, kind: str, scopes: tuple[str, ...], ttl: time
       streamhub token --org my-org --test --ttl 7d
     """
     settings = load(data_dir=data_dir)
-    key_file = settings.development_key_file
-    if key_file is None:
-        raise UserError(
-            "there is no development key: with an external STREAMHUB_DATABASE_URL set for example "
-            "STREAMHUB_SIGNING_KEY_FILE=/var/lib/streamhub/signing_key.pem, for this command and for serve"
-        )
+    key = DevelopmentKey.of(settings)
 
-    async def find() -> Organization | None:
+    async def find() -> Organization:
         async with hub_connection(settings) as hub:
-            return await organizations.with_slug(hub, slug)
+            return await organizations.require(hub, slug)
 
-    organization = asyncio.run(find())
-    if organization is None:
-        raise UserError(f"there is no organization {slug!r}: streamhub org add {slug} registers it")
     claims = claims_for(
-        organization,
+        asyncio.run(find()),
         now=datetime.now(UTC),
         ttl=ttl,
         test=test,
@@ -72,4 +65,4 @@ def command(slug: str, test: bool, kind: str, scopes: tuple[str, ...], ttl: time
         scope=" ".join(scopes).split(),
         audience=settings.jwt_audience,
     )
-    click.echo(DevelopmentKey.load_or_create(key_file).sign(claims))
+    click.echo(key.sign(claims))

@@ -1,7 +1,6 @@
-"""The demo from start to end: database, shop, hub, the lines to paste, the view, and the check without a terminal.
+"""The demo from start to end: database, shop, hub, the lines to paste, the view, and the check at the end of `--for`.
 
-The demo itself consumes one organization's live stream, demo-monitor's, and prints curl lines for another: a stream
-has one consumer, and a person who pastes a line must find it free.
+A live stream has one consumer. So the demo consumes the stream of demo-monitor, and prints curl lines for others.
 """
 
 from __future__ import annotations
@@ -10,18 +9,19 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import uvloop
 from rich.console import Console
 
 from streamhub import capture, organizations
 from streamhub.capture import CaptureSpec
-from streamhub.config import Settings
+from streamhub.config import Settings, load
 from streamhub.core import ids
 from streamhub.demo.catalog import ACME, MONITOR, NORTHWIND, TENANTS
 from streamhub.demo.monitor import Monitor
@@ -36,6 +36,7 @@ from streamhub.postgres.failures import connect
 from streamhub.runtime import logs
 from streamhub.runtime.process import (
     Stopped,
+    check_ports,
     connections,
     embedded_server,
     prepare,
@@ -46,13 +47,30 @@ from streamhub.runtime.process import (
 from streamhub.tokens import DevelopmentKey, claims_for
 
 TOKEN_TTL = timedelta(hours=24)
-FREE_WITHIN = 15.0  # seconds; a demo that was killed leaves the stream taken for up to 11
+FREE_WITHIN = 15.0  # seconds; the stream of a demo that was killed stays taken for up to 11
 WARNINGS_SHOWN = 3
-PUBLISHED_WITHIN = 5.0  # seconds; for the first event of the shop
+PUBLISHED_WITHIN = 5.0  # seconds, for the first event of the shop
+UNWATCHED_FOR = 20.0  # seconds that a demo without a terminal runs
+
+
+def run(overrides: Mapping[str, object], *, rate: float, seconds: float | None) -> bool:
+    """Run the demo until a signal, or for `seconds` and then check; False where the check failed. Raises UserError.
+
+    `overrides` win over the environment's settings. `rate` is in commits a second; 0: no sample traffic. Without a
+    terminal `seconds` is UNWATCHED_FOR unless given.
+    """
+    settings = load(**overrides).model_copy(
+        update={"database_url": None, "source_urls": {}, "signing_key_file": None, "drain_time": timedelta(0)}
+    )
+    console = Console()
+    if seconds is None and not console.is_terminal:
+        seconds = UNWATCHED_FOR
+    check_ports(settings, "demo")
+    return uvloop.run(Demo(settings, console, rate).run(seconds))
 
 
 class Demo:
-    """`rate` is in commits a second; 0: none."""
+    """`rate` is in commits a second; 0: no sample traffic."""
 
     def __init__(self, settings: Settings, console: Console, rate: float) -> None:
         self._settings = settings
@@ -62,7 +80,7 @@ class Demo:
         self._warnings: deque[str] = deque(maxlen=WARNINGS_SHOWN)
 
     async def run(self, seconds: float | None) -> bool:
-        """Until a signal, or for so many seconds and then a check; false where that failed."""
+        """Run until a signal, or for `seconds` and then check; False where the check failed."""
         stop = stop_on_signals()
         self._configure_logs()
         self._say(f"Starting PostgreSQL and the hub in {self._settings.data_dir} …")
@@ -75,7 +93,7 @@ class Demo:
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(embedded_server(self._settings, report=self._say))
             pool = await stack.enter_async_context(connections(server.url, "streamhub demo", 12))
-            # The hub ends before its readers do: a stream that was drained is free again at once, for the next start.
+            # The hub stops before its readers, so that it drains the stream, which is then free for the next start.
             keep = await stack.enter_async_context(background())
             sources = await prepare(self._settings, server.url)
             hub = await stack.enter_async_context(running_hub(self._settings, server.url, sources))
@@ -102,9 +120,9 @@ class Demo:
                     return True
             if not self._rate:
                 await shop.write_once(MONITOR)
-            fine, sentence = await monitor.check()
-        self._say(f"{'checked' if fine else 'FAILED'}: {sentence}")
-        return fine
+            ok, result = await monitor.check()
+        self._say(f"{'checked' if ok else 'FAILED'}: {result}")
+        return ok
 
     def _show(self, watch: Watch) -> Coroutine[Any, Any, None]:
         if self._redrawn:
@@ -112,7 +130,7 @@ class Demo:
         return show_lines(watch, self._console)
 
     def _configure_logs(self) -> None:
-        """At a terminal the view shows the newest warnings; a line in between would tear it."""
+        """At a terminal the view shows the newest warnings: log lines would break it."""
         if self._redrawn:
             logs.install(_Collector(self._warnings), logging.WARNING)
         else:
@@ -134,7 +152,7 @@ class Demo:
                 f'curl -N -H "Authorization: Bearer $TOKEN" {url}/{ACME.slug}',
             ),
             (
-                "A replay of what it has seen:",
+                "A replay of its events:",
                 f'curl -N -H "Authorization: Bearer $TOKEN" "{url}/{ACME.slug}/replay?{window_query}"',
             ),
             ("Write to the shop by hand:", f'{quote(str(server.bin_dir / "psql"))} {server.url} -c "{hand}"'),
@@ -159,7 +177,7 @@ class _Collector(logging.Handler):
 
 @asynccontextmanager
 async def background() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], object]]:
-    """What is passed to the yielded function runs for as long as the block lasts; its error is raised at the end."""
+    """Yields a function that starts a coroutine. At the end they are cancelled, and an error of one is raised."""
     tasks: list[asyncio.Task[None]] = []
     try:
         yield lambda work: tasks.append(asyncio.create_task(work))
@@ -172,7 +190,7 @@ async def background() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], ob
 
 
 async def _ends_by_time(waiting: Coroutine[Any, Any, None], seconds: float | None, opened: asyncio.Event) -> bool:
-    """False where `waiting` ended first. The seconds count from when the stream to be checked is open."""
+    """False where `waiting` ended first. The seconds begin when the checked stream is open."""
     task = asyncio.create_task(waiting)
     opening = asyncio.create_task(opened.wait())
     await asyncio.wait({task, opening}, timeout=FREE_WITHIN, return_when=asyncio.FIRST_COMPLETED)
@@ -194,7 +212,7 @@ async def _register(pool: Pool) -> dict[str, Organization]:
 
 
 async def _capture(url: str) -> None:
-    """What `streamhub capture add` does, for every table of the shop."""
+    """As `streamhub capture add`, for every table of the shop."""
     connection = await connect(url)
     try:
         for table in TABLES:
@@ -215,7 +233,7 @@ async def _capture(url: str) -> None:
 
 
 async def _window(pool: Pool) -> tuple[datetime, datetime]:
-    """An hour that holds events of the organization whose lines are printed."""
+    """An hour in which the organization of the printed lines has events."""
     give_up = asyncio.get_running_loop().time() + PUBLISHED_WITHIN
     while (newest := await newest_live_id(pool, ACME.id)) is None:
         if asyncio.get_running_loop().time() > give_up:

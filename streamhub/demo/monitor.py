@@ -1,7 +1,6 @@
-"""The demo's own client: consumes one organization's live stream over HTTP, as anybody would, and keeps the time.
+"""The demo's own client: consumes one organization's live stream over HTTP, and measures latencies.
 
-It also checks the hub's promises on what it received: everything that was committed, once, in order, and the same
-again by replay.
+It also checks what it received: every commit, once, in order, and the same bytes in a replay.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from streamhub.core import ids
 from streamhub.demo.shop import Commit
 from streamhub.organizations import Organization
 
-KEPT_FRAMES = 20_000  # of a run that may be long, as many are compared with a replay
+KEPT_FRAMES = 20_000  # the first frames of a run, which are compared with a replay
 KEPT_COMMITS = 50_000
 KEPT_EARLY = 1_000
-SAMPLES = 2_000  # latencies that the percentiles are of
+SAMPLES = 2_000  # the newest latencies, for the percentiles
 SILENCE = 30.0  # seconds; heartbeats come every 10
 DELIVERED_WITHIN = 15.0
 
@@ -41,10 +40,10 @@ class Frame(NamedTuple):
 
 
 class Monitor:
-    """`run` until cancelled; `committed` is told of every commit."""
+    """Call `run` until it is cancelled, and `committed` for every commit."""
 
     def __init__(self, base_url: str, organization: Organization, token: Callable[[bool], str]) -> None:
-        """`token(test)` gives one for the organization, for the test or the live environment."""
+        """`token(test)` returns a token of the organization, for the test or the live environment."""
         self.url = f"{base_url}/{organization.slug}"
         self.received = 0
         self.trouble: str | None = None
@@ -57,11 +56,11 @@ class Monitor:
         self._out_of_order = 0
         self._latencies: deque[float] = deque(maxlen=SAMPLES)
         self._commits: dict[str, Commit] = {}
-        self._rows: dict[str, int] = {}  # received, by transaction
-        self._early: dict[str, float] = {}  # received before the writer knew that it had committed
+        self._rows: dict[str, int] = {}  # rows received, by transaction
+        self._early: dict[str, float] = {}  # when a transaction's event came, if before its COMMIT returned
 
     def committed(self, commit: Commit) -> None:
-        """What was begun before the stream was open may lie before its start, and is not expected of it."""
+        """Ignores transactions that began before the stream was open: the stream may begin after them."""
         if commit.organization_id != self._organization.id or not self._open_since or commit.began < self._open_since:
             return
         if len(self._commits) < KEPT_COMMITS:
@@ -92,7 +91,7 @@ class Monitor:
                 await asyncio.sleep(pause * random.uniform(1.0, 1.2))
 
     async def _consume(self, session: aiohttp.ClientSession) -> float | None:
-        """One connection, to its end. Returns how long to wait before the next, if the server said so."""
+        """One connection, to its end. Returns the seconds to wait before the next, or None."""
         headers = {"Authorization": f"Bearer {self._token(False)}"}
         if self._last_id is not None:
             headers["Last-Event-ID"] = self._last_id
@@ -129,17 +128,17 @@ class Monitor:
     # -- the check
 
     async def check(self) -> tuple[bool, str]:
-        """Once writing has stopped: whether all is well, and a sentence for it."""
+        """Call it after the last commit. Returns whether the check passed, and a sentence about it."""
         missing = await self._missing()
         if missing:
             example = missing[0]
             return False, (
                 f"live: {len(missing)} of {len(self._commits)} transactions did not arrive whole within "
                 f"{DELIVERED_WITHIN:.0f} s: {example.transaction_id} changed {example.rows} rows and "
-                f"{self._rows.get(example.transaction_id, 0)} events came ({self.trouble or 'connected'})"
+                f"{self._rows.get(example.transaction_id, 0)} events arrived ({self.trouble or 'connected'})"
             )
         if self._out_of_order:
-            return False, f"live: {self._out_of_order} events came twice or out of order"
+            return False, f"live: {self._out_of_order} events arrived twice or out of order"
         if not self._frames:
             return False, f"live: no event arrived ({self.trouble or 'connected'})"
         replayed = 0
@@ -153,13 +152,13 @@ class Monitor:
                 return False, f"replay: {problem}"
             if got != expected:
                 return False, (
-                    f"replay: of the {'test' if test else 'live'} environment the live stream brought {len(expected)} "
-                    f"events and the replay of the same window {len(got)}, not all the same or not in the same order"
+                    f"replay: {'test' if test else 'live'} environment: the live stream had {len(expected)} events, "
+                    f"the replay of the same window {len(got)}; they differ"
                 )
             replayed += len(got)
         return True, (
             f"live: {self.received} events, all {len(self._commits)} transactions whole and in order; "
-            f"replay: the same {replayed} events again, byte for byte, sha256 right"
+            f"replay: the same {replayed} events, byte for byte, sha256 right"
         )
 
     async def _missing(self) -> list[Commit]:
@@ -173,7 +172,7 @@ class Monitor:
             await asyncio.sleep(0.05)
 
     async def _replay(self, test: bool) -> tuple[list[bytes], str | None]:
-        """The frames of the window that the kept live frames span; with what is wrong with them, if anything is."""
+        """(the frames of a replay between the first and the last kept live frame, a problem or None)"""
         first, last = self._frames[0].id, self._frames[-1].id
         window = {"date_from": _date(ids.milliseconds(first)), "date_to": _date(ids.milliseconds(last) + 1)}
         digest, frames, complete = hashlib.sha256(), [], None
@@ -193,10 +192,10 @@ class Monitor:
                 elif block.startswith(b"event: stream_error\n"):
                     return frames, block.decode()
         if complete is None:
-            return frames, "it ended without stream_complete"
+            return frames, "the response ended without stream_complete"
         if complete["sha256"] != digest.hexdigest():
-            return frames, f"its sha256 says {complete['sha256']}, what came has {digest.hexdigest()}"
-        # The window is of whole milliseconds: it may begin or end with events that the stream began after.
+            return frames, f"its sha256 is {complete['sha256']}, that of the received bytes {digest.hexdigest()}"
+        # The window has whole milliseconds, so it may hold events before the first and after the last frame.
         return [raw for raw in frames if first <= _frame(raw).id <= last], None
 
 

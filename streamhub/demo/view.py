@@ -1,6 +1,6 @@
-"""What the demo shows: counts, rate and latency, and the newest events as history has them.
+"""The demo's view: counts, rate, latency, and the newest events of history.
 
-At a terminal it is redrawn four times a second; elsewhere it is plain lines.
+A terminal gets a view that is redrawn four times a second, anything else plain lines.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from streamhub.demo.monitor import Monitor
 from streamhub.history import head, newest
 from streamhub.postgres.connections import DATABASE_ERRORS, Pool
 
-LOOK_EVERY = 0.25  # seconds
-LOOK_LIMIT = 2_000  # events a look
+POLL_EVERY = 0.25  # seconds
+POLL_LIMIT = 2_000  # events a query
 RATE_OVER = 5.0  # seconds
 LINE_EVERY = 2.0  # seconds, between two plain lines
 EVENTS_SHOWN = 12
@@ -32,7 +32,7 @@ FIXED_LINES = 14  # of the view, without the events
 
 
 class Seen(NamedTuple):
-    """An event as a line: `detail` says what changed."""
+    """An event as a line. `detail`: what changed."""
 
     time: str
     slug: str
@@ -57,22 +57,22 @@ class Watch:
         self._recent: deque[tuple[float, int]] = deque()
 
     async def begin(self) -> None:
-        """From now on."""
+        """Start at the newest event."""
         self._last_id = await head.read(self._pool)
 
     async def run(self) -> None:
         while True:
             try:
-                rows = await newest.of_all(self._pool, self._last_id, LOOK_LIMIT)
+                rows = await newest.of_all(self._pool, self._last_id, POLL_LIMIT)
             except DATABASE_ERRORS as error:
-                logging.getLogger(__name__).warning("history cannot be read: %s", error)
+                logging.getLogger(__name__).warning("cannot read history, retrying: %s", error)
                 rows = []
             self._note(rows)
-            if len(rows) < LOOK_LIMIT:
-                await asyncio.sleep(LOOK_EVERY)
+            if len(rows) < POLL_LIMIT:
+                await asyncio.sleep(POLL_EVERY)
 
     def rate(self) -> float:
-        """Events a second, over the last few."""
+        """Events a second, over the last RATE_OVER seconds."""
         since = time.monotonic() - RATE_OVER
         while self._recent and self._recent[0][0] < since:
             self._recent.popleft()
@@ -95,9 +95,9 @@ async def show_live(watch: Watch, console: Console, warnings: deque[str]) -> Non
     """Redraw until cancelled."""
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            # Drawn in a thread, so that drawing does not show up in the latencies that are drawn.
+            # In a thread: on the event loop, drawing would add to the latencies.
             await asyncio.to_thread(lambda: live.update(_picture(watch, warnings, console), refresh=True))
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_EVERY)
 
 
 async def show_lines(watch: Watch, console: Console) -> None:
@@ -149,7 +149,7 @@ def _picture(watch: Watch, warnings: deque[str], console: Console) -> Renderable
         Text(""),
         newest,
         *(Text(warning, "yellow", no_wrap=True, overflow="ellipsis") for warning in list(warnings)),
-        Text("Ctrl-C ends everything; the data stays.", "dim"),
+        Text("Ctrl-C stops everything and keeps the data.", "dim"),
     ]
     return Group(*lines)
 
@@ -178,15 +178,15 @@ def _seen(row: asyncpg.Record) -> Seen:
 
 
 def _change(data: dict[str, Any]) -> str:
-    """What a person would want to know of it, on a line."""
+    """What changed, on a line."""
     delta = {name: value for name, value in (data["delta"] or {}).items() if not name.endswith("_at")}
     if data["event"] == "update" and delta:
         return ", ".join(f"{name} {_short(value['from'])} → {_short(value['to'])}" for name, value in delta.items())
     resource = data["resource"] or {}
-    telling = [
+    values = [
         resource[name] for name in ("name", "code", "amount", "status", "total_amount", "quantity") if name in resource
     ]
-    return "  ".join(_short(value) for value in telling)
+    return "  ".join(_short(value) for value in values)
 
 
 def _short(value: object) -> str:

@@ -1,14 +1,14 @@
-"""Embedded PostgreSQL: a server of our own, our child process, on a directory of ours.
+"""Embedded PostgreSQL: a child process with its data in a directory of the hub.
 
-    <data_dir>/postgresql/            entered by the user that PostgreSQL runs as
+    <data_dir>/postgresql/            PostgreSQL's user may enter it
         data/                         the cluster
-        s/                            its unix socket (in /tmp where this path is too long for one)
-        lock                          held by the streamhub process that runs the server; names its pid
-        port, password, log           the TCP port on 127.0.0.1, the password of the role postgres, what the server said
-        server-<version>/             the binaries, only where that user cannot reach the installed ones
+        s/                            its Unix socket (in /tmp where this path is too long)
+        lock                          held by the streamhub process that runs the server; has its pid
+        port, password, log           the TCP port on 127.0.0.1, the password of the role postgres, the server's log
+        server-<version>/             a copy of the binaries, where that user cannot reach the installed ones
 
-`directory` reads and locks these files, `account` finds the user and the binaries, `launcher` becomes a program of that
-user, `server` makes the cluster, starts it and ends it.
+`directory` reads and locks these files. `account` finds the user and the binaries. `launcher` runs a program as that
+user. `server` creates, starts and stops the cluster.
 """
 
 from streamhub.embedded.account import installed_binaries

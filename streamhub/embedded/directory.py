@@ -1,4 +1,4 @@
-"""The files of an embedded server: whose it is, whether it runs, how it is reached."""
+"""The files of an embedded server: its owner, whether it runs, and how to connect to it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from streamhub.embedded.account import account
 from streamhub.errors import UserError
 
 DATABASE = "streamhub"
-FIRST_PORT, LAST_PORT = 15432, 15531  # below the range that outgoing connections take theirs from
-LOCK_WITHIN = 2.0  # seconds; a command that ran the server for its own duration may just be ending
-LONGEST_SOCKET_DIRECTORY = 80  # bytes; a socket's path may have 107
+FIRST_PORT, LAST_PORT = 15432, 15531  # below the range of ports for outgoing connections
+LOCK_WITHIN = 2.0  # seconds; a command that started the server for itself may be ending
+LONGEST_SOCKET_DIRECTORY = 80  # bytes; the limit for a socket's path is 107
 
 
 def base_directory(data_dir: Path) -> Path:
@@ -24,9 +24,9 @@ def base_directory(data_dir: Path) -> Path:
 
 
 def url_of_running(data_dir: Path, wait: float = 30.0) -> str | None:
-    """The URL of the embedded server that another process runs on this directory; None where none does.
+    """The URL of the embedded server that another process runs in this directory; None where there is none.
 
-    One that is still starting is waited for, `wait` seconds at most.
+    Waits up to `wait` seconds for a server that is starting. Raises UserError after that.
     """
     base = base_directory(data_dir)
     give_up = time.monotonic() + wait
@@ -35,7 +35,7 @@ def url_of_running(data_dir: Path, wait: float = 30.0) -> str | None:
         if pid is not None and serves(pid, base / "data") and postmaster_state(base / "data") == "ready":
             return url(base)
         if time.monotonic() > give_up:
-            raise UserError(f"the PostgreSQL in {base} has been starting for over {wait:.0f} s: see {base / 'log'}")
+            raise UserError(f"the PostgreSQL in {base} is still starting after {wait:.0f} s: see {base / 'log'}")
         time.sleep(0.05)
     return None
 
@@ -45,7 +45,7 @@ def url(base: Path) -> str:
         password = (base / "password").read_text().strip()
         port = int((base / "port").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read how to reach the PostgreSQL in {base}: {error}") from error
+        raise UserError(f"cannot read the port and password of the PostgreSQL in {base}: {error}") from error
     return f"postgresql://postgres:{password}@127.0.0.1:{port}/{DATABASE}"
 
 
@@ -56,11 +56,11 @@ def socket_directory(base: Path) -> Path:
     return Path("/tmp") / f"streamhub-{hashlib.sha256(os.fsencode(base)).hexdigest()[:16]}"  # noqa: S108
 
 
-# -- the lock: who runs the server here
+# -- the lock of the process that runs the server
 
 
-def take(base: Path) -> int:
-    """Make the directory and lock it. Returns the descriptor that holds the lock. Raises UserError."""
+def lock(base: Path) -> int:
+    """Create the directory and lock it. Returns the descriptor that holds the lock. Raises UserError."""
     try:
         base.mkdir(parents=True, exist_ok=True)
         if base.stat().st_uid == os.geteuid():
@@ -107,7 +107,7 @@ def _try_lock(descriptor: int, kind: int) -> bool:
     return True
 
 
-# -- postmaster.pid: what PostgreSQL tells of itself
+# -- postmaster.pid: PostgreSQL's own state
 
 
 def postmaster_pid(data: Path) -> int | None:
@@ -116,7 +116,7 @@ def postmaster_pid(data: Path) -> int | None:
 
 
 def postmaster_state(data: Path) -> str:
-    """starting, ready, stopping; empty where there is none. It is how pg_ctl learns it."""
+    """starting, ready or stopping, as pg_ctl reads it; empty where there is none."""
     lines = _pid_file(data)
     return lines[7].strip() if len(lines) > 7 else ""
 
@@ -131,7 +131,7 @@ def _pid_file(data: Path) -> list[str]:
 
 
 def serves(pid: int, data: Path) -> bool:
-    """Whether this process is a PostgreSQL on this directory, and not one that got a dead server's number."""
+    """Whether this process is a PostgreSQL in this directory, and not another one with a dead server's pid."""
     if not Path("/proc/self").exists():  # not Linux
         listed = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
         return str(data) in listed.stdout
@@ -151,9 +151,9 @@ def remembered_port(base: Path) -> int | None:
         return None
 
 
-def free_port(wanted: int | None, after: int = FIRST_PORT - 1) -> int:
-    """One on 127.0.0.1: `wanted`, else the first free one after `after`, else any."""
-    for port in ([wanted] if wanted else []) + [*range(after + 1, LAST_PORT + 1), 0]:
+def free_port(preferred: int | None, after: int = FIRST_PORT - 1) -> int:
+    """A port of 127.0.0.1: `preferred`, else the first free one after `after`, else any."""
+    for port in ([preferred] if preferred else []) + [*range(after + 1, LAST_PORT + 1), 0]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -166,5 +166,5 @@ def free_port(wanted: int | None, after: int = FIRST_PORT - 1) -> int:
 
 
 def private(path: str, flags: int) -> int:
-    """An `opener`: files that nobody else may read."""
+    """An `opener` for files that only their owner may read."""
     return os.open(path, flags, 0o600)

@@ -1,8 +1,8 @@
-"""Becomes a PostgreSQL program: another user, tied to the life of the process that asked for it.
+"""Runs a PostgreSQL program as another user, and ends it with the process that started it.
 
-Run as `python -I -S embedded_launcher.py UID GID PARENT program argument…`; UID -1 keeps the user. It is a program and
-not a `preexec_fn`, because Python code between fork and exec of a process with threads may hang. It imports nothing
-of ours, so that it starts in milliseconds.
+Run as `python -I -S launcher.py UID GID PARENT program argument…`; UID -1 keeps the user. It is a program, not a
+`preexec_fn`: Python code between fork and exec may hang in a process with threads. It imports nothing of streamhub, so
+that it starts in milliseconds.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ def main() -> None:
         # After setuid, which clears it. SIGINT is PostgreSQL's fast shutdown.
         prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
         if os.getppid() != parent:
-            sys.exit("the process that wanted PostgreSQL is gone")
+            sys.exit("the process that started PostgreSQL is gone")
     try:
         os.execv(program[0], program)  # noqa: S606
     except OSError as error:

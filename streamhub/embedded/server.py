@@ -1,7 +1,7 @@
-"""The server itself: made once, started as our child, ended with us.
+"""The server: its cluster is created once, and it runs as a child process that ends with its parent.
 
-The kernel sends it SIGINT (fast shutdown) when the thread that started it ends, however that comes about, so `start`
-belongs in a thread that stays. A new start waits until a former server has gone.
+The kernel sends it SIGINT (fast shutdown) when the thread that started it ends, for any reason. So call `start` in a
+thread that lives as long as the server. A start waits until an earlier server has shut down.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from streamhub.errors import UserError
 log = logging.getLogger(__name__)
 
 READY_WITHIN = 600.0  # seconds; replaying WAL after a crash may take minutes
-FORMER_GONE_WITHIN = 60.0
-LOG_KEPT = 10 * 1024 * 1024
+EARLIER_STOPS_WITHIN = 60.0
+MAX_LOG = 10 * 1024 * 1024  # bytes; a larger file is renamed at the next start
 
-# For our load on a small machine: many small durable commits, one outbox that is filled and emptied all the time.
-# min_wal_size: segments of the log that are kept to be used again. A new one of 16 MB is written with zeros and synced
-# first, 10 ms and more in which no commit ends, three times a second in a backfill.
+# For the hub's load on a small machine: many small durable commits, and an outbox that fills and empties all the time.
+# min_wal_size keeps WAL segments for reuse. A new segment is first filled with zeros and synced: no commit ends for
+# 10 ms or more, three times a second in a backfill.
 SETTINGS: Mapping[str, str | int] = {
     "listen_addresses": "127.0.0.1",
     "max_connections": 200,
@@ -56,9 +56,9 @@ SETTINGS: Mapping[str, str | int] = {
 
 
 class EmbeddedPostgres:
-    """`async with EmbeddedPostgres(data_dir) as pg:` or `start()` … `stop()`; `pg.url` is good for any client.
+    """`async with EmbeddedPostgres(data_dir) as pg:` or `start()` … `stop()`; any client can use `pg.url`.
 
-    `settings` are PostgreSQL's own and win over ours; `report` is told, in a sentence, of what makes a start slow.
+    `settings` are PostgreSQL settings and win over SETTINGS. `report` gets a sentence about each slow step of a start.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class EmbeddedPostgres:
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._program: subprocess.Popen[str] | None = None
-        self._given_up = threading.Event()
+        self._cancelled = threading.Event()
         self._lock: int | None = None
         self._log_offset = 0
 
-    # -- what a client needs
+    # -- for clients
 
     @property
     def url(self) -> str:
@@ -94,13 +94,13 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """Of the running postmaster."""
+        """The pid of the running postmaster; None where none runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     # -- starting
 
     def start(self) -> None:
-        """Start, and return once connections are taken. Raises UserError with the reason in a sentence."""
+        """Start, and return when the server accepts connections. Raises UserError."""
         try:
             self._prepare()
             while True:
@@ -112,7 +112,7 @@ class EmbeddedPostgres:
             raise
 
     async def start_async(self) -> None:
-        """As `start`, with the event loop free meanwhile. The server's life is tied to the loop's own thread."""
+        """As `start`, without blocking the event loop. The server ends with the loop's thread."""
         try:
             await asyncio.to_thread(self._prepare)
             while True:
@@ -124,11 +124,11 @@ class EmbeddedPostgres:
             raise
 
     def _prepare(self) -> None:
-        self._given_up.clear()
+        self._cancelled.clear()
         self._run_as = account_for(self.data)
         if self._lock is None:
-            self._lock = directory.take(self.base)
-        self._wait_for_former_server()
+            self._lock = directory.lock(self.base)
+        self._wait_for_earlier_server()
         self._server_bin = reachable_binaries(self.bin_dir, self._run_as, self.base)
         for left_over in (self.base / "data.new", self.socket_directory):
             shutil.rmtree(left_over, ignore_errors=True)
@@ -138,38 +138,38 @@ class EmbeddedPostgres:
         version = (self.data / "PG_VERSION").read_text().strip()
         if version != "18":
             raise UserError(
-                f"{self.data} was made by PostgreSQL {version} and this is PostgreSQL 18: move it away, or choose "
+                f"{self.data} is of PostgreSQL {version}, and this is PostgreSQL 18: move it away, or choose "
                 "another directory, for example STREAMHUB_DATA_DIR=/var/lib/streamhub-18"
             )
         if not (self.base / "password").exists():
             self._set_password(self.data)
         self._port = directory.free_port(directory.remembered_port(self.base))
 
-    def _wait_for_former_server(self) -> None:
-        """A server whose streamhub was killed is shutting down; one that does not know it yet is told."""
+    def _wait_for_earlier_server(self) -> None:
+        """Wait for the server of a streamhub that was killed. It should be shutting down; after 1 s send it SIGINT."""
         pid = directory.postmaster_pid(self.data)
         started = time.monotonic()
-        told = False
+        signalled = False
         while pid is not None and directory.serves(pid, self.data):
-            if self._given_up.is_set():
-                raise UserError("the start was given up")
+            if self._cancelled.is_set():
+                raise UserError("the start was cancelled")
             waited = time.monotonic() - started
-            if waited > FORMER_GONE_WITHIN:
+            if waited > EARLIER_STOPS_WITHIN:
                 raise UserError(
-                    f"a PostgreSQL (process {pid}) still runs in {self.data} and does not stop: kill -INT {pid} ends it"
+                    f"a PostgreSQL (process {pid}) runs in {self.data} and does not stop: kill -INT {pid} stops it"
                 )
-            if waited > 1 and not told:
-                told = True
-                self._report(f"waiting for a former PostgreSQL (process {pid}) to shut down")
+            if waited > 1 and not signalled:
+                signalled = True
+                self._report(f"waiting for an earlier PostgreSQL (process {pid}) to shut down")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGINT)
             time.sleep(0.05)
-        # What is left names a process that is gone; its number may by now be somebody else's, which PostgreSQL
-        # would take for a running server.
+        # The file names a process that is gone. Another process may have its pid by now, and PostgreSQL would take that
+        # one for a running server.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _create_cluster(self) -> None:
-        """All or nothing: made beside, with its password and database, then moved into place."""
+        """Create it in data.new with its password and database, then rename it: all or nothing."""
         new = self.base / "data.new"
         self._own(new)
         self._run(
@@ -197,10 +197,10 @@ class EmbeddedPostgres:
         self._run("postgres", "--single", "-c", "exit_on_error=on", "-D", str(data), "postgres", text=statement)
 
     def _spawn(self) -> None:
-        """Only this has to happen in the thread that the server's life is tied to."""
+        """Start the process. The server ends with the thread that calls this."""
         (self.base / "port").write_text(f"{self._port}\n")
         log_file = self.base / "log"
-        if log_file.exists() and log_file.stat().st_size > LOG_KEPT:
+        if log_file.exists() and log_file.stat().st_size > MAX_LOG:
             log_file.rename(log_file.with_suffix(".1"))
         settings = {
             **self._settings,
@@ -217,11 +217,11 @@ class EmbeddedPostgres:
                 stderr=output,
                 cwd=self.base,
                 env=_environment(),
-                start_new_session=True,  # a Ctrl-C at the terminal is ours to answer, not the server's
+                start_new_session=True,  # a Ctrl-C at the terminal does not reach the server
             )
 
     def _wait_until_ready(self) -> bool:
-        """False: it did not start, for a reason that another try may mend."""
+        """False: it did not start, and a retry may help. Raises UserError where it cannot."""
         process, started = self._process, time.monotonic()
         assert process is not None
         next_report = 5.0
@@ -230,38 +230,33 @@ class EmbeddedPostgres:
                 return True
             waited = time.monotonic() - started
             if waited > READY_WITHIN:
-                raise UserError(
-                    f"PostgreSQL was not ready after {READY_WITHIN:.0f} s; what it said is in {self.base / 'log'}"
-                )
+                raise UserError(f"PostgreSQL was not ready after {READY_WITHIN:.0f} s: see {self.base / 'log'}")
             if waited > next_report:
-                self._report(f"PostgreSQL is recovering what a crash left behind ({waited:.0f} s so far)")
+                self._report(f"PostgreSQL is recovering from a crash ({waited:.0f} s so far)")
                 next_report += 15
             time.sleep(0.01)
-        said = self._said()
-        if "Address already in use" in said:
+        output = self._new_output()
+        if "Address already in use" in output:
             self._port = directory.free_port(None, after=self._port)
             return False
-        if "pre-existing shared memory block" in said:  # backends of a postmaster that was killed are still ending
+        if "pre-existing shared memory block" in output:  # backends of a killed postmaster are still ending
             time.sleep(0.2)
             return False
-        raise UserError(
-            f"PostgreSQL did not start in {self.base}: {_last_complaint(said)} (more in {self.base / 'log'})"
-        )
+        raise UserError(f"PostgreSQL did not start in {self.base}: {_last_error(output)} (more in {self.base / 'log'})")
 
-    def _said(self) -> str:
-        with (self.base / "log").open("rb") as output:
-            output.seek(self._log_offset)
-            return output.read(64 * 1024).decode(errors="replace")
+    def _new_output(self) -> str:
+        with (self.base / "log").open("rb") as log_file:
+            log_file.seek(self._log_offset)
+            return log_file.read(64 * 1024).decode(errors="replace")
 
-    # -- ending
+    # -- stopping
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Shut down, at most a minute politely, and let go of the directory. Without a running server: nothing, but a
-        start that is under way in another thread ends with an error."""
-        self._given_up.set()
+        """Shut down and unlock the directory. After a minute, kill. A start in another thread raises UserError."""
+        self._cancelled.set()
         if (program := self._program) is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(program.pid, signal.SIGKILL)  # initdb runs programs of its own
+                os.killpg(program.pid, signal.SIGKILL)  # initdb starts more programs
         self._end_server(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
         if self._lock is not None:
             shutil.rmtree(self.socket_directory, ignore_errors=True)
@@ -269,11 +264,11 @@ class EmbeddedPostgres:
             self._lock = None
 
     def kill(self) -> None:
-        """As kill -9 of the postmaster: what a crash leaves behind. The directory stays ours for the next `start`."""
+        """kill -9 of the postmaster, as in a crash. The directory stays locked for the next `start`."""
         self._end_server(signal.SIGKILL)
 
     def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """The same server on the same port, with or without a clean shutdown in between."""
+        """Stop and start the server on the same port. `immediate`: without a clean shutdown."""
         self._end_server(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
         self.start()
 
@@ -288,7 +283,9 @@ class EmbeddedPostgres:
                 process.wait(patience)
                 return
             except subprocess.TimeoutExpired:
-                log.warning("PostgreSQL (process %d) did not end %.0f s after %s", process.pid, patience, number.name)
+                log.warning(
+                    "PostgreSQL (process %d) did not stop within %.0f s of %s", process.pid, patience, number.name
+                )
 
     async def __aenter__(self) -> Self:
         await self.start_async()
@@ -299,7 +296,7 @@ class EmbeddedPostgres:
     ) -> None:
         await asyncio.to_thread(self.stop)
 
-    # -- programs and files of the other user
+    # -- programs and files of PostgreSQL's user
 
     def _launcher(self) -> Sequence[str]:
         account = self._run_as
@@ -308,8 +305,8 @@ class EmbeddedPostgres:
         return [sys.executable, "-I", "-S", str(launcher), str(uid), str(gid), str(os.getpid())]
 
     def _run(self, program: str, *arguments: str, text: str = "") -> None:
-        if self._given_up.is_set():
-            raise UserError("the start was given up")
+        if self._cancelled.is_set():
+            raise UserError("the start was cancelled")
         with subprocess.Popen(
             [*self._launcher(), str(self._server_bin / program), *arguments],
             stdin=subprocess.PIPE,
@@ -322,17 +319,17 @@ class EmbeddedPostgres:
         ) as running:
             self._program = running
             try:
-                if self._given_up.is_set():  # meanwhile; whoever gave up saw no program to kill
+                if self._cancelled.is_set():  # `stop` ran before `_program` was set
                     running.kill()
-                _, said = running.communicate(text, timeout=300)
+                _, errors = running.communicate(text, timeout=300)
             finally:
                 running.kill()
                 self._program = None
         if running.returncode != 0:
-            raise UserError(f"{program} failed in {self.base}: {_last_complaint(said)}")
+            raise UserError(f"{program} failed in {self.base}: {_last_error(errors)}")
 
     def _own(self, path: Path) -> None:
-        """Make a directory that only PostgreSQL's user (and root) may enter; nobody else may have made it before."""
+        """Create a directory that only PostgreSQL's user (and root) may enter. Raises UserError where it exists."""
         try:
             path.mkdir(mode=0o700)
         except FileExistsError as error:
@@ -342,13 +339,11 @@ class EmbeddedPostgres:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without what libpq and PostgreSQL would listen to."""
+    """This process's environment without the variables of libpq and PostgreSQL."""
     return {**{name: value for name, value in os.environ.items() if not name.startswith("PG")}, "LC_ALL": "C"}
 
 
-def _last_complaint(said: str) -> str:
-    lines = [line for line in said.splitlines() if line.strip()]
-    complaints = [
-        line for line in lines if any(word in line for word in ("FATAL", "PANIC", "ERROR", "error", "cannot"))
-    ]
-    return (complaints or lines or ["it said nothing"])[-1].strip()
+def _last_error(output: str) -> str:
+    lines = [line for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "ERROR", "error", "cannot"))]
+    return (errors or lines or ["it logged nothing"])[-1].strip()

@@ -83,6 +83,14 @@ async def with_slug(conn: Connection, slug: str) -> Organization | None:
     return None if row is None else Organization(*row)
 
 
+async def require(conn: Connection, slug: str) -> Organization:
+    """As `with_slug`. Raises UserError where no organization has this slug."""
+    found = await with_slug(conn, slug)
+    if found is None:
+        raise UserError(f"there is no organization {slug!r}: streamhub org add {slug} registers it")
+    return found
+
+
 async def with_id(conn: Connection, id: str) -> Organization | None:
     row = await conn.fetchrow(f"{ORGANIZATIONS} WHERE id = $1", id)
     return None if row is None else Organization(*row)

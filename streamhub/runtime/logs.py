@@ -1,4 +1,4 @@
-"""Logs go to stderr: a line each, for people or as JSON."""
+"""Logs on stderr, one line each, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 
 
 def configure(log_format: Literal["text", "json"], level: int = logging.INFO, worker: int | None = None) -> None:
-    """`worker`: the number that each line bears, where several processes write to the same place."""
+    """`worker`: its number, in each line, where several processes share one stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines(worker) if log_format == "json" else TextLines(worker))
     install(handler, level)
@@ -22,10 +22,10 @@ def install(handler: logging.Handler, level: int) -> None:
 
 
 def quiet_libraries() -> None:
-    """What libraries say of a server that is away: our own log lines say it in a sentence."""
-    # A traceback for every connection that it cannot restore.
+    """Drop what libraries log about a server that is away: the hub logs that itself, in one line."""
+    # It logs a traceback for each connection that it cannot restore.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
-    # A line for each try to connect.
+    # It logs a line for each attempt to connect.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
@@ -41,7 +41,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: time, level, logger, message, and, where there is one, the worker and the traceback."""
+    """One object a line: time, level, logger, message; with workers `worker`, with a traceback `exception`."""
 
     def __init__(self, worker: int | None) -> None:
         super().__init__()

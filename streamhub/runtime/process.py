@@ -1,4 +1,4 @@
-"""A hub in one process: its schemas up to date, the relay and the gateway running, all of it stopped at the end."""
+"""A hub in one process: migrates its databases, runs the relay and the gateway, and stops them."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ T = TypeVar("T")
 HUB_CONNECTIONS = 20  # a process, and up to 5 more of its tail and its relay
 OTHER_CONNECTIONS = 175  # of an embedded server: the leading relay's, commands, and an application
 DATABASE_COMES_WITHIN = 30.0  # seconds; machines that start together do not start in order
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0  # seconds between two tries to connect
-LOOK_EVERY = 0.5  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0  # seconds between two attempts to connect
+CHECK_EVERY = 0.5  # seconds
 RESTART_PAUSE = 3.0  # seconds after the embedded PostgreSQL did not start
-STOPS_WITHIN = 1.0  # seconds, a part; all of it is over before an orchestrator loses patience
+STOPS_WITHIN = 1.0  # seconds for each part; the whole stop ends before an orchestrator kills the process
 
 
 class Hub(NamedTuple):
-    """`relaying` ends only by an error that does not pass."""
+    """`relaying` ends only by an error that a retry does not fix."""
 
     server: RunningGateway
     relaying: asyncio.Task[None] | None
 
     async def serve_until(self, stop: asyncio.Event) -> None:
-        """Returns when `stop` is set; raises what ended the relay."""
+        """Returns when `stop` is set. Raises the error that ended the relay."""
         waiting: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
         if self.relaying is not None:
             waiting.append(self.relaying)
@@ -72,12 +72,12 @@ class Hub(NamedTuple):
 async def running_hub(
     settings: Settings, hub_url: str, sources: Sequence[Source], *, reuse_port: bool = False
 ) -> AsyncIterator[Hub]:
-    """Run the roles of these settings until the block ends, on what `prepare` gave. Raises UserError.
+    """Run the roles of these settings until the block ends. `sources` are what `prepare` returned. Raises UserError.
 
-    `reuse_port`: others of this machine listen on the same port, and share its connections.
+    `reuse_port`: several processes of this machine listen on the port and share its connections.
     """
     settings.require_verifiable_tokens()
-    _collect_rarely()
+    _tune_garbage_collection()
     development_key = None
     if settings.development_key_file is not None:
         key = await asyncio.to_thread(DevelopmentKey.load_or_create, settings.development_key_file)
@@ -117,9 +117,9 @@ async def running_hub(
         yield Hub(server, relaying)
 
 
-def _collect_rarely() -> None:
-    """Look for cyclic garbage less often: events come by the thousand and hold no cycle. By Python's own thresholds a
-    fifth of the relay's processor time goes into that."""
+def _tune_garbage_collection() -> None:
+    """Collect garbage less often. Events come by the thousand and hold no cycles; with Python's own thresholds the
+    collector takes a fifth of the relay's processor time."""
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
 
@@ -157,7 +157,7 @@ def _not_installed(error: ImportError) -> UserError:
 
 @asynccontextmanager
 async def connections(url: str, name: str, most: int) -> AsyncIterator[Pool]:
-    """A pool under this application_name. At the end it waits for its connections, and then no longer."""
+    """A pool with this application_name. At the end it waits STOPS_WITHIN for its connections, then drops them."""
     pool = await create_pool(url, name, most, command_timeout=30, server_settings=INDEX_ORDER)
     try:
         yield pool
@@ -169,12 +169,12 @@ async def connections(url: str, name: str, most: int) -> AsyncIterator[Pool]:
 
 
 async def prepare(settings: Settings, hub_url: str) -> list[Source]:
-    """Bring all schemas up to date. Returns the sources to relay, the hub's own database first.
+    """Migrate all databases. Returns the sources to relay, the hub's own database first.
 
-    A source that is away is left to the relay, which waits for it; the hub's own database has to be there.
+    The hub's database must answer. A source that does not is left to the relay, which retries. Raises UserError.
     """
     async with AsyncExitStack() as stack:
-        hub = await _connect_patiently(hub_url)
+        hub = await _connect_with_retries(hub_url)
         stack.push_async_callback(hub.close)
         for schema, names in (("hub", await migrate_hub(hub)), ("source", await migrate_source(hub))):
             for name in names:
@@ -186,20 +186,20 @@ async def prepare(settings: Settings, hub_url: str) -> list[Source]:
         for name, url in settings.source_urls.items():
             distinct = True
             try:
-                await refuse_lent_connections(url, f"source {name} of {PREFIX}SOURCE_URLS")
+                await refuse_transaction_pooling(url, f"source {name} of {PREFIX}SOURCE_URLS")
                 source = await connect(url)
                 stack.push_async_callback(source.close)
                 if await is_there(source, of_hub):
-                    log.info("source %s is the hub's own database", name)
+                    log.info("source %s is the hub's own database; it is relayed as source hub", name)
                     continue
                 distinct = not any([await is_there(source, marked) for marked in of_sources])
                 of_sources.append(await mark(source))
                 for migration in await migrate_source(source):
                     log.info("applied migration source/%s to source %s", migration, name)
-            except LentConnectionsError:
+            except TransactionPoolingError:
                 raise
             except (UserError, *DATABASE_ERRORS) as error:
-                log.warning("source %s could not be prepared: %s", name, explain(error))
+                log.warning("source %s was not migrated, the relay retries: %s", name, explain(error))
             if not distinct:
                 raise UserError(
                     f"STREAMHUB_SOURCE_URLS names the database of {name!r} under another name too: remove one"
@@ -208,42 +208,43 @@ async def prepare(settings: Settings, hub_url: str) -> list[Source]:
         return sources
 
 
-async def _connect_patiently(url: str) -> Connection:
-    """Retries what may pass, with back-off; raises UserError at once for what never will."""
+async def _connect_with_retries(url: str) -> Connection:
+    """Retries with back-off for DATABASE_COMES_WITHIN. Raises UserError at once where a retry cannot help."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + DATABASE_COMES_WITHIN
     pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
     while True:
         try:
-            await refuse_lent_connections(url, f"{PREFIX}DATABASE_URL")
+            await refuse_transaction_pooling(url, f"{PREFIX}DATABASE_URL")
             return await connect(url)
         except UserError as error:
             if error.__cause__ is None or not passes(error.__cause__) or loop.time() > give_up:
                 raise
-            log.warning("%s; retrying", error)
-        await pause.sleep()
+            wait = pause.next()
+            log.warning("%s; retrying in %.1f s", error, wait)
+        await asyncio.sleep(wait)
 
 
-class LentConnectionsError(UserError):
-    """A pooler gives each transaction another connection of the server."""
+class TransactionPoolingError(UserError):
+    """A pooler gives each transaction another connection to the server."""
 
 
-async def refuse_lent_connections(url: str, setting: str) -> None:
-    """Raises UserError where a pooler lends its connections by transaction, and where there is none."""
+async def refuse_transaction_pooling(url: str, setting: str) -> None:
+    """Raises UserError where a pooler pools by transaction, and where no server answers."""
     try:
-        lent = await is_pooled_by_transaction(url)
+        pooled = await is_pooled_by_transaction(url)
     except DATABASE_ERRORS as error:
         raise cannot_connect(url, error) from error
-    if lent:
-        raise LentConnectionsError(
-            f"{setting} is {shown(url)}, where a pooler gives each transaction another connection of the server, and "
-            "Streamhub needs its sessions whole: set pool_mode = session for this database, or name the server itself"
+    if pooled:
+        raise TransactionPoolingError(
+            f"{setting} is {shown(url)}, where a pooler gives each transaction another connection to the server, and "
+            "Streamhub needs whole sessions: set pool_mode = session for this database, or name the server itself"
         )
 
 
 @asynccontextmanager
 async def hub_database(settings: Settings, workers: int = 1) -> AsyncIterator[str]:
-    """The URL of the hub's database; without one in the settings an embedded server runs for it and its `workers`."""
+    """The URL of the hub's database. Without one in the settings it runs an embedded server, sized for `workers`."""
     if settings.database_url is not None:
         log.info("the hub's database is %s", shown(settings.database_url))
         yield settings.database_url
@@ -257,7 +258,7 @@ async def hub_database(settings: Settings, workers: int = 1) -> AsyncIterator[st
 async def embedded_server(
     settings: Settings, workers: int = 1, report: Callable[[str], None] = log.info
 ) -> AsyncIterator[EmbeddedPostgres]:
-    """The embedded PostgreSQL for as long as the block lasts; should it die, it is started again on the same port."""
+    """The embedded PostgreSQL until the block ends. When it dies it is started again on the same port."""
     connections = {"max_connections": OTHER_CONNECTIONS + workers * (HUB_CONNECTIONS + 5)}
     async with EmbeddedPostgres(settings.data_dir, connections, report=report) as server:
         keeping = asyncio.create_task(_keep_running(server))
@@ -270,21 +271,22 @@ async def embedded_server(
 
 async def _keep_running(server: EmbeddedPostgres) -> None:
     while True:
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(CHECK_EVERY)
         if server.pid is None:
             log.error("the embedded PostgreSQL died; starting it again")
             try:
                 await server.start_async()
             except UserError as error:
-                log.error("%s; retrying", error)
-                await asyncio.sleep(jittered(RESTART_PAUSE))
+                wait = jittered(RESTART_PAUSE)
+                log.error("%s; retrying in %.1f s", error, wait)
+                await asyncio.sleep(wait)
 
 
 def stop_on_signals(*, second_ends: bool = True) -> asyncio.Event:
-    """Set by the first SIGINT, SIGTERM or SIGHUP; the second one ends the process where it is, or does nothing."""
+    """An event that the first SIGINT, SIGTERM or SIGHUP sets. `second_ends`: a second one ends the process at once."""
     stop = asyncio.Event()
 
-    def asked(number: signal.Signals) -> None:
+    def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
             if second_ends:
                 os._exit(128 + number)
@@ -293,12 +295,12 @@ def stop_on_signals(*, second_ends: bool = True) -> asyncio.Event:
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, asked, number)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     return stop
 
 
 async def unless_stopped(stop: asyncio.Event, starting: Coroutine[Any, Any, T]) -> T:
-    """What `starting` returns. Once `stop` is set it is cancelled, and Stopped is raised."""
+    """The result of `starting`. When `stop` is set first, it is cancelled and Stopped is raised."""
     task = asyncio.create_task(starting)
     stopped = asyncio.create_task(stop.wait())
     try:
@@ -312,12 +314,12 @@ async def unless_stopped(stop: asyncio.Event, starting: Coroutine[Any, Any, T]) 
         await asyncio.wait({task})
 
 
-class Stopped(Exception):  # noqa: N818 - no error: what was asked for
-    """A signal came before the start was over."""
+class Stopped(Exception):  # noqa: N818 - it is not an error
+    """A signal came during the start."""
 
 
 def check_ports(settings: Settings, command: str) -> None:
-    """Before anything is started for nothing. Raises UserError where this process could not listen."""
+    """Raises UserError where this process cannot listen. Call it before anything slow is started."""
     another = settings.port + 1 if 1024 <= settings.port < 65535 else 8080
     _check_port(settings.host, settings.port, f"streamhub {command} --port {another}")
     if settings.operations_port not in (None, settings.port):
@@ -329,7 +331,7 @@ def _check_port(host: str, port: int, other: str) -> None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no name of a host"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not the name of a host"
         raise UserError(
             f"cannot listen on {host!r} ({reason}): name an address of this machine, for example --host 127.0.0.1"
         ) from None

@@ -1,10 +1,10 @@
-"""Several processes that share one port: this one starts them, replaces those that die, and drains them all.
+"""Several processes that share one port. This one starts them, restarts those that die, and drains them all.
 
-    starting ──says that it listens──▶ serving ──ends──▶ a pause that grows ──▶ starting
-        └──ends, the first time──▶ the start fails as a whole, with the worker's own sentence
+    starting ──answers `listens`──▶ serving ──ends──▶ back-off ──▶ starting
+        └──ends, the first time──▶ the whole start fails, with the worker's own error
 
-Every worker runs all the roles that were asked for. So each takes part in the leader election of the relay, and the hub
-has a leader again within its lease whichever of them dies, and whatever keeps a new one from starting.
+Every worker runs all roles of the settings. So each takes part in the relay's leader election, and another one leads
+within the lease's time when the leader dies, even where no new worker can start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from streamhub.backoff import Backoff
 from streamhub.config import Settings
@@ -33,98 +33,104 @@ from streamhub.relay import Source
 
 log = logging.getLogger(__name__)
 
-MOST_WORKERS = 64  # each has its connections to the database
+MAX_WORKERS = 64  # each has its connections to the database
 STARTS_WITHIN = 60.0  # seconds
-PAUSE_FIRST, PAUSE_LONGEST = 0.1, 30.0  # seconds between the end of a worker and the next start
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between the end of a worker and the next start
 STEADY_AFTER = 10.0  # seconds of serving after which the pause is short again
-COUNTING = "streamhub-metrics-"
-ENDS_WITHIN = 20.0  # seconds after DRAIN_TIME: responses, relay and connections have 5 each
+METRICS_PREFIX = "streamhub-metrics-"
+STOPS_AFTER_DRAIN = 20.0  # seconds after DRAIN_TIME: responses, relay and connections have 5 each
 
 
-class HandOver(NamedTuple):
-    """What a worker is told on its stdin, as JSON: whose it is, which settings were `given` over the environment's, and
-    what the parent has prepared. On its stdout it answers with one line: where it `listens`, or why it `failed`."""
+class WorkerConfig(NamedTuple):
+    """What the parent (a process id) writes to a worker's stdin as JSON. `overrides` win over the environment's
+    settings; the databases are migrated. The worker answers with one line on stdout."""
 
     parent: int
-    given: Mapping[str, str]
+    overrides: Mapping[str, str]
     hub_url: str
     sources: Sequence[Source]
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError where the text is not JSON."""
+        members: dict[str, Any] = json.loads(text)
+        return cls(**{**members, "sources": [Source(*source) for source in members["sources"]]})
+
 
 class Workers:
-    """`count` workers, which serve as `hand_over` says, and count in the files of `metrics_dir`."""
+    """`count` workers with one configuration. Their metrics are in files of `metrics_dir`."""
 
-    def __init__(self, count: int, hand_over: HandOver, settings: Settings, metrics_dir: Path) -> None:
+    def __init__(self, count: int, config: WorkerConfig, settings: Settings, metrics_dir: Path) -> None:
         self._count = count
-        self._hand_over = json.dumps(hand_over._asdict()).encode()
+        self._config = json.dumps(config._asdict()).encode()
         self._roles = settings.described_roles
-        self._ends_within = settings.drain_time.total_seconds() + ENDS_WITHIN
+        self._stops_within = settings.drain_time.total_seconds() + STOPS_AFTER_DRAIN
         self._metrics_dir = metrics_dir
         self._processes: dict[int, Process] = {}
-        self._not_yet_served = set(range(1, count + 1))
+        self._never_served = set(range(1, count + 1))
         self._stopping = False
 
     async def serve_until(self, stop: asyncio.Event) -> None:
-        """Returns once `stop` is set and all have drained. Raises UserError where one does not start the first time."""
+        """Returns once `stop` is set and all have drained. Raises UserError where one's first start fails."""
         stopped = asyncio.create_task(stop.wait())
-        places = [asyncio.create_task(self._keep(number)) for number in range(1, self._count + 1)]
-        done, _ = await asyncio.wait([stopped, *places], return_when=asyncio.FIRST_COMPLETED)
+        supervisors = [asyncio.create_task(self._supervise(number)) for number in range(1, self._count + 1)]
+        done, _ = await asyncio.wait([stopped, *supervisors], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        await self._end(places)
+        await self._end(supervisors)
         for task in done:
             task.result()
 
-    async def _end(self, places: Sequence[asyncio.Task[None]]) -> None:
+    async def _end(self, supervisors: Sequence[asyncio.Task[None]]) -> None:
         self._stopping = True
-        for number, place in enumerate(places, start=1):
+        for number, supervisor in enumerate(supervisors, start=1):
             if number in self._processes:
                 with suppress(ProcessLookupError):
                     self._processes[number].terminate()
             else:
-                place.cancel()
-        _, late = await asyncio.wait(places, timeout=self._ends_within)
-        for place in late:
-            log.warning("a worker did not end %.0f s after SIGTERM; killing it", self._ends_within)
-            place.cancel()
-        await asyncio.gather(*places, return_exceptions=True)
+                supervisor.cancel()
+        _, late = await asyncio.wait(supervisors, timeout=self._stops_within)
+        for supervisor in late:
+            log.warning("a worker did not stop within %.0f s of SIGTERM; killing it", self._stops_within)
+            supervisor.cancel()
+        await asyncio.gather(*supervisors, return_exceptions=True)
 
-    async def _keep(self, number: int) -> None:
-        """One worker after the other in this place."""
-        await self._live(number)
-        pause = Backoff(PAUSE_FIRST, PAUSE_LONGEST, steady_after=STEADY_AFTER)
+    async def _supervise(self, number: int) -> None:
+        """Run the worker of this number, and start it again when it ends."""
+        await self._run_once(number)
+        pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE, steady_after=STEADY_AFTER)
         lasted = 0.0
         while not self._stopping:
-            waits = pause.next(lasted)
-            log.warning("starting worker %d again in %.1f s", number, waits)
-            await asyncio.sleep(waits)
+            wait = pause.next(lasted)
+            log.warning("starting worker %d again in %.1f s", number, wait)
+            await asyncio.sleep(wait)
             began = time.monotonic()
             try:
-                await self._live(number)
+                await self._run_once(number)
             except (UserError, OSError) as error:
-                log.error("worker %d: %s", number, error)
+                log.error("worker %d did not start: %s", number, error)
             lasted = time.monotonic() - began
 
-    async def _live(self, number: int) -> None:
-        """A worker from its start to its end. Raises UserError where it ends before it serves."""
+    async def _run_once(self, number: int) -> None:
+        """One worker process from start to end. Raises UserError where it ends before it serves."""
         process = await asyncio.create_subprocess_exec(
-            *_how_we_were_run(),
+            *_own_command(),
             "worker",
             str(number),
             stdin=PIPE,
             stdout=PIPE,
             env={**os.environ, MULTIPROCESS: str(self._metrics_dir)},
-            start_new_session=True,  # a Ctrl-C at the terminal is ours to answer
+            start_new_session=True,  # a Ctrl-C at the terminal goes to the parent alone
         )
         self._processes[number] = process
         try:
-            url = await self._listens(process)
+            url = await self._wait_until_serving(process)
             log.info("worker %d (process %d) serves", number, process.pid)
-            if self._not_yet_served == {number}:
+            if self._never_served == {number}:
                 log.info("%s in %d workers on %s", self._roles, self._count, url)
-            self._not_yet_served.discard(number)
+            self._never_served.discard(number)
             code = await process.wait()
             if not self._stopping:
-                log.error("worker %d (process %d) %s", number, process.pid, _how_it_ended(code))
+                log.error("worker %d (process %d) %s", number, process.pid, _exit_reason(code))
         finally:
             if process.returncode is None:
                 process.kill()
@@ -132,35 +138,35 @@ class Workers:
             del self._processes[number]
             forget_worker(number, self._metrics_dir)
 
-    async def _listens(self, process: Process) -> str:
-        """Where it serves, once it does."""
+    async def _wait_until_serving(self, process: Process) -> str:
+        """Its URL, once it listens. Raises UserError where it does not."""
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(self._hand_over)
+        process.stdin.write(self._config)
         process.stdin.close()
         try:
             async with asyncio.timeout(STARTS_WITHIN):
                 line = await process.stdout.readline()
         except TimeoutError:
             raise UserError(f"process {process.pid} did not serve within {STARTS_WITHIN:.0f} s") from None
-        said = json.loads(line) if line else {}
-        if "listens" in said:
-            return str(said["listens"])
-        if "failed" in said:
-            raise UserError(said["failed"])
-        raise UserError(f"process {process.pid} {_how_it_ended(await process.wait())} before it served")
+        answer = json.loads(line) if line else {}
+        if "listens" in answer:
+            return str(answer["listens"])
+        if "failed" in answer:
+            raise UserError(answer["failed"])
+        raise UserError(f"process {process.pid} {_exit_reason(await process.wait())} before it served")
 
 
 @contextmanager
-def counting_directory() -> Iterator[Path]:
-    """A directory for what workers count, gone at the end; what a parent left behind that was killed goes now."""
-    for lock in Path(tempfile.gettempdir()).glob(f"{COUNTING}*/lock"):
+def metrics_directory() -> Iterator[Path]:
+    """A directory for the workers' metrics, removed at the end. Removes those of parents that were killed."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{METRICS_PREFIX}*/lock"):
         with suppress(OSError):
             if lock.parent.stat().st_uid == os.geteuid():
                 with lock.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(lock.parent)
-    directory = Path(tempfile.mkdtemp(prefix=COUNTING))
+    directory = Path(tempfile.mkdtemp(prefix=METRICS_PREFIX))
     with (directory / "lock").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
@@ -169,12 +175,12 @@ def counting_directory() -> Iterator[Path]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _how_we_were_run() -> list[str]:
-    """`python -m streamhub`, or the installed program: the command line without what was asked for."""
+def _own_command() -> list[str]:
+    """`python -m streamhub`, or the installed program: this process's command line without its arguments."""
     return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
 
 
-def _how_it_ended(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code < 0:
-        return f"was ended by signal {-code} ({signal.strsignal(-code)})"
+        return f"was killed by signal {-code} ({signal.strsignal(-code)})"
     return f"ended with exit code {code}"

@@ -127,7 +127,7 @@ def test_a_source_whose_connections_are_lent_ends_the_start_too(
 
 
 @pytest.mark.parametrize("settings", [{}, {"server_round_robin": "1"}, {"default_pool_size": "2"}])
-def test_lent_connections_are_seen_whatever_others_do(pooler: Pooler, database: str, settings: dict[str, str]) -> None:
+def test_transaction_pooling_is_detected(pooler: Pooler, database: str, settings: dict[str, str]) -> None:
     url = pooler("transaction", **settings).url(database)
 
     async def seen_beside_others() -> list[bool]:
@@ -149,7 +149,7 @@ def test_lent_connections_are_seen_whatever_others_do(pooler: Pooler, database: 
     assert all(asyncio.run(seen_beside_others()))
 
 
-def test_sessions_of_ones_own_are_never_taken_for_lent_ones(pooler: Pooler, database: str, debian_url: str) -> None:
+def test_whole_sessions_are_not_taken_for_transaction_pooling(pooler: Pooler, database: str, debian_url: str) -> None:
     async def seen() -> list[bool]:
         urls = [pooler("session").url(database), database_of(debian_url, database)]
         return [await is_pooled_by_transaction(url) for url in urls for _ in range(10)]

@@ -13,9 +13,9 @@ import pytest
 
 from servers.postgres import DebianPostgres, NoPostgresError
 from streamhub import capture
-from streamhub.cli.doctor import examine, fix_captures
 from streamhub.config import load
 from streamhub.embedded import installed_binaries
+from streamhub.health.doctor import examine, fix_captures
 from streamhub.postgres import migrate
 from streamhub.postgres.migrate import CAPTURE_ROLE
 from tests.conftest import database_of, missing

@@ -98,7 +98,7 @@ def test_a_wrong_setting_is_one_sentence_on_stderr(run: Run) -> None:
 def test_workers_are_a_number_from_1_to_64(run: Run, number: str) -> None:
     result = run("serve", f"--workers={number}")
     assert result.exit_code == 2
-    assert f"{number!r} is no number from 1 to 64, for example 4" in result.stderr
+    assert f"{number!r} is not a number from 1 to 64, for example 4" in result.stderr
 
 
 def test_a_port_that_is_taken_is_one_sentence_before_any_worker_starts(run: Run) -> None:
@@ -266,7 +266,7 @@ async def test_an_interrupted_backfill_says_that_it_can_go_on(
     await connection.execute("DELETE FROM streamhub.outbox")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "streamhub", "capture", "backfill", table, stderr=asyncio.subprocess.PIPE,
-        # Whoever runs the tests in the background of a shell has it ignored, and that is inherited.
+        # A shell starts background processes with SIGINT ignored, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ | {"STREAMHUB_DATABASE_URL": database_url, "STREAMHUB_SIGNING_KEY_FILE": str(tmp_path / "key")},
     )  # fmt: skip
@@ -276,7 +276,7 @@ async def test_an_interrupted_backfill_says_that_it_can_go_on(
     process.send_signal(signal.SIGINT)
     _, said = await asyncio.wait_for(process.communicate(), 10)
     assert process.returncode == 130
-    assert said.decode().splitlines()[-1] == "stopped: the same command goes on from here"
+    assert said.decode().splitlines()[-1] == "stopped: run the same command to resume"
     assert await connection.fetchval("SELECT position FROM streamhub.backfills") is not None
 
 

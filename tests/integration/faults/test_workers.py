@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamhub.runtime.workers import counting_directory
+from streamhub.runtime.workers import metrics_directory
 from tests.integration.conftest import Answer, Client
 from tests.support.consumer import Consumer, consuming
 from tests.support.hub import Hub, Process, alive, hub_over, new_database, resident, traffic, until
@@ -156,7 +156,8 @@ async def test_through_the_death_of_a_worker_nothing_is_lost_and_nothing_comes_t
 
 async def test_a_worker_that_is_killed_is_named_and_replaced(killed: Killed) -> None:
     assert (
-        f"worker {killed.number} (process {killed.pid}) was ended by signal 9 (Killed)" in killed.group.process.logged()
+        f"worker {killed.number} (process {killed.pid}) was killed by signal 9 (Killed)"
+        in killed.group.process.logged()
     )
     assert alive(workers(killed.group.process)[killed.number])
 
@@ -232,7 +233,7 @@ def test_what_workers_counted_goes_with_their_end_or_with_the_next_start(
     left_behind = tmp_path / "streamhub-metrics-of-a-parent-that-was-killed"
     left_behind.mkdir()
     (left_behind / "lock").touch()
-    with counting_directory() as one, counting_directory() as another:
+    with metrics_directory() as one, metrics_directory() as another:
         assert set(tmp_path.iterdir()) == {one, another}
     assert not list(tmp_path.iterdir())
 

@@ -14,10 +14,10 @@ from servers.directories import data_directory
 from servers.ports import free_port
 from streamhub import capture
 from streamhub.capture import CaptureSpec
-from streamhub.cli.doctor import examine
 from streamhub.config import load
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.health import serving_checks
+from streamhub.health.doctor import examine
 from streamhub.health.findings import Finding
 from streamhub.postgres import connections
 from streamhub.postgres.migrate import migrate_hub, migrate_source

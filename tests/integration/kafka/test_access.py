@@ -16,8 +16,8 @@ from aiokafka.protocol.admin import CreateAclsRequest
 
 from servers.access import Access, Authority
 from servers.kafka import Broker
-from streamhub.cli.doctor import examine
 from streamhub.config import Settings
+from streamhub.health.doctor import examine
 from streamhub.health.findings import Finding
 from streamhub.kafka import consumer, publisher
 from streamhub.kafka.brokers import Brokers

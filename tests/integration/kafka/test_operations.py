@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from streamhub.cli.doctor import examine
 from streamhub.config import Settings
+from streamhub.health.doctor import examine
 from streamhub.health.findings import Finding
 from tests.integration.conftest import Hub
 from tests.support.stage import running, until

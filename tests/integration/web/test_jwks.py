@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytest_aiohttp.plugin import AiohttpServer
 
-from streamhub.cli.doctor import examine
 from streamhub.config import load
+from streamhub.health.doctor import examine
 from streamhub.health.findings import Finding
 from streamhub.web import jwks
 from streamhub.web.auth import Authenticator, Issuer
