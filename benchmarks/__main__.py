@@ -1,4 +1,4 @@
-"""Runs the measurements named on the command line, or all, and prints one table."""
+"""Runs the named benchmarks, or all, and prints one table."""
 
 import argparse
 import importlib.metadata
@@ -78,16 +78,16 @@ def machine() -> str:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    arguments.add_argument("names", nargs="*", choices=[[], *ALL, *KAFKA], help="the engine's all unless given")
+    arguments.add_argument("names", nargs="*", choices=[[], *ALL, *KAFKA], help="default: all of the engine")
     arguments.add_argument("--engine", choices=["postgres", "kafka"], default="postgres")
     given = arguments.parse_args()
     with stage() as on:
         results = uvloop.run(measure(given.names or list(KAFKA if given.engine == "kafka" else ALL), on))
     print(machine())
     widths = [
-        max(len(column) for column in columns) for columns in zip(*results, ("what", "seen", "wanted"), strict=True)
+        max(len(column) for column in columns) for columns in zip(*results, ("what", "measured", "target"), strict=True)
     ]
-    for row in (("what", "seen", "wanted"), tuple("-" * width for width in widths), *results):
+    for row in (("what", "measured", "target"), tuple("-" * width for width in widths), *results):
         print(" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 

@@ -1,8 +1,8 @@
-"""Backfilling a million rows while the hub relays them, and what that costs the application's own writes meanwhile.
+"""Backfills a million rows while the hub relays them, and measures the latency of the application's writes meanwhile.
 
-Phases with and without a backfill take turns. The updates come at a steady rate, as an application's do: writers that
-sent the next one as soon as the last was done would keep both processors busy by themselves. The server is as one that
-has run for a while: its log has segments to use again (docs/guides/capture.md, on WAL, has why).
+Phases with and without a backfill alternate. The updates come at a steady rate: writers without a pause would keep both
+processors busy by themselves. The server has WAL segments to reuse, as one that has run for a while has
+(docs/guides/capture.md, on WAL).
 """
 
 import asyncio
@@ -63,7 +63,7 @@ async def measure(stage: Stage) -> list[Result]:
             began = time.perf_counter()
             beside.append(await _updates(stage, url))
             if sending.done():
-                raise SystemExit(f"the backfill was over before {SECONDS} s of updates were")
+                raise SystemExit(f"the backfill ended before {SECONDS} s of updates did")
             rates.append(await sending)
             while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
                 await asyncio.sleep(0.01)
@@ -92,16 +92,16 @@ async def _backfill(url: str) -> int:
         sys.executable, "-m", "streamhub", "capture", "backfill", "items", "--restart", "--json",
         env=os.environ | {"STREAMHUB_DATABASE_URL": url}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    said, complained = await process.communicate()
+    output, errors = await process.communicate()
     if process.returncode:
-        raise SystemExit(complained.decode())
-    (result,) = json.loads(said)
+        raise SystemExit(errors.decode())
+    (result,) = json.loads(output)
     assert result["rows"] == ROWS, result
     return int(result["rows_per_second"])
 
 
 async def _updates(stage: Stage, url: str) -> list[float]:
-    """How long each of SECONDS seconds of updates took, in milliseconds, from the moment at which it was sent."""
+    """The latency of each update, in milliseconds from when it was due, over SECONDS seconds."""
     script, logs = stage.directory / "update.sql", stage.directory / "update_log"
     script.write_text(UPDATE, encoding="ascii")
     await pgbench(
@@ -112,7 +112,7 @@ async def _updates(stage: Stage, url: str) -> list[float]:
     for log in stage.directory.glob(f"{logs.name}.*"):
         for line in log.read_text(encoding="ascii").splitlines():
             fields = line.split()
-            took.append((int(fields[2]) - int(fields[6])) / 1000)  # microseconds, and those after it was due
+            took.append((int(fields[2]) - int(fields[6])) / 1000)  # microseconds: the latency, and how late it was sent
         log.unlink()
     return took
 

@@ -1,4 +1,4 @@
-"""The relay draining a backlog of 500,000 changes, and what a million of them leave of the outbox."""
+"""How fast the relay drains a backlog of 500,000 changes, and the size of the outbox after that."""
 
 import asyncio
 import time

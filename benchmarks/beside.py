@@ -1,4 +1,4 @@
-"""What a replay costs live streams: commit to frame, with a replay at full speed in the same process all the while."""
+"""The latency of a live stream, from commit to frame, while a replay runs at full speed in the same process."""
 
 import asyncio
 import multiprocessing
@@ -13,7 +13,7 @@ SECONDS = 30
 
 
 def replay_again_and_again(port: int, path: str, token: str, to: Connection) -> None:
-    """One replay after another until something comes on `to`, which gets the events and seconds of those done."""
+    """Run one replay after another until a message on `to`. Then send (events, seconds) of the finished ones."""
     events, seconds = 0, 0.0
     to.send(True)
     while not to.poll():

@@ -1,4 +1,4 @@
-"""Three brokers under 2,000 changes a second, one killed and brought back at a time: what history and topic hold."""
+"""Three brokers under 2,000 changes a second, one killed and restarted at a time; then compares history and topic."""
 
 import asyncio
 import itertools
@@ -23,7 +23,7 @@ from streamhub.core import ids
 
 KILLS = 20
 WRITERS = 4
-ROWS = 20  # of one transaction; each writer has rows of its own
+ROWS = 20  # in a transaction; each writer has its own rows
 EACH = WRITERS * ROWS / 2_000  # seconds between two transactions of a writer
 AWAY = (1.0, 5.0)  # seconds that a killed broker is away
 BETWEEN = (3.0, 5.0)  # seconds until the next one is killed
@@ -62,7 +62,7 @@ async def _measure(url: str, cluster: Cluster) -> list[Result]:
         broker = random.choice(cluster.brokers)
         await asyncio.to_thread(broker.kill)
         await asyncio.sleep(random.uniform(*AWAY))
-        broker.spawn()  # by this thread, with which it would end
+        broker.spawn()  # in this thread: the broker is killed when its thread ends
         await asyncio.to_thread(broker.wait_until_ready)
         print(f"killed {kill + 1} of {KILLS}", file=sys.stderr, flush=True)
     stop.set()
@@ -89,7 +89,7 @@ async def _measure(url: str, cluster: Cluster) -> list[Result]:
 
 
 async def _write(url: str, number: int, stop: asyncio.Event) -> int:
-    """Changes made; each one is the next of its row's quantity."""
+    """Returns the number of changes. Each raises its row's quantity by one."""
     connection = await asyncpg.connect(url)
     own = [f"sku_{n}" for n in range(1, 10_001) if n % WRITERS == number]
     made = 0
@@ -126,7 +126,7 @@ async def _published(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 
 async def _audited(connection: "asyncpg.Connection[asyncpg.Record]", written: int, bootstrap: str) -> list[str]:
-    """A finding for whatever is lost, twice or out of order."""
+    """A finding for each change that is lost, repeated or out of order."""
     found = await connection.fetch(
         "SELECT h.id::text, o.id AS organization, h.resource_id, h.frame FROM streamhub_hub.history h "
         "JOIN streamhub_hub.organizations o ON o.key = h.organization ORDER BY h.id"

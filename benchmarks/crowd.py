@@ -1,4 +1,4 @@
-"""Crowds at the door: 4,000 streams opened at once, and 1,000 connections that ask for the metrics without pause."""
+"""Many clients at once: 4,000 streams opened together, and 1,000 connections that read the metrics without pause."""
 
 import multiprocessing
 import re
@@ -22,7 +22,7 @@ GIVE_UP = 120.0  # seconds
 ASKING = 1_000
 RATE = 100  # commits a second
 SECONDS = 20
-PATIENCE = 12.0  # seconds for writers that are late on a busy machine
+WRITERS_WITHIN = 12.0  # seconds; writers may be late on a busy machine
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
@@ -32,8 +32,8 @@ def request(path: str, token: str = "") -> bytes:
 
 
 def hold(port: int, tokens: Sequence[str], to: Connection) -> None:
-    """Open them one after the other, say so, and read what comes until something comes on `to`; then tell the longest
-    time between two heartbeats of one stream."""
+    """Open the streams one by one, report it, and read until a message on `to`. Then send the longest time between two
+    heartbeats of one stream."""
     streams, beats, longest = selectors.DefaultSelector(), {}, 0.0
     for n, token in enumerate(tokens):
         stream = socket.create_connection(("127.0.0.1", port))
@@ -52,7 +52,7 @@ def hold(port: int, tokens: Sequence[str], to: Connection) -> None:
 
 
 def open_at_once(port: int, tokens: Sequence[str], first: int, to: Connection) -> None:
-    """Tells, of each stream, what it was answered and after how many seconds; and this process's processor time."""
+    """Sends (status, seconds until it) of each stream, and this process's processor time."""
     allow_files()
     streams, answers = selectors.DefaultSelector(), {}
     began, used = time.monotonic(), time.process_time()
@@ -80,7 +80,7 @@ def open_at_once(port: int, tokens: Sequence[str], first: int, to: Connection) -
 
 
 def ask_without_pause(port: int, path: str, connections: int, to: Connection) -> None:
-    """Until something comes on `to`; then tell how many answers of which status came."""
+    """Run until a message on `to`. Then send the number of answers of each status."""
     allow_files()
     asking, seen = selectors.DefaultSelector(), {}
     for _ in range(connections):
@@ -158,12 +158,14 @@ async def flood(stage: Stage) -> list[Result]:
         crowd = spawn.Process(target=ask_without_pause, args=(hub.port, "/-/metrics", ASKING, theirs))
         crowd.start()
         await to_thread(ours.recv)
-        latencies = await commit_to_frame(stage, url, hub, SECONDS, patience=PATIENCE, rate=RATE)
+        latencies = await commit_to_frame(stage, url, hub, SECONDS, patience=WRITERS_WITHIN, rate=RATE)
         ours.send(None)
         seen = await to_thread(ours.recv)
         lost = lost_leases(hub)
         crowd.join(20)
-    answered = ", ".join(f"{count / (SECONDS + PATIENCE):.0f} × {status}" for status, count in sorted(seen.items()))
+    answered = ", ".join(
+        f"{count / (SECONDS + WRITERS_WITHIN):.0f} × {status}" for status, count in sorted(seen.items())
+    )
     return [
         Result(
             f"{ASKING:,} connections ask for /-/metrics without pause: COMMIT sent to frame of a tenant, ms",

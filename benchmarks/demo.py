@@ -1,4 +1,4 @@
-"""From `streamhub demo` to the first event on the screen, with everything installed and no data yet."""
+"""The time from `streamhub demo` to the first event on the screen, installed and without data."""
 
 import asyncio
 import shutil
@@ -14,7 +14,7 @@ RUNS = 3
 
 
 async def measure(stage: Stage) -> list[Result]:
-    del stage  # the demo brings its own
+    del stage  # the demo has its own servers
     seconds = []
     for _ in range(RUNS):
         directory = Path(tempfile.mkdtemp(prefix="streamhub-demo-"))

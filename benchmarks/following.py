@@ -1,4 +1,4 @@
-"""What it costs a gateway that follows one organization of a topic in which everybody else's records pass."""
+"""The processor time of a gateway that follows one organization of a topic with the records of many."""
 
 import asyncio
 import itertools
@@ -72,7 +72,7 @@ async def _measure(stage: Stage, partitions: int) -> Result:
 
 
 def send(bootstrap: str, topic: str, partitions: int, sent: Any) -> None:
-    """The records of events that no history has, each after the one before it, until it is ended. Counts in `sent`."""
+    """Send records of events that are in no history, in order, until cancelled. `sent` counts them."""
     asyncio.run(_send(bootstrap, topic, partitions, sent))
 
 

@@ -1,4 +1,4 @@
-"""What a hub costs while nothing happens, and an empty poll while an old snapshot keeps consumed rows unvacuumed."""
+"""The cost of an idle hub, and of an empty poll while an old snapshot keeps consumed rows from vacuum."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ async def measure(stage: Stage) -> list[Result]:
     began = time.perf_counter()
     await outbox.read()
     without_floor = (time.perf_counter() - began) * 1000
-    for _ in range(3):  # the floor wants the sequence, a snapshot after it, and that one's writers to have ended
+    for _ in range(3):  # the floor needs the sequence, a later snapshot, and the end of that snapshot's writers
         await outbox.observe()
         await connection.execute("SELECT pg_current_xact_id()")
     await outbox.read()

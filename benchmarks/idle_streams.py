@@ -1,4 +1,4 @@
-"""What a live stream costs while nothing happens on it: 4,000 of them, of as many organizations, on one gateway."""
+"""The cost of an idle live stream: 4,000 of them, of as many organizations, on one gateway."""
 
 import asyncio
 import multiprocessing
@@ -25,8 +25,8 @@ WRITTEN = "SELECT n_tup_upd FROM pg_stat_all_tables WHERE relid = 'streamhub_hub
 
 
 def hold_streams(port: int, tokens: Sequence[str], to: Connection) -> None:
-    """Open them one after the other, say so, and read what comes until something comes on `to`; then tell how many
-    heartbeats came since the streams were open."""
+    """Open the streams one by one, report it, and read until a message on `to`. Then send the number of heartbeats since
+    the streams were open."""
     allow_files()
     streams = selectors.DefaultSelector()
     for n, token in enumerate(tokens):

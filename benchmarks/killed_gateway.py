@@ -1,4 +1,4 @@
-"""From the kill -9 of a gateway to the 200 of another one for the stream that the first one held."""
+"""The time from the kill -9 of a gateway until another gateway answers 200 for the stream that it held."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ async def measure(stage: Stage) -> list[Result]:
                 status, held = await _ask(killed.port, run, token)
                 if status != 200:
                     raise SystemExit(f"the stream was refused with {status}")
-                await asyncio.sleep(random.uniform(1, 3))  # anywhere between two renewals of its lease
+                await asyncio.sleep(random.uniform(1, 3))  # a random moment between two renewals of its lease
                 killed.process.kill()
                 began = time.perf_counter()
                 held.close()

@@ -1,4 +1,4 @@
-"""From COMMIT sent to the frame in a client's hands, at 500 commits a second; one raw socket reads the live stream."""
+"""The latency from COMMIT sent to the frame at the client, at 500 commits a second. One raw socket reads the stream."""
 
 import asyncio
 import multiprocessing
@@ -17,7 +17,7 @@ WRITERS = 4
 
 
 def read_live(port: int, slug: str, token: str, seconds: float, to: Connection) -> None:
-    """Sends True once the stream is open, and after `seconds` when each transaction's event arrived."""
+    """Sends True when the stream is open, and after `seconds` the arrival time of each transaction's event."""
     arrived: dict[int, float] = {}
     transaction = re.compile(rb'"transaction_id":"(\d+)"')
     with socket.create_connection(("127.0.0.1", port)) as stream:
@@ -42,7 +42,7 @@ def read_live(port: int, slug: str, token: str, seconds: float, to: Connection) 
 async def commit_to_frame(
     stage: Stage, url: str, hub: HubProcess, seconds: float, patience: float = 2, rate: int = RATE
 ) -> list[float]:
-    """Milliseconds from COMMIT sent to the event at a reader of org_0, of each of `rate` commits a second, sorted."""
+    """The latencies of `rate` commits a second, from COMMIT sent to the event at a reader of org_0, in ms, sorted."""
     connection = await asyncpg.connect(url)
     await connection.execute("UPDATE skus SET quantity = quantity + 1 WHERE id = 'sku_2'")
     await asyncio.sleep(1)
@@ -69,16 +69,16 @@ async def measure(stage: Stage) -> list[Result]:
 
 
 async def measure_kafka(stage: Stage) -> list[Result]:
-    """Relay and gateway in a process each, the topic between them."""
+    """With relay and gateway in two processes and a topic between them."""
     url = await stage.database()
     kafka = {"kafka_bootstrap_servers": stage.broker.bootstrap, "kafka_topic": "bench.latency"}
     async with stage.hub(url, "relay", **kafka), stage.hub(url, "gateway", **kafka) as hub:
         return [_result(" through Kafka", await commit_to_frame(stage, url, hub, SECONDS), "p50 8, p99 40")]
 
 
-def _result(way: str, latencies: list[float], wanted: str) -> Result:
+def _result(way: str, latencies: list[float], target: str) -> Result:
     what = f"COMMIT sent to frame at the client{way}, {len(latencies) / SECONDS:.0f} commits/s, ms"
-    return Result(what, percentiles(latencies), wanted)
+    return Result(what, percentiles(latencies), target)
 
 
 async def _write(url: str, number: int, seconds: float, sent: dict[int, float], rate: int) -> None:

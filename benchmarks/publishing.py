@@ -1,4 +1,4 @@
-"""A backlog of 500,000 changes on its way to history and Kafka, and the publisher catching up after an outage."""
+"""How fast a backlog of 500,000 changes reaches history and Kafka, and how fast the publisher catches up."""
 
 import asyncio
 import time
@@ -83,7 +83,7 @@ async def _write(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 
 async def _published(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Returns once all that was committed is acknowledged by Kafka."""
+    """Returns when Kafka has acknowledged all committed changes."""
     while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
         await asyncio.sleep(0.02)
     head = await connection.fetchrow("SELECT event_ms, event_counter FROM streamhub_hub.log_head")

@@ -53,7 +53,7 @@ def rows(count: int, start_ms: int) -> Iterator[tuple[Any, ...]]:
 
 
 async def fill(url: str, count: int) -> tuple[int, int]:
-    """Give the hub `count` events; the window in milliseconds that holds them all."""
+    """Write `count` events to history. Returns their window in milliseconds."""
     connection = await asyncpg.connect(url)
     end_ms = int(time.time() * 1000) - 1_000
     start_ms = end_ms - count // PER_MILLISECOND
@@ -91,7 +91,7 @@ def run_gateway(url: str, key_file: Path, ready: Connection) -> None:
 
 
 def read_replay(port: int, path: str, token: str) -> tuple[float, int, bytes]:
-    """Seconds, bytes, and the last bytes of one replay."""
+    """(seconds, bytes, the last bytes) of one replay."""
     began = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
@@ -107,7 +107,7 @@ def read_replay(port: int, path: str, token: str) -> tuple[float, int, bytes]:
 
 
 async def read_copy(url: str) -> float:
-    """Seconds of a raw COPY of all frames, in id order."""
+    """The seconds of a raw COPY of all frames, in the order of ids."""
     connection = await asyncpg.connect(url)
     total = 0
 
@@ -139,7 +139,7 @@ async def measure(stage: Stage) -> list[Result]:
         if f'"events":{EVENTS}'.encode() not in last:
             raise SystemExit(f"not every event came: {last!r}")
         copied = await read_copy(url)
-        if run:  # the first one warms up
+        if run:  # the first run warms up
             rates.append(EVENTS / seconds)
             megabytes.append(size / seconds / 1e6)
             ratios.append(copied / seconds)

@@ -1,4 +1,4 @@
-"""What every measurement runs on: an embedded PostgreSQL of its own, a database, a sample table, and hub processes."""
+"""The set-up of every benchmark: an embedded PostgreSQL, a database, a sample table, and hub processes."""
 
 import asyncio
 import os
@@ -37,11 +37,11 @@ FROM generate_series(1, 10000) AS i;
 
 
 class Result(NamedTuple):
-    """A line of the table. `seen` is the middle of the runs and, where there were several, their spread."""
+    """A line of the table. `measured`: the median of the runs and, where there were several, their spread."""
 
     what: str
-    seen: str
-    wanted: str
+    measured: str
+    target: str
 
 
 class Stage:
@@ -56,7 +56,7 @@ class Stage:
 
     @property
     def broker(self) -> Broker:
-        """A Kafka broker of this stage, started when it is first asked for."""
+        """A Kafka broker, started at the first use."""
         if self._broker is None:
             self._broker = Broker()
             self._broker.start()
@@ -67,7 +67,7 @@ class Stage:
             self._broker.close()
 
     async def database(self, sample: bool = True) -> str:
-        """The URL of a new database with both schemas, and with `skus`, captured."""
+        """The URL of a new database with both schemas and, with `sample`, the captured table skus."""
         self._databases += 1
         name = f"bench_{self._databases}"
         server = await asyncpg.connect(self.postgres.url)
@@ -86,7 +86,7 @@ class Stage:
         return url
 
     def postgres_seconds(self) -> float:
-        """The processor time of the server with all its backends so far."""
+        """The processor time of the server and its backends so far."""
         assert self.postgres.pid is not None
         return processor_seconds(self.postgres.pid, with_children=True)
 
@@ -102,8 +102,7 @@ class Stage:
 
     @asynccontextmanager
     async def hub(self, url: str, roles: str = "relay,gateway", **settings: str) -> AsyncIterator["HubProcess"]:
-        """`streamhub serve` in a process of its own, ready when the block begins. `settings` are its own, in lower
-        case."""
+        """`streamhub serve` in its own process, ready when the block begins. `settings`: names in lower case."""
         port = free_port()
         environment = os.environ | {
             "STREAMHUB_DATABASE_URL": url,
@@ -112,9 +111,9 @@ class Stage:
             "STREAMHUB_DRAIN_TIME": "0s",
             **{f"STREAMHUB_{name.upper()}": value for name, value in settings.items()},
         }
-        with (self.directory / "hub.log").open("ab") as said:
+        with (self.directory / "hub.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "streamhub", "serve", "--roles", roles], env=environment, stderr=said
+                [sys.executable, "-m", "streamhub", "serve", "--roles", roles], env=environment, stderr=log
             )
         hub = HubProcess(process, port, self.directory / "hub.log")
         try:
@@ -141,7 +140,7 @@ class HubProcess(NamedTuple):
             else:
                 writer.close()
                 return
-        raise SystemExit("the hub is not there after 30 s")
+        raise SystemExit("the hub does not listen after 30 s")
 
     def rss(self) -> int:
         """Resident bytes."""
@@ -153,7 +152,7 @@ class HubProcess(NamedTuple):
 
 
 def processor_seconds(pid: int, *, with_children: bool = False) -> float:
-    """What a process has used so far; with those of its children that run and those that have ended."""
+    """The processor time of a process so far. `with_children`: with its children, those that ended too."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     used = sum(map(int, fields[11:15] if with_children else fields[11:13])) / os.sysconf("SC_CLK_TCK")
     if with_children:
@@ -179,14 +178,14 @@ def stage() -> Iterator[Stage]:
 
 
 def spread(values: list[float], digits: int = 0) -> str:
-    """`middle (lowest to highest)`."""
+    """`median (lowest to highest)`."""
     ordered = sorted(values)
     shown = [f"{value:,.{digits}f}" for value in (ordered[len(ordered) // 2], ordered[0], ordered[-1])]
     return f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
 def percentiles(values: Sequence[float]) -> str:
-    """The middle one, the one that 99 % are below, and the highest."""
+    """p50, p99 and the highest."""
     ordered = sorted(values)
     p50, p99 = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
     return f"p50 {p50:.2f}, p99 {p99:.2f}, worst {ordered[-1]:.1f}"

@@ -1,4 +1,4 @@
-"""What capture costs the writers: pgbench with and without it, the hub relaying meanwhile, in turns on one table."""
+"""The cost of capture for writers: pgbench with capture and the hub, and without, in turns on one table."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ from streamhub.embedded import installed_binaries
 CLIENTS = 4
 SECONDS = 4
 ROUNDS = 9
-# (pgbench's scale, its -M): a table of 13 MB that any cache holds, and one of 750 MB, as an application's are sooner.
+# (pgbench's scale, its -M): a table of 13 MB that any cache holds, and a more realistic one of 750 MB.
 CASES = ((1, "simple"), (1, "prepared"), (50, "simple"), (50, "prepared"))
 UPDATE = """\\set aid random(1, 100000 * :scale)
 \\set delta random(-5000, 5000)
@@ -36,7 +36,7 @@ async def _compare(stage: Stage, scale: int, how: tuple[str, ...], mode: str) ->
     await pgbench(url, "-i", "-q", "-s", str(scale), "-F", "80")
     connection = await asyncpg.connect(url)
     run = (*how, "-c", str(CLIENTS), "-j", "2", "-T", str(SECONDS))
-    await _tps(url, *run)  # warms the caches up
+    await _tps(url, *run)  # warms up the caches
     plain, captured, ratios, lags = [], [], [], []
     for _ in range(ROUNDS):
         await connection.execute("CHECKPOINT")
@@ -69,14 +69,14 @@ async def _compare(stage: Stage, scale: int, how: tuple[str, ...], mode: str) ->
 
 
 async def pgbench(url: str, *arguments: str) -> str:
-    """What it says on stdout."""
+    """Its stdout."""
     process = await asyncio.create_subprocess_exec(
         str(installed_binaries() / "pgbench"), *arguments, url, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    said, complained = await process.communicate()
+    output, errors = await process.communicate()
     if process.returncode:
-        raise SystemExit(complained.decode())
-    return said.decode()
+        raise SystemExit(errors.decode())
+    return output.decode()
 
 
 async def _tps(url: str, *arguments: str) -> float:

@@ -1,5 +1,5 @@
-"""`python -m crash`: a whole hub under load, killed and stopped at seeded moments, and then audited.
+"""`python -m crash`: a whole hub under load, killed and stopped at random moments of a seed, and then audited.
 
-Writers commit random transactions and keep an audit of their own in the same transactions; relays and gateways run as
-processes under a supervisor; consumers never give up. The audit knows nothing of how the hub works.
+Writers commit random transactions, and write an audit table in the same transactions. Relays and gateways run as
+processes under a supervisor. Consumers retry for ever. The audit uses none of the hub's code.
 """

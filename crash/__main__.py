@@ -1,4 +1,4 @@
-"""Runs it, prints what came of it, and keeps the directory where something was found."""
+"""Runs the crash test, prints a report, and keeps the directory if there are findings."""
 
 import argparse
 import logging
@@ -19,19 +19,19 @@ from streamhub.errors import UserError
 
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m crash", description=__doc__)
-    arguments.add_argument("--seed", type=int, help="repeats a run's plan; a new one unless given")
-    arguments.add_argument("--kills", type=int, default=100, help="how many kills, stops and resets (100)")
-    arguments.add_argument("--every", type=float, default=3.0, help="seconds between two of them, on the average (3)")
+    arguments.add_argument("--seed", type=int, help="repeats the faults of an earlier run; default: random")
+    arguments.add_argument("--kills", type=int, default=100, help="number of kills, stops and resets (100)")
+    arguments.add_argument("--every", type=float, default=3.0, help="average seconds between two of them (3)")
     arguments.add_argument(
-        "--engine", choices=["postgres", "kafka"], default="postgres", help="how gateways hear of events (postgres)"
+        "--engine", choices=["postgres", "kafka"], default="postgres", help="what the gateways follow (postgres)"
     )
-    arguments.add_argument("--keep", action="store_true", help="keep the directory in any case")
+    arguments.add_argument("--keep", action="store_true", help="always keep the directory")
     given = arguments.parse_args()
     seed = random.randrange(2**32) if given.seed is None else given.seed
     print(f"seed {seed}, engine {given.engine}, {given.kills} faults", flush=True)
     kafka = given.engine == "kafka"
     directory = Path(tempfile.mkdtemp(prefix="streamhub-crash-"))
-    directory.chmod(0o755)  # PostgreSQL runs as somebody else where we are root
+    directory.chmod(0o755)  # as root, PostgreSQL runs as another user
     logging.basicConfig(
         filename=directory / "timeline.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -49,7 +49,7 @@ def main() -> int:
         return 2
     finally:
         if kept:
-            print(f"logs, the consumers' files and the database are in {directory}; the plan again: --seed {seed}")
+            print(f"logs, the consumers' files and the database are in {directory}; --seed {seed} repeats the faults")
         else:
             shutil.rmtree(directory, ignore_errors=True)
     return 1 if outcome.findings else 0

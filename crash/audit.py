@@ -1,7 +1,7 @@
-"""The comparison, pure: what was committed against history, and history against what each reader was given.
+"""Pure comparisons: committed changes with history, and history with what each reader received.
 
-Nothing of ours is used for it. What was committed is told by the writers' own audit, in the order in which each row was
-changed; a finding is a sentence with the row, the versions and the ids that it takes to look into it.
+They use none of the hub's code. The writers' audit table has the committed changes, each row's in order. A finding is
+a sentence with the row, the versions and the ids needed to investigate it.
 """
 
 import itertools
@@ -9,11 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-SHOWN = 8  # of each kind within one finding
+SHOWN = 8  # ids of each kind in one finding
 
 
 class Row(NamedTuple):
-    """What an integrator sees as one resource."""
+    """One resource, as a consumer sees it."""
 
     organization: str
     test: bool
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What tells a change of a row from all others: which life of the row, its version in it, what it held."""
+    """Identifies a change of a row. `born`: its insert. `version`: counted from there. `digest`: of its content."""
 
     event: str
     born: str
@@ -38,7 +38,7 @@ class Mark(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """A change as the writers' audit has it."""
+    """A change in the writers' audit table."""
 
     row: Row
     mark: Mark
@@ -46,7 +46,7 @@ class Committed(NamedTuple):
 
 
 class Event(NamedTuple):
-    """An event as history has it. `fault`: what in its bytes contradicts itself, else empty."""
+    """An event in history. `fault`: how its bytes contradict each other, else empty."""
 
     id: str
     row: Row
@@ -56,14 +56,14 @@ class Event(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """An event as a reader was given it: the id and the digest of the frame."""
+    """An event that a reader received: the id and the digest of the frame."""
 
     id: str
     frame: bytes
 
 
 class Record(NamedTuple):
-    """A record of the topic: its offset, the event's id, the key, and the digest of the frame that its value makes."""
+    """A record of the topic: offset, event id, key, and the digest of the frame of its value."""
 
     offset: int
     id: str
@@ -72,29 +72,29 @@ class Record(NamedTuple):
 
 
 def history_against(committed: Iterable[Committed], events: Sequence[Event]) -> list[str]:
-    """Findings: what is missing, there twice, never committed, out of order; ids that are not unique."""
+    """Findings: events that are missing, repeated, never committed or out of order, and ids that are not unique."""
     findings = [f"event {event.id}: {event.fault}" for event in events if event.fault]
     findings += [
-        f"the id {id_} was given {times} times" for id_, times in Counter(e.id for e in events).items() if times > 1
+        f"{times} events have the id {id_}" for id_, times in Counter(e.id for e in events).items() if times > 1
     ]
-    wanted: dict[Row, list[Committed]] = defaultdict(list)
+    expected: dict[Row, list[Committed]] = defaultdict(list)
     found: dict[Row, list[Event]] = defaultdict(list)
     for change in committed:
-        wanted[change.row].append(change)
+        expected[change.row].append(change)
     for event in events:
         found[event.row].append(event)
-    for row in wanted.keys() | found.keys():
-        findings += _row_against(row, wanted[row], found[row])
+    for row in expected.keys() | found.keys():
+        findings += _row_against(row, expected[row], found[row])
     return findings
 
 
-def _row_against(row: Row, wanted: list[Committed], found: list[Event]) -> list[str]:
-    if [change.mark for change in wanted] == [event.mark for event in found]:
+def _row_against(row: Row, expected: list[Committed], found: list[Event]) -> list[str]:
+    if [change.mark for change in expected] == [event.mark for event in found]:
         return []
-    committed, published = Counter(change.mark for change in wanted), Counter(event.mark for event in found)
+    committed, published = Counter(change.mark for change in expected), Counter(event.mark for event in found)
     findings = [
         f"lost: {row}: {change.mark}, committed in {change.transaction}; {_around(change.mark, found)}"
-        for change in wanted
+        for change in expected
         if change.mark not in published
     ]
     findings += [
@@ -107,55 +107,55 @@ def _row_against(row: Row, wanted: list[Committed], found: list[Event]) -> list[
         if committed[mark] and times != committed[mark]
     ]
     if not findings:
-        place = next(n for n, event in enumerate(found) if event.mark != wanted[n].mark)
+        place = next(n for n, event in enumerate(found) if event.mark != expected[n].mark)
         findings.append(
-            f"reordered: {row}: {found[place].mark} as {found[place].id} stands where {wanted[place].mark} of "
-            f"{wanted[place].transaction} belongs"
+            f"reordered: {row}: {found[place].mark} as {found[place].id} is where {expected[place].mark} of "
+            f"{expected[place].transaction} should be"
         )
     return findings
 
 
 def _around(mark: Mark, found: list[Event]) -> str:
-    """Which events of the same life stand next to a missing one."""
+    """The events of the same row next to a missing one."""
     life = [event for event in found if event.mark.born == mark.born]
     near = [event for event in life if abs(event.mark.version - mark.version) <= 1]
     shown = "; ".join(f"{event.mark.event} {event.mark.version} is {event.id}" for event in near[:SHOWN])
-    return shown or f"history has {len(life)} events of this life"
+    return shown or f"history has {len(life)} events of this row"
 
 
 def ledger_against(acknowledged: Iterable[str], undone: Iterable[str], committed: Iterable[Committed]) -> list[str]:
-    """Findings about PostgreSQL itself: without its word nothing else means anything."""
+    """Findings about PostgreSQL itself: lost or revived transactions would explain all others."""
     known = {change.transaction for change in committed}
     findings = [f"PostgreSQL acknowledged {name} and does not have it" for name in acknowledged if name not in known]
     return findings + [f"PostgreSQL has {name}, which was rolled back" for name in undone if name in known]
 
 
-def reader_against(who: str, log: Sequence[Delivered], wanted: Sequence[Delivered]) -> list[str]:
-    """Findings where a log is not exactly what it should be: every event once, in order, with the same bytes."""
-    if list(log) == list(wanted):
+def reader_against(who: str, log: Sequence[Delivered], expected: Sequence[Delivered]) -> list[str]:
+    """Findings unless the log has every event once, in order, with the same bytes."""
+    if list(log) == list(expected):
         return []
-    findings = _against_bytes(who, log, wanted)
-    given, there = Counter(each.id for each in log), {each.id for each in wanted}
-    missing = [each.id for each in wanted if each.id not in given]
+    findings = _against_bytes(who, log, expected)
+    given, there = Counter(each.id for each in log), {each.id for each in expected}
+    missing = [each.id for each in expected if each.id not in given]
     findings += [f"{who} missed {len(missing)}: {_some(missing)}"] if missing else []
     repeated = [id_ for id_, times in given.items() if times > 1]
-    findings += [f"{who} was given {len(repeated)} more than once: {_some(repeated)}"] if repeated else []
+    findings += [f"{who} received {len(repeated)} more than once: {_some(repeated)}"] if repeated else []
     foreign = [id_ for id_ in given if id_ not in there]
-    findings += [f"{who} was given {len(foreign)} that are not its own: {_some(foreign)}"] if foreign else []
+    findings += [f"{who} received {len(foreign)} of others: {_some(foreign)}"] if foreign else []
     if not findings:
         late = [after.id for before, after in itertools.pairwise(log) if after.id < before.id]
-        findings.append(f"{who} was given {len(late)} after a later one: {_some(late)}")
+        findings.append(f"{who} received {len(late)} after a later one: {_some(late)}")
     return findings
 
 
 def overlapping_reader_against(
-    who: str, log: Sequence[Delivered], starts: Sequence[int], wanted: Sequence[Delivered]
+    who: str, log: Sequence[Delivered], starts: Sequence[int], expected: Sequence[Delivered]
 ) -> list[str]:
-    """Findings about a reader that may be given events again, but none too late: each of its connections (`starts`:
-    where in the log they begin) has to be a run of history without a gap that begins no later than the last one ended.
+    """Findings about a reader that may receive events again, but must miss none. Each connection (`starts`: where in
+    the log they begin) must be a part of history without a gap that begins no later than the one before ended.
     """
-    findings = _against_bytes(who, log, wanted)
-    place = {each.id: n for n, each in enumerate(wanted)}
+    findings = _against_bytes(who, log, expected)
+    place = {each.id: n for n, each in enumerate(expected)}
     next_ = 0
     for start, end in itertools.pairwise([*starts, len(log)]):
         ids = [each.id for each in log[start:end]]
@@ -163,32 +163,32 @@ def overlapping_reader_against(
             continue
         foreign = [id_ for id_ in ids if id_ not in place]
         if foreign:
-            return [*findings, f"{who} was given {len(foreign)} that are not its own: {_some(foreign)}"]
+            return [*findings, f"{who} received {len(foreign)} of others: {_some(foreign)}"]
         first = place[ids[0]]
         if first > next_:
             findings.append(f"{who} missed {first - next_} before {ids[0]}, the first after it connected again")
         for before, after in itertools.pairwise(ids):
             if place[after] != place[before] + 1:
-                findings.append(f"{who} was given {after} right after {before}, which it does not follow in history")
+                findings.append(f"{who} received {after} right after {before}, which it does not follow in history")
         next_ = max(next_, place[ids[-1]] + 1)
-    if next_ < len(wanted):
-        findings.append(f"{who} missed the last {len(wanted) - next_}, from {wanted[next_].id} on")
+    if next_ < len(expected):
+        findings.append(f"{who} missed the last {len(expected) - next_}, from {expected[next_].id} on")
     return findings
 
 
 def topic_against(partitions: Mapping[int, Sequence[Record]], events: Sequence[Event]) -> list[str]:
-    """Findings where a reader of the topic that drops what is not above the greatest id of the partition would lose or
-    misplace an event. Repeats are none: a publisher that was killed sends again.
+    """Findings where a reader would lose or misplace an event. It ignores ids up to the partition's greatest so far.
+    Repeats are allowed: a publisher that was killed sends them.
     """
     findings: list[str] = []
-    wanted = {event.id: event for event in events}
+    expected = {event.id: event for event in events}
     came: set[str] = set()
     for partition, records in partitions.items():
         greatest = ""
         seen: set[str] = set()
         for record in records:
             where = f"{record.id} (partition {partition}, offset {record.offset})"
-            event = wanted.get(record.id)
+            event = expected.get(record.id)
             if event is None:
                 findings.append(f"the topic has {where}, which history does not have")
             elif (record.key, record.frame) != (event.row.organization, event.frame):
@@ -200,14 +200,14 @@ def topic_against(partitions: Mapping[int, Sequence[Record]], events: Sequence[E
             greatest = max(greatest, record.id)
             seen.add(record.id)
         came |= seen
-    missing = [id_ for id_ in wanted if id_ not in came]
+    missing = [id_ for id_ in expected if id_ not in came]
     return findings + ([f"the topic lacks {len(missing)}: {_some(missing)}"] if missing else [])
 
 
-def _against_bytes(who: str, log: Sequence[Delivered], wanted: Sequence[Delivered]) -> list[str]:
-    frames = {each.id: each.frame for each in wanted}
+def _against_bytes(who: str, log: Sequence[Delivered], expected: Sequence[Delivered]) -> list[str]:
+    frames = {each.id: each.frame for each in expected}
     other = [each.id for each in log if each.id in frames and frames[each.id] != each.frame]
-    return [f"{who} was given other bytes for {len(other)}: {_some(other)}"] if other else []
+    return [f"{who} received other bytes for {len(other)}: {_some(other)}"] if other else []
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The Kafka broker of a run: killed, stopped, ended, and each time started again with what it has on disk."""
+"""The Kafka broker of a run: killed, stopped or terminated, and then started again with its data."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,7 +13,7 @@ class KafkaBroker:
     def __init__(self) -> None:
         self._broker = Broker()
         self.bootstrap = self._broker.bootstrap
-        self._in_hand = asyncio.Lock()
+        self._busy = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -24,26 +24,26 @@ class KafkaBroker:
         return {KILL: self.kill, STOP: self.stop, END: self.end}
 
     async def start(self) -> None:
-        """It lives as long as the thread that this is called in, so that is not a worker."""
+        """The broker ends with the calling thread, so do not call this in a worker thread."""
         self._broker.spawn()
         await asyncio.to_thread(self._broker.wait_until_ready)
 
     async def kill(self, away: float) -> None:
-        async with self._in_hand:
+        async with self._busy:
             await asyncio.to_thread(self._broker.kill)
             await asyncio.sleep(away)
             await self.start()
 
     async def stop(self, seconds: float) -> None:
-        """SIGSTOP: connections stay, nothing answers."""
-        async with self._in_hand:
+        """SIGSTOP: connections stay open, nothing answers."""
+        async with self._busy:
             self._broker.suspend()
             await asyncio.sleep(seconds)
             self._broker.resume()
 
     async def end(self, away: float) -> None:
-        """SIGTERM: everything is on disk, clients are told."""
-        async with self._in_hand:
+        """SIGTERM: it writes everything to disk and tells its clients."""
+        async with self._busy:
             await asyncio.to_thread(self._broker.stop)
             await asyncio.sleep(away)
             await self.start()

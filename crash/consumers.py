@@ -1,4 +1,4 @@
-"""Consumers of live streams that never give up: whatever happens to a connection, they ask for the next one."""
+"""Consumers of live streams. They connect again after every error and end."""
 
 import asyncio
 import hashlib
@@ -22,9 +22,9 @@ def digest(frame: bytes) -> bytes:
 
 
 class Consumer:
-    """Reads an organization from these ports in turn. `resuming`: with Last-Event-ID. Every frame goes to `file`.
+    """Consumes an organization's stream from each port in turn. `resuming`: with Last-Event-ID. `file` gets all frames.
 
-    `log` is what it was given, in the order in which it came; `starts` is where in it each connection begins.
+    `log`: the events received, in order. `starts`: where in it each connection begins.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Consumer:
         self._file = file.open("wb")
         self._report = report
         self._response: Response | None = None
-        self._came_at = time.monotonic()
+        self._last_at = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -59,9 +59,9 @@ class Consumer:
         return bool(self.log) and self.log[-1].id >= id_
 
     async def run(self, session: aiohttp.ClientSession, first: int = 0) -> None:
-        """Until cancelled; `first`: which of the ports is asked first."""
+        """Run until cancelled. `first`: the index of the first port."""
         n = first
-        self._came_at = time.monotonic()
+        self._last_at = time.monotonic()
         while True:
             pause = random.uniform(0.1, 0.3)
             try:
@@ -84,7 +84,7 @@ class Consumer:
         self._file.close()
 
     async def _connect(self, session: aiohttp.ClientSession, port: int) -> float | None:
-        """Seconds to wait, where it was refused."""
+        """One connection. Returns the seconds to wait where it was refused."""
         last_event_id = self.log[-1].id if self.resuming and self.log else None
         self._response = await get(session, port, f"/{self.organization}", self._token, last_event_id)
         refused = await self._response.refusal()
@@ -104,12 +104,12 @@ class Consumer:
             self.log.append(Delivered(frame.id, digest(frame.raw)))
             self._file.write(frame.raw)
             now = time.monotonic()
-            self.longest_pause = max(self.longest_pause, now - self._came_at)
-            self._came_at = now
+            self.longest_pause = max(self.longest_pause, now - self._last_at)
+            self._last_at = now
         elif frame.event == "stream_error":
             code = parsed(frame)["code"]
             self.ends[code] += 1
             if code not in ENDS:
                 self._report(f"{self.name} got a stream_error: {frame.data.decode()}")
         elif frame.event != "heartbeat":
-            self._report(f"{self.name} got a frame that does not belong there: {frame.raw!r}")
+            self._report(f"{self.name} got an unexpected frame: {frame.raw!r}")

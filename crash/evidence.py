@@ -1,4 +1,4 @@
-"""Reading what is compared: the writers' audit and history, by SQL, and whether everything has been published."""
+"""Reads what is compared, by SQL: the writers' audit table, history, and what is not published yet."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +9,14 @@ import orjson
 from crash.audit import Committed, Delivered, Event, Mark, Row
 from crash.consumers import digest
 from crash.scene import HUB, PREFIXES, TOPIC, Scene
-from crash.workload import UNHEARD, Connection
+from crash.workload import NOT_ENTERPRISE, Connection
 from crash.workload import digest as digest_of_note
 
 _PAGE = 5_000
 
 
 async def waiting(scene: Scene) -> int | None:
-    """How many changes are not published yet; None where a database does not answer."""
+    """The number of changes not yet published; None where a database does not answer."""
     try:
         found = 0
         for database in PREFIXES:
@@ -31,7 +31,7 @@ async def waiting(scene: Scene) -> int | None:
 
 
 async def unsent(scene: Scene) -> int | None:
-    """How many events the topic may not have yet; None where the database does not answer or nothing was ever sent."""
+    """The number of events that may not be in the topic yet; None where unknown."""
     try:
         connection = await asyncpg.connect(scene.url(HUB), timeout=5)
         try:
@@ -48,7 +48,7 @@ async def unsent(scene: Scene) -> int | None:
 
 
 async def committed(scene: Scene) -> list[Committed]:
-    """Every change that was committed, database by database, in the order in which each row was changed."""
+    """All committed changes, by database, each row's in order."""
     found = []
     for database in PREFIXES:
         connection = await asyncpg.connect(scene.url(database))
@@ -60,13 +60,13 @@ async def committed(scene: Scene) -> list[Committed]:
     return found
 
 
-def heard(changes: list[Committed]) -> list[Committed]:
-    """Those of enterprise organizations."""
-    return [change for change in changes if change.row.organization != UNHEARD]
+def of_enterprise(changes: list[Committed]) -> list[Committed]:
+    """The changes of enterprise organizations."""
+    return [change for change in changes if change.row.organization != NOT_ENTERPRISE]
 
 
 async def history(scene: Scene) -> list[Event]:
-    """All of it, in the order of ids."""
+    """All events, in the order of ids."""
     connection = await asyncpg.connect(scene.url(HUB))
     try:
         async with connection.transaction(readonly=True):
@@ -92,7 +92,7 @@ def by_organization(events: list[Event]) -> Mapping[str, list[Delivered]]:
 
 
 def within(events: list[Event], organization: str, test: bool, from_ms: int, to_ms: int) -> list[Delivered]:
-    """What a replay of that window has to bring. An id begins with 48 bits of milliseconds."""
+    """The events that a replay of that window must have. An id begins with 48 bits of milliseconds."""
     return [
         Delivered(event.id, event.frame)
         for event in events
@@ -117,8 +117,8 @@ def _event(row: "asyncpg.Record") -> Event:
 
 
 def _fault(row: "asyncpg.Record", lines: Mapping[bytes, bytes], data: Any, mark: Mark) -> str:
-    """What in an event contradicts itself."""
-    told = {
+    """How parts of an event contradict each other; empty where they do not."""
+    values_of = {
         "id": (row["id"], lines[b"id"].decode(), data["id"]),
         "event": (mark.event, lines[b"event"].decode(), row["type"].rpartition(".")[2]),
         "organization": (row["organization"], data["organization"]["id"], (data["resource"] or {}).get("organization")),
@@ -126,14 +126,14 @@ def _fault(row: "asyncpg.Record", lines: Mapping[bytes, bytes], data: Any, mark:
         "resource_type": (row["resource_type"], data["resource_type"], row["type"].rpartition(".")[0]),
         "resource_id": (row["resource_id"], data["resource_id"], data["resource_id"]),
     }
-    for name, values in told.items():
+    for name, values in values_of.items():
         if len(set(values)) > 1:
-            return f"its {name} is told as {values}"
+            return f"its {name} has the values {values}"
     version = str(mark.version)
-    wanted = {
+    expected = {
         "create": {"from": None, "to": version},
         "update": {"from": str(mark.version - 1), "to": version},
         "destroy": {"from": version, "to": None},
     }[mark.event]
     delta = (data["delta"] or {}).get("version")
-    return "" if delta == wanted else f"its delta of version is {delta} and should be {wanted}"
+    return "" if delta == expected else f"its delta of version is {delta} and should be {expected}"

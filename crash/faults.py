@@ -1,4 +1,4 @@
-"""The plan of a run: what is done to whom, when, and for how long. The seed decides it; real time decides the rest."""
+"""The faults of a run: target, action, time and duration. They follow from the seed."""
 
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ GATEWAYS: Final = ("gateway 1", "gateway 2")
 
 KILL, STOP, END, IMMEDIATE, BACKEND, RESET = "kill", "stop", "end", "immediate", "backend", "reset"
 
-# What is done to each, once in a deck.
+# Each target with its actions, each once in a deck.
 DECK: Final = (
     *((role, action) for role in (LEADER, STANDBY, *GATEWAYS) for action in (KILL, STOP, END)),
     (LEADER, KILL),
@@ -32,7 +32,7 @@ DONE: Final = {
 
 
 class Victim(Protocol):
-    """`actions`: each takes a fault's `seconds` and returns once it is undone."""
+    """`actions`: each takes a fault's `seconds`, and returns when the target runs again."""
 
     @property
     def name(self) -> str: ...
@@ -41,7 +41,7 @@ class Victim(Protocol):
 
 
 class Fault(NamedTuple):
-    """`at`: seconds after the beginning. `seconds`: how long it stays stopped, or away until it is started again."""
+    """`at`: seconds after the beginning. `seconds`: how long the target stays stopped or away."""
 
     at: float
     target: str
@@ -50,7 +50,7 @@ class Fault(NamedTuple):
 
 
 def plan(seed: int, count: int, every: float, *, broker: bool) -> list[Fault]:
-    """`count` faults, one each `every` seconds on the average. Each kind comes once before any comes again."""
+    """`count` faults, on average one in `every` seconds. Each kind comes once before any repeats."""
     chance = random.Random(f"faults {seed}")
     kinds = _kinds(chance, DECK + BROKERS_DECK if broker else DECK)
     faults = []

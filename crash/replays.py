@@ -1,4 +1,4 @@
-"""Replays of a window, cut and resumed with Last-Event-ID until the window is complete; the sha256 of each response."""
+"""Replays of a window, cut and resumed with Last-Event-ID until complete. Checks the sha256 of each response."""
 
 import asyncio
 import hashlib
@@ -15,14 +15,14 @@ from crash.audit import Delivered
 from crash.consumers import digest
 from crash.wire import DROPPED, Response, get, parsed, query
 
-# REPLAY_QUEUE_FAILED: the database went while the job was written.
+# REPLAY_QUEUE_FAILED: the database went away while the job was written.
 REFUSALS: Final = frozenset({"TOO_MANY_REPLAYS", "UNAVAILABLE", "DRAINING", "REPLAY_QUEUE_FAILED"})
 ENDS: Final = frozenset({"DRAINING", "REPLAY_CANCELLED"})
 COMPLETE_WITHIN: Final = 120.0  # seconds
 
 
 class Replay:
-    """One window of one environment, milliseconds since 1970, half open. `cuts`: how often we cut it ourselves."""
+    """One half-open window of one environment, in milliseconds since 1970. `cuts`: how often to cut the connection."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Replay:
         return f"the replay of {self.organization} ({'test' if self.test else 'live'}), {self._path}"
 
     async def run(self, session: aiohttp.ClientSession, ports: Sequence[int]) -> None:
-        """Until the window is complete; a finding where that takes too long."""
+        """Run until the window is complete. Reports a finding after COMPLETE_WITHIN."""
         give_up = time.monotonic() + COMPLETE_WITHIN
         while not self.complete:
             if time.monotonic() > give_up:
@@ -96,16 +96,16 @@ class Replay:
                 elif frame.event == "stream_error":
                     self._ended(parsed(frame)["code"], frame.data)
                 elif frame.event not in ("heartbeat", "replay_started"):
-                    self._report(f"{self.name} got a frame that does not belong there: {frame.raw!r}")
+                    self._report(f"{self.name} got an unexpected frame: {frame.raw!r}")
         return None
 
-    def _completed(self, told: dict[str, object], log: list[Delivered], sha256: str) -> None:
+    def _completed(self, summary: dict[str, object], log: list[Delivered], sha256: str) -> None:
         self.complete = True
         ids = [each.id for each in log]
         seen = (len(ids), ids[0] if ids else None, ids[-1] if ids else None, sha256)
-        wanted = (told["events"], told["first_id"], told["last_id"], told["sha256"])
-        if seen != wanted:
-            self._report(f"{self.name}: stream_complete tells {wanted}, and came {seen}")
+        expected = (summary["events"], summary["first_id"], summary["last_id"], summary["sha256"])
+        if seen != expected:
+            self._report(f"{self.name}: stream_complete has {expected}, received were {seen}")
 
     def _ended(self, code: str, data: bytes) -> None:
         if code not in ENDS:

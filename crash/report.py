@@ -1,4 +1,4 @@
-"""What a run prints: its seed, what was done to it, what came of it, and what was found."""
+"""The report of a run: its faults, what was committed and received, and the findings."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,13 +14,13 @@ SHOWN = 20
 
 
 class Outcome(NamedTuple):
-    """`changes`: committed in organizations that are heard; `rescued`: transactions of unknown outcome that were;
-    `records`: in the topic, repeats too."""
+    """`changes`: committed ones of enterprise organizations. `found_committed`: transactions of unknown outcome that
+    were committed. `records`: in the topic, with repeats."""
 
     faults: Sequence[Fault]
     seconds: float
     writers: Sequence[Writer]
-    rescued: int
+    found_committed: int
     changes: int
     events: int
     consumers: Sequence[Consumer]
@@ -41,7 +41,7 @@ def lines(outcome: Outcome) -> Iterable[str]:
     )
     yield (
         f"transactions: {acknowledged:,} committed, {undone:,} rolled back, {unknown} of unknown outcome "
-        f"({outcome.rescued} of them committed)"
+        f"({outcome.found_committed} of them committed)"
     )
     yield f"changes committed: {outcome.changes:,}; events in history: {outcome.events:,}"
     if outcome.records:
@@ -56,9 +56,9 @@ def lines(outcome: Outcome) -> Iterable[str]:
         f"replays: {len(outcome.replays)} of {sum(len(replay.log) for replay in outcome.replays):,} events in "
         f"{sum(replay.responses for replay in outcome.replays)} responses"
     )
-    given_up = sum(role.given_up for role in outcome.roles)
-    starts = ", ".join(f"{role.name} {role.lives}" for role in outcome.roles)
-    yield f"starts: {starts}; {given_up} of them given up by the process, since the database was away"
+    failed_starts = sum(role.failed_starts for role in outcome.roles)
+    starts = ", ".join(f"{role.name} {role.starts}" for role in outcome.roles)
+    yield f"starts: {starts}; {failed_starts} of them failed while the database was away"
     yield f"findings: {len(outcome.findings) or 'none'}"
     for finding in outcome.findings[:SHOWN]:
         yield f"  {finding}"

@@ -1,4 +1,4 @@
-"""One run: everything under way, the faults as planned, then quiet, and the audit."""
+"""One run: start everything, apply the faults, wait until everything is delivered, and audit."""
 
 import asyncio
 import logging
@@ -24,16 +24,16 @@ from crash.writers import Writer
 
 log = logging.getLogger(__name__)
 
-# Connections of writers to either database; the last one of each commits asynchronously.
+# Writers of each database. The last of each commits asynchronously.
 WRITERS: Final = {HUB: 4, SHOP: 3}
-PAUSE: Final = 0.08  # seconds between a writer's transactions, on the average
+PAUSE: Final = 0.08  # average seconds between a writer's transactions
 BEGINS_WITHIN: Final = 30.0
 SETTLES_WITHIN: Final = 90.0
 REPLAYED_EACH: Final = 3.0
 
 
 class Run:
-    """What happens in a directory; `findings` grows as it goes on."""
+    """A run with its files in `directory`. `findings` grows during the run."""
 
     def __init__(self, directory: Path, seed: int, faults: list[Fault], *, kafka: bool) -> None:
         self.findings: list[str] = []
@@ -57,9 +57,9 @@ class Run:
             ]
             began = time.monotonic()
             async with _running(*(consumer.run(http, n) for n, consumer in enumerate(consumers))):
-                # What a consumer starts at has to come before what is written.
+                # A stream begins at its opening, so open all before the first write.
                 await self._until(lambda: all(consumer.starts for consumer in consumers), "every consumer is connected")
-                await self._under_fire(on, http, writers, consumers, began_ms)
+                await self._under_faults(on, http, writers, consumers, began_ms)
                 seconds = time.monotonic() - began
                 await self._settle(on, consumers)
             replays = self._last_replays(on, began_ms)
@@ -75,7 +75,7 @@ class Run:
         log.warning("%s", finding)
         self.findings.append(finding)
 
-    async def _under_fire(
+    async def _under_faults(
         self, on: Scene, http: aiohttp.ClientSession, writers: list[Writer], consumers: list[Consumer], began_ms: int
     ) -> None:
         stop = asyncio.Event()
@@ -98,7 +98,7 @@ class Run:
         victim = on.victim(fault.target)
         log.info("%s (%s): %s, %.1f s", fault.target, victim.name, DONE[fault.action], fault.seconds)
         await victim.actions[fault.action](fault.seconds)
-        log.info("%s (%s): %s is undone", fault.target, victim.name, DONE[fault.action])
+        log.info("%s (%s): %s is over", fault.target, victim.name, DONE[fault.action])
 
     async def _keep_replaying(self, on: Scene, http: aiohttp.ClientSession, began_ms: int) -> None:
         while True:
@@ -107,7 +107,7 @@ class Run:
             await replay.run(http, on.gateway_ports)
 
     def _last_replays(self, on: Scene, began_ms: int) -> list[Replay]:
-        """Everything, of everybody, in both environments, each cut twice by us."""
+        """Replays of all events of each organization and environment. Each is cut twice."""
         return [
             self._replay(on, organization, test, began_ms, cuts=2)
             for organization in (*RESUMING, FORGETFUL)
@@ -128,12 +128,12 @@ class Run:
         )  # fmt: skip
 
     async def _settle(self, on: Scene, consumers: list[Consumer]) -> None:
-        """Until all that was committed is published and has come to its consumer; a finding where it does not."""
+        """Wait until all changes are published and received. Reports a finding after SETTLES_WITHIN."""
         give_up = time.monotonic() + SETTLES_WITHIN
-        lefts = [(evidence.waiting, "changes were not published")]
+        checks = [(evidence.waiting, "changes were not published")]
         if self._kafka:
-            lefts.append((evidence.unsent, "events were not sent to the topic"))
-        for waiting, what in lefts:
+            checks.append((evidence.unsent, "events were not sent to the topic"))
+        for waiting, what in checks:
             while (left := await waiting(on)) != 0:
                 if time.monotonic() > give_up:
                     self.report(f"{left} {what} {SETTLES_WITHIN:.0f} s after the last fault")
@@ -143,7 +143,7 @@ class Run:
         for consumer in consumers:
             while consumer.organization in last and not consumer.has(last[consumer.organization]):
                 if time.monotonic() > give_up:
-                    self.report(f"{consumer.name} did not come to the end within {SETTLES_WITHIN:.0f} s")
+                    self.report(f"{consumer.name} did not receive everything within {SETTLES_WITHIN:.0f} s")
                     break
                 await asyncio.sleep(0.1)
 
@@ -152,26 +152,28 @@ class Run:
         acknowledged = [name for writer in writers if not writer.hasty for name in writer.acknowledged]
         undone = [name for writer in writers for name in writer.undone]
         self.findings += audit.ledger_against(acknowledged, undone, committed)
-        heard = evidence.heard(committed)
-        self.findings += audit.history_against(heard, events)
+        of_enterprise = evidence.of_enterprise(committed)
+        self.findings += audit.history_against(of_enterprise, events)
         given = evidence.by_organization(events)
         for consumer in consumers:
-            wanted = given.get(consumer.organization, [])
+            expected = given.get(consumer.organization, [])
             if consumer.resuming:
-                self.findings += audit.reader_against(consumer.name, consumer.log, wanted)
+                self.findings += audit.reader_against(consumer.name, consumer.log, expected)
             else:
-                self.findings += audit.overlapping_reader_against(consumer.name, consumer.log, consumer.starts, wanted)
+                self.findings += audit.overlapping_reader_against(
+                    consumer.name, consumer.log, consumer.starts, expected
+                )
         for replay in self._replays:
             if replay.complete:
-                wanted = evidence.within(events, replay.organization, replay.test, replay.from_ms, replay.to_ms)
-                self.findings += audit.reader_against(replay.name, replay.log, wanted)
+                expected = evidence.within(events, replay.organization, replay.test, replay.from_ms, replay.to_ms)
+                self.findings += audit.reader_against(replay.name, replay.log, expected)
         sent = await records(on.broker.bootstrap, TOPIC) if on.broker is not None else {}
         if on.broker is not None:
             self.findings += audit.topic_against(sent, events)
         known = {change.transaction for change in committed}
-        rescued = sum(name in known for writer in writers for name in writer.unknown)
+        found_committed = sum(name in known for writer in writers for name in writer.unknown)
         return Outcome(
-            self._faults, seconds, writers, rescued, len(heard), len(events), consumers,
+            self._faults, seconds, writers, found_committed, len(of_enterprise), len(events), consumers,
             [replay for replay in self._replays if replay.complete], sum(map(len, sent.values())), on.roles,
             self.findings,
         )  # fmt: skip
@@ -179,7 +181,7 @@ class Run:
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
         try:
             async with asyncio.timeout(BEGINS_WITHIN):
-                while not condition():  # noqa: ASYNC110 - several tasks may bring it about
+                while not condition():  # noqa: ASYNC110 - several tasks may make it true
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise SystemExit(f"not within {BEGINS_WITHIN:.0f} s: {what}") from None
@@ -187,7 +189,7 @@ class Run:
 
 @asynccontextmanager
 async def _running(*coroutines: Coroutine[object, object, None]) -> AsyncIterator[None]:
-    """They run within the block; an error of theirs ends it."""
+    """Run the coroutines until the block ends. Raises an error of one at its end."""
     tasks = [asyncio.create_task(each) for each in coroutines]
     try:
         yield

@@ -14,7 +14,7 @@ from crash.broker import KafkaBroker
 from crash.faults import BROKER, GATEWAYS, LEADER, POSTGRES, STANDBY, Victim
 from crash.postgres import Postgres
 from crash.process import Role
-from crash.workload import SCHEMA, TABLES, UNHEARD, Connection
+from crash.workload import NOT_ENTERPRISE, SCHEMA, TABLES, Connection
 from servers.ports import free_port
 from streamhub import capture, organizations
 from streamhub.capture import CaptureSpec
@@ -32,7 +32,7 @@ LED_WITHIN: Final = 20.0  # seconds
 
 
 class Scene:
-    """`report` is told of whatever ends by itself, or does not end when asked. `kafka`: events go by way of a topic."""
+    """`report` gets a sentence about each unexpected end of a process. `kafka`: the gateways follow a topic."""
 
     def __init__(self, directory: Path, report: Callable[[str], None], *, kafka: bool) -> None:
         self.broker = KafkaBroker() if kafka else None
@@ -55,7 +55,7 @@ class Scene:
         return self.postgres.url(database)
 
     async def prepare(self) -> None:
-        """PostgreSQL runs, both databases have their schemas, tables and captures, every role listens, one leads."""
+        """Start PostgreSQL, create both databases with tables and captures, start all roles, wait for a leader."""
         await self.postgres.start()
         if self.broker is not None:
             await self.broker.start()
@@ -90,7 +90,7 @@ class Scene:
                 await asyncio.sleep(0.1)
 
     async def _published(self) -> bool:
-        """Whatever is written from now on goes to the topic too."""
+        """Whether the relay publishes to the topic already."""
         if self.broker is None:
             return True
         connection = await asyncpg.connect(self.url(HUB))
@@ -100,7 +100,7 @@ class Scene:
             await connection.close()
 
     def victim(self, target: str) -> Victim:
-        """Whoever that is at this moment."""
+        """The process of that role at this moment."""
         if target == POSTGRES:
             return self.postgres
         if target == BROKER and self.broker is not None:
@@ -111,8 +111,8 @@ class Scene:
         return {LEADER: leader, STANDBY: standby}[target]
 
     def token(self, organization: str, *, test: bool = False) -> str:
-        who = Organization(0, organization, organization, slug_is_made=True, enterprise=True)
-        return self._key.sign(claims_for(who, now=datetime.now(UTC), ttl=timedelta(hours=12), test=test))
+        owner = Organization(0, organization, organization, slug_is_made=True, enterprise=True)
+        return self._key.sign(claims_for(owner, now=datetime.now(UTC), ttl=timedelta(hours=12), test=test))
 
     def close(self) -> None:
         for role in self.roles:
@@ -124,24 +124,26 @@ class Scene:
 
 @asynccontextmanager
 async def scene(directory: Path, report: Callable[[str], None], *, kafka: bool) -> AsyncIterator[Scene]:
-    """Prepared, and under its supervisor; nothing of it runs after."""
+    """A prepared scene under supervision. All its processes end with the block."""
     on = Scene(directory, report, kafka=kafka)
-    keeping: list[asyncio.Task[None]] = []
+    supervisors: list[asyncio.Task[None]] = []
     try:
         await on.prepare()
-        keeping = [asyncio.create_task(kept) for kept in (on.postgres.keep(), *(role.keep() for role in on.roles))]
+        supervisors = [
+            asyncio.create_task(each) for each in (on.postgres.supervise(), *(role.supervise() for role in on.roles))
+        ]
         yield on
     finally:
-        for task in keeping:
+        for task in supervisors:
             task.cancel()
-        await asyncio.gather(*keeping, return_exceptions=True)
+        await asyncio.gather(*supervisors, return_exceptions=True)
         on.close()
 
 
 async def _make(connection: Connection, prefix: str, *, is_hub: bool) -> None:
     if is_hub:
         await migrate_hub(connection)
-        await organizations.add(connection, UNHEARD, enterprise=False)
+        await organizations.add(connection, NOT_ENTERPRISE, enterprise=False)
     await migrate_source(connection)
     await connection.execute(SCHEMA)
     for table in TABLES:

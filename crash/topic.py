@@ -1,4 +1,4 @@
-"""Reading the topic from its beginning, as anybody could: a consumer without a group, nothing of the hub's own code."""
+"""Reads the topic from its beginning with a plain consumer without a group, and none of the hub's code."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ LARGEST: Final = 2**25  # bytes of one record
 
 
 async def records(bootstrap: str, topic: str) -> Mapping[int, Sequence[Record]]:
-    """All that is in the topic now, by partition, in the order of offsets. Raises TimeoutError."""
+    """All records now in the topic, by partition, in the order of offsets. Raises TimeoutError."""
     found: dict[int, list[Record]] = {}
     give_up = time.monotonic() + READ_WITHIN
     async with AIOKafkaConsumer(
@@ -32,7 +32,7 @@ async def records(bootstrap: str, topic: str) -> Mapping[int, Sequence[Record]]:
 
 
 def _record(record: "ConsumerRecord[bytes, bytes]") -> Record:
-    """The value is the event without its frame, which its own `event` and the id make whole again."""
+    """The value is the frame's data. `event` and the id give the whole frame."""
     headers = dict(record.headers)
     id_ = headers["ce_id"].decode()
     event = orjson.loads(record.value)["event"].encode()

@@ -9,16 +9,16 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 import orjson
 
-PATIENCE: Final = 15.0  # seconds of silence; heartbeats come each second, and no stop is as long
+SILENCE: Final = 15.0  # seconds; heartbeats come each second, and every stop is shorter
 ANSWERS_WITHIN: Final = 20.0
 
-# What may happen to a connection when any process may be killed or stopped.
+# The errors of a connection whose other end is killed or stopped.
 DROPPED: Final = (aiohttp.ClientError, OSError, TimeoutError)
 MALFORMED: Final = "malformed"
 
 
 class Frame(NamedTuple):
-    """`raw`: all bytes, with the empty line. `data` is not parsed. `event` is MALFORMED for what is no frame."""
+    """`raw`: all bytes, with the empty line. `data` is not parsed. `event` is MALFORMED where `raw` is not a frame."""
 
     event: str
     id: str | None
@@ -33,7 +33,7 @@ class Refused(NamedTuple):
 
 
 class Response:
-    """A GET under way. It is left with a RST, so that nobody takes what lies unread in a buffer for read."""
+    """An open GET. `reset` ends it with a RST, so that unread bytes in a buffer do not count as read."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
@@ -41,7 +41,7 @@ class Response:
         self._transport = None if connection is None else connection.transport
 
     async def refusal(self) -> Refused | None:
-        """None where the stream is ours."""
+        """None where the request was accepted."""
         if self._response.status == 200:
             return None
         body = await self._response.read()
@@ -52,7 +52,7 @@ class Response:
         return Refused(self._response.status, code, float(self._response.headers.get("Retry-After", 1)))
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
-        """Until the response ends; raises what `DROPPED` has where it is cut."""
+        """Frames until the response ends. Raises one of DROPPED where the connection is cut."""
         rest = bytearray()
         looked = 0
         async for data in self._response.content.iter_any():
@@ -75,10 +75,10 @@ class Response:
 
 
 def session() -> aiohttp.ClientSession:
-    """Each request has a connection of its own."""
+    """A session that opens a connection for each request."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=ANSWERS_WITHIN, sock_read=PATIENCE),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=ANSWERS_WITHIN, sock_read=SILENCE),
         read_bufsize=2**18,
     )
 

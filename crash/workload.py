@@ -1,7 +1,7 @@
-"""The application: its tables, what it does to them at random, and what each change has to look like as events.
+"""The application: its tables, random changes of them, and the events that each change must give.
 
-Each row has the life it was born with (`born`) and a version that every change of it raises by one; so what is missing,
-there twice or out of order can be told from the events alone.
+Each row has the insert it comes from (`born`) and a version that each change raises by one. So the events alone show
+what is missing, repeated or out of order.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 RESUMING: Final = ("acme", "birch", "cedar")
 FORGETFUL: Final = "dover"
-UNHEARD: Final = "unheard"  # registered, and not enterprise: its changes are nobody's
-ORGANIZATIONS: Final = (*RESUMING, FORGETFUL, UNHEARD)
+NOT_ENTERPRISE: Final = "unheard"  # its changes give no events
+ORGANIZATIONS: Final = (*RESUMING, FORGETFUL, NOT_ENTERPRISE)
 TABLES: Final = ("items", "orders", "documents")
 KEYS: Final = {"items": 150, "orders": 60, "documents": 20}
 
@@ -26,7 +26,7 @@ _COLUMNS: Final = """
   id text NOT NULL, organization text NOT NULL, test boolean NOT NULL, born text NOT NULL, version bigint NOT NULL,
   note text NOT NULL
 """
-# `orders` has an application's trigger that changes the row once more within the same statement.
+# A trigger of the application changes each updated row of `orders` once more in the same statement.
 SCHEMA: Final = f"""
 CREATE TABLE items ({_COLUMNS}, PRIMARY KEY (id));
 CREATE TABLE orders ({_COLUMNS}, PRIMARY KEY (organization, id));
@@ -60,7 +60,7 @@ def digest(note: str) -> str:
 
 
 class Transaction:
-    """One transaction's random statements, and what they changed. `prefix` goes before each table's resource type."""
+    """The random statements of one transaction, and their changes. `prefix` begins each resource type."""
 
     def __init__(self, name: str, prefix: str, connection: Connection, chance: random.Random) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class Transaction:
         self._statements = 0
 
     async def work(self) -> None:
-        """Some statements, some of them in savepoints that may be rolled back. Raises asyncpg's errors."""
+        """Run some statements, some in savepoints that may be rolled back. Raises asyncpg's errors."""
         for _ in range(self._chance.choice((1, 1, 1, 2, 3, 6))):
             if self._chance.random() < 0.8:
                 await self._statement()
@@ -88,7 +88,7 @@ class Transaction:
                 await savepoint.commit()
 
     async def note(self) -> None:
-        """Write to the audit what was changed. The rows are locked until the commit, so its order is theirs."""
+        """Write the changes to the audit table. The changed rows stay locked until the commit, so the orders agree."""
         rows = [(self.name, *change.row, *change.mark) for change in self.changes]
         await self._connection.executemany(_NOTE_CHANGES, rows)
 
@@ -107,7 +107,7 @@ class Transaction:
         if table != "documents":
             return self._chance.choice(("", "short", 'naïve \n\t"quoted" text \' \\ ', "x" * 300))
         size = self._chance.choices((20_000, 60_000, 120_000, 1_000_000), (6, 6, 3, 1))[0]
-        return self._chance.randbytes(size // 2).hex()  # which does not compress well
+        return self._chance.randbytes(size // 2).hex()  # it does not compress well
 
     def _place(self) -> tuple[str, bool]:
         return self._chance.choice(ORGANIZATIONS), self._chance.random() < 0.2
@@ -137,13 +137,13 @@ class Transaction:
         )
 
     async def _touch(self, table: str, keys: Sequence[str]) -> None:
-        """Nothing changes, so there is no event; but where the application's trigger changes the row after it."""
+        """An update that changes nothing gives no event. In `orders` the trigger changes the row after it."""
         rows = await self._connection.fetch(f"UPDATE {table} SET note = note WHERE id = ANY ($1) RETURNING *", keys)
         if table == "orders":
             self._changed("update", table, [{**row, "version": row["version"] + 1} for row in rows])
 
     async def _move(self, key: str) -> None:
-        """To another key, organization or environment: gone from there, new here."""
+        """Change the key, organization or environment: a destroy there and a create here."""
         organization, test = self._place()
         try:
             async with self._connection.transaction():

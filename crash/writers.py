@@ -1,6 +1,6 @@
-"""Writers: connections that commit one random transaction after another and never give up.
+"""Writers: connections that commit one random transaction after another, and connect again after every error.
 
-What became of each is known, but for those whose COMMIT got no answer: the audit tells of them afterwards.
+The outcome of a transaction whose COMMIT got no answer is unknown until the audit table is read.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceEr
 
 
 class Writer:
-    """`hasty`: with synchronous_commit = off, so that what it was told is no promise."""
+    """`hasty`: with synchronous_commit = off, so an acknowledged commit may be lost."""
 
     def __init__(self, name: str, seed: int, url: str, prefix: str, *, hasty: bool, pause: float) -> None:
         self.name = name
@@ -33,7 +33,7 @@ class Writer:
         self._count = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set, between two transactions."""
+        """Run until `stop` is set; ends between two transactions."""
         connection: Connection | None = None
         while not stop.is_set():
             try:
@@ -57,7 +57,7 @@ class Writer:
     async def _transaction(self, connection: Connection) -> None:
         self._count += 1
         work = Transaction(f"{self.name}-{self._count}", self._prefix, connection, self._chance)
-        # Whatever happens before COMMIT is sent undoes it.
+        # Undone by every error before COMMIT is sent.
         self.undone.append(work.name)
         transaction = connection.transaction(
             isolation=self._chance.choice(("read_committed", "read_committed", "repeatable_read"))

@@ -1,7 +1,7 @@
-"""Who may come in to a broker: a CA and certificates of our own, users with passwords, and rights by ACLs.
+"""Access to a broker: a CA with certificates, users with passwords, and rights by ACLs.
 
-The listener PLAINTEXT stays open to anybody, who may do anything there: it is the brokers' own and the tests'. Whoever
-comes by another one may do what an ACL grants to the user, and nothing else.
+The listener PLAINTEXT needs no user and allows everything: the brokers and the tests use it. On the other listeners a
+user may do only what an ACL grants.
 """
 
 import datetime as dt
@@ -20,7 +20,7 @@ VALID_FOR: Final = dt.timedelta(days=7)
 
 
 class Authority:
-    """A CA: `certificate` is its file in PEM."""
+    """A CA. `certificate`: its PEM file."""
 
     def __init__(self, directory: Path, name: str = "ca") -> None:
         self.certificate = directory / f"{name}.pem"
@@ -31,7 +31,7 @@ class Authority:
         self.certificate.write_bytes(self._root.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1 and localhost, and its key, in files."""
+        """(certificate, key): files of a certificate for 127.0.0.1 and localhost."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._signed(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
@@ -65,7 +65,7 @@ class Authority:
 
 
 class Access:
-    """`users` are passwords by name, good for PLAIN and for both kinds of SCRAM; those in `may_all` need no ACL."""
+    """`users`: passwords by name, for PLAIN and both kinds of SCRAM. Users in `may_all` need no ACL."""
 
     def __init__(self, directory: Path, users: Mapping[str, str], *, may_all: Sequence[str] = ()) -> None:
         self.authority = Authority(directory)
@@ -92,7 +92,7 @@ class Access:
                     f"org.apache.kafka.common.security.{module} required {plain if mechanism == 'plain' else ''};"
                 )
         self.settings = "".join(f"{name}={value}\n" for name, value in lines.items())
-        # SCRAM's passwords are part of the cluster's metadata, so they are there from its first moment.
+        # SCRAM passwords are part of the cluster's metadata, so they are set when it is formatted.
         self.at_format = [
             argument
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")

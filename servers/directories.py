@@ -1,4 +1,4 @@
-"""Where test servers keep their data."""
+"""Data directories of test servers."""
 
 import os
 import shutil
@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Final
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108
-ENOUGH: Final = 4 * 1024**3  # bytes, of memory that is free; a test run's servers use 1 to 2 GiB
+ENOUGH: Final = 4 * 1024**3  # bytes of free memory; a test run's servers use 1 to 2 GiB
 
 
 def data_directory(prefix: str = "streamhub-test-") -> Path:
     """A new directory that every user may enter; the caller removes it.
 
-    It is in memory where there is enough of that. Tests make and drop a database each, and ext4 looks through all
-    files deleted in the last five seconds whenever it makes a new one: that was most of a test run's processor time.
+    It is in memory where there is enough. Each test creates and drops a database, and ext4 searches all files deleted
+    in the last five seconds when it creates one: that took most of a test run's processor time.
     """
     directory = Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if _has_room() else None))
     directory.chmod(0o755)

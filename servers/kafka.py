@@ -1,7 +1,7 @@
-"""A real Kafka broker as a child process, from Maven Central: what runs where none is given.
+"""Real Kafka brokers as child processes, from Maven Central, for where no other broker is given.
 
-The jars are downloaded once, into a directory outside the repository. The broker is a KRaft node of its own, listens
-on free ports of the loopback interface and ends with the thread that started it, however that comes about.
+The jars are downloaded once, into a directory outside the repository. A broker is a KRaft node, listens on free ports
+of the loopback interface, and is killed when the thread that started it ends.
 """
 
 import base64
@@ -30,7 +30,7 @@ DOWNLOADED_WITHIN: Final = 600.0  # seconds
 READY_WITHIN: Final = 120.0
 STOPPED_WITHIN: Final = 30.0
 
-HOW_TO_GET: Final = (
+HOW_TO_INSTALL: Final = (
     "On Debian or Ubuntu: sudo apt-get install openjdk-17-jre-headless maven. "
     "Or name a running broker: KAFKA_BOOTSTRAP_SERVERS=localhost:9092"
 )
@@ -73,15 +73,49 @@ _LOG: Final = """\
 
 
 class NoBrokerError(Exception):
-    """There is no Kafka to be had here; the message says what is missing and how to get it."""
+    """Kafka cannot run here. The message says what is missing and how to install it."""
 
 
-class Broker:
-    """`with Broker() as broker:` or `start()` … `close()`; `broker.bootstrap` is host:port.
+class _BrokerGroup:
+    """`with …:` or `start()` … `close()`, for one broker or several of one cluster."""
 
-    Stopped or killed, it may be started again: on the same port, with the same data. `settings` are Kafka's own.
-    It listens on `address`, to be started where that is. `access`: on three ports more, for who has to prove who it is
-    (`listeners`: host:port by security protocol). `node` and `voters` are for a `Cluster`'s.
+    brokers: Sequence["Broker"]
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start those that do not run. Returns when all answer; raises NoBrokerError with the broker's log."""
+        first, *others = self.brokers
+        first.format()
+        for broker in others:
+            broker.format_like(first)
+        for broker in self.brokers:
+            broker.spawn()
+        for broker in self.brokers:
+            broker.wait_until_ready()
+
+    def close(self) -> None:
+        """Kill the brokers and remove their data."""
+        for broker in self.brokers:
+            broker.kill()
+            shutil.rmtree(broker.directory, ignore_errors=True)
+
+
+class Broker(_BrokerGroup):
+    """One broker; `bootstrap` is host:port.
+
+    Once stopped or killed, it may start again, on the same port with the same data. It listens on `address`, and with
+    `access` on three more ports that require authentication (`listeners`: host:port by security protocol). `node` and
+    `voters` are for a `Cluster`. `settings` are Kafka's own.
     """
 
     def __init__(
@@ -94,6 +128,7 @@ class Broker:
         heap: str = "768m",
         **settings: str | int,
     ) -> None:
+        self.brokers = (self,)
         self.java = _java()
         self.jars = _jars()
         self.directory = Path(tempfile.mkdtemp(prefix="streamhub-kafka-"))
@@ -129,36 +164,20 @@ class Broker:
             )
         )
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     @property
     def pid(self) -> int | None:
-        """Of the running broker."""
+        """The pid of the running broker; None where it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
-    def start(self) -> None:
-        """Start, and return once it answers. Raises NoBrokerError with what the broker said."""
-        self.spawn()
-        self.wait_until_ready()
-
     def spawn(self) -> None:
-        """Start and return at once. The broker ends with the thread that calls this."""
+        """Start, and return at once. The broker is killed when the thread that calls this ends."""
         if self.pid is not None:
             return
         self.format()
-        with self._said.open("ab") as said:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 tied(self._command(self._heap, "kafka.Kafka")),
-                stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
     def format(self) -> None:
@@ -166,7 +185,7 @@ class Broker:
             self._run("kafka.tools.StorageTool", "format", *self._format, "-t", "c3RyZWFtaHViLXRlc3RzLQ", "-c")
 
     def format_like(self, other: "Broker") -> None:
-        """As another one of the same cluster: quicker than a program in Java."""
+        """Copy the data of another broker of the cluster: faster than the Java program."""
         if not self._meta.exists():
             shutil.copytree(other.directory / "data", self.directory / "data")
             meta = re.sub(r"(?m)^node\.id=.*$", f"node.id={self._node}", self._meta.read_text())
@@ -181,37 +200,32 @@ class Broker:
         give_up = time.monotonic() + READY_WITHIN
         while True:
             if self.pid is None:
-                raise NoBrokerError(f"the Kafka broker did not start:\n{self._said_last()}")
+                raise NoBrokerError(f"the Kafka broker did not start:\n{self._log_tail()}")
             with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1) as connection:
                 connection.settimeout(5)
                 connection.sendall(_API_VERSIONS)
                 if connection.recv(4):
                     return
             if time.monotonic() > give_up:
-                raise NoBrokerError(f"the Kafka broker is not there after {READY_WITHIN:.0f} s:\n{self._said_last()}")
+                raise NoBrokerError(f"the Kafka broker does not answer after {READY_WITHIN:.0f} s:\n{self._log_tail()}")
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """In order: everything is on disk and clients are told."""
+        """SIGTERM: it writes everything to disk and tells its clients."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """As kill -9."""
+        """SIGKILL."""
         self._end(signal.SIGKILL)
 
     def suspend(self) -> None:
-        """Connections stay, nothing answers."""
+        """SIGSTOP: connections stay open, and nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        """The end of it and of its data."""
-        self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _end(self, by: signal.Signals) -> None:
         if self._process is None:
@@ -226,11 +240,11 @@ class Broker:
         self._process = None
 
     @property
-    def _said(self) -> Path:
+    def _log(self) -> Path:
         return self.directory / "broker.log"
 
-    def _said_last(self) -> str:
-        return self._said.read_text("utf-8", "replace")[-2000:] if self._said.exists() else ""
+    def _log_tail(self) -> str:
+        return self._log.read_text("utf-8", "replace")[-2000:] if self._log.exists() else ""
 
     def _command(self, heap: str, *arguments: str) -> list[str]:
         return [
@@ -247,8 +261,8 @@ class Broker:
             raise NoBrokerError(f"{' '.join(arguments)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
-class Cluster:
-    """Brokers that replicate: `with Cluster(3) as cluster:`; each of `brokers` may be killed and started again."""
+class Cluster(_BrokerGroup):
+    """Brokers that replicate. Each of `brokers` may be killed and started again."""
 
     def __init__(self, count: int = 3, *, access: Access | None = None, heap: str = "256m") -> None:
         voters = {node: free_port() for node in range(1, count + 1)}
@@ -263,33 +277,8 @@ class Cluster:
         """host:port of each, for a security protocol."""
         return [broker.listeners[protocol] for broker in self.brokers]
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def start(self) -> None:
-        first, *others = self.brokers
-        first.format()
-        for broker in others:
-            broker.format_like(first)
-        for broker in self.brokers:
-            broker.spawn()
-        for broker in self.brokers:
-            broker.wait_until_ready()
-
-    def close(self) -> None:
-        for broker in self.brokers:
-            broker.close()
-
-
-# A request that any broker answers: ApiVersions 0, with its length before it, no client id.
+# A request that every broker answers: ApiVersions 0, after its length, without a client id.
 _API_VERSIONS: Final = bytes.fromhex("0000000a 0012 0000 00000001 ffff")
 
 
@@ -298,21 +287,23 @@ def _java() -> str:
     home = os.environ.get("JAVA_HOME")
     java = shutil.which(str(Path(home) / "bin" / "java")) if home else shutil.which("java")
     if java is None:
-        raise NoBrokerError(f"Kafka needs Java 17 or later, and there is no java. {HOW_TO_GET}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
-    found = re.search(r'version "(\d+)', said)
+        raise NoBrokerError(f"Kafka needs Java 17 or later, and no java is installed. {HOW_TO_INSTALL}")
+    version = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    found = re.search(r'version "(\d+)', version)
     if found is None or int(found[1]) < 17:
-        raise NoBrokerError(f"Kafka needs Java 17 or later, and {java} is {said.partition(chr(10))[0]!r}. {HOW_TO_GET}")
+        raise NoBrokerError(
+            f"Kafka needs Java 17 or later, and {java} is {version.partition(chr(10))[0]!r}. {HOW_TO_INSTALL}"
+        )
     return java
 
 
 def _jars() -> Path:
-    """The directory with the broker's jars, filled at the first call on a machine. Raises NoBrokerError."""
+    """The directory of the jars, downloaded at the first call on a machine. Raises NoBrokerError."""
     if CACHE.is_dir():
         return CACHE
     maven = shutil.which("mvn")
     if maven is None:
-        raise NoBrokerError(f"the Kafka broker is downloaded by Maven, and there is no mvn. {HOW_TO_GET}")
+        raise NoBrokerError(f"the Kafka broker is downloaded by Maven, and no mvn is installed. {HOW_TO_INSTALL}")
     CACHE.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE.parent, prefix="kafka-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
@@ -329,7 +320,7 @@ def _jars() -> Path:
         try:
             (directory / "lib").rename(CACHE)
         except OSError:
-            if not CACHE.is_dir():  # else another process was quicker
+            if not CACHE.is_dir():  # else another process was faster
                 raise
     return CACHE
 

@@ -15,16 +15,16 @@ from servers.ports import free_port
 from streamhub.embedded import launcher
 from streamhub.embedded.account import account_for
 
-MISSING: Final = "there is no pgbouncer: apt-get install pgbouncer"
+MISSING: Final = "pgbouncer is not installed: apt-get install pgbouncer"
 STARTS_WITHIN: Final = 20.0  # seconds
 
 
 class NoPoolerError(Exception):
-    """PgBouncer is not installed here; the message says how to get it."""
+    """PgBouncer is not installed. The message says how to install it."""
 
 
 class PgBouncer:
-    """`start()` … `stop()`, in front of the server at `url`, which trusts its user `postgres`; ends with us."""
+    """`start()` … `stop()`, in front of the server at `url`, trusting the user `postgres`. Ends with this process."""
 
     def __init__(self, url: str, mode: str, **settings: str) -> None:
         found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -36,7 +36,7 @@ class PgBouncer:
         self.base.chmod(0o755)  # it does not run as root
         server = urlsplit(url)
         (self.base / "users").write_text('"postgres" ""\n')
-        # What is not said here is as it comes.
+        # Everything else has PgBouncer's default.
         lines = {
             "listen_addr": "127.0.0.1",
             "listen_port": str(self.port),
@@ -58,13 +58,13 @@ class PgBouncer:
     def start(self) -> None:
         user = account_for(self.base / "none")
         uid, gid = (user.uid, user.gid) if user is not None else (-1, -1)
-        with (self.base / "log").open("wb") as said:
+        with (self.base / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     sys.executable, "-I", "-S", launcher.__file__, str(uid), str(gid), str(os.getpid()),
                     self._program, str(self.base / "pgbouncer.ini"),
                 ],
-                stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         ends = time.monotonic() + STARTS_WITHIN
         while not self._listens():

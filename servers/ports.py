@@ -1,7 +1,7 @@
-"""Ports of the loopback interface for servers of ours: each of our processes at work has a block of them to itself.
+"""Free ports of the loopback interface. Each process reserves a block of them.
 
-They lie below the range that outgoing connections take theirs from. So what was free when it was asked for is free
-when its server binds it, and again when that server comes back.
+They are below the range for outgoing connections. So a port that was free stays free until its server binds it, and
+while that server is down.
 """
 
 import itertools
@@ -12,14 +12,11 @@ from typing import Final
 
 FIRST: Final = 20_000
 LAST: Final = 31_999
-BLOCK: Final = 100  # ports; the first of a block is never handed out: it is bound for as long as its process lives
+BLOCK: Final = 100  # ports; the process binds the first one for as long as it lives, to reserve the block
 
 
 def free_port() -> int:
-    """One on which nobody listens, and which this process did not hand out among the last dozens.
-
-    Raises RuntimeError where none is left.
-    """
+    """A port that is free and was not among the last dozens returned. Raises RuntimeError where none is free."""
     for port in itertools.islice(_block()[1], BLOCK - 1):
         with socket.socket() as probe:
             if _bound(probe, port):
@@ -29,7 +26,7 @@ def free_port() -> int:
 
 @cache
 def _block() -> tuple[socket.socket, Iterator[int]]:
-    """(what keeps the block ours, its other ports round and round)"""
+    """(the socket that reserves the block, an endless cycle of its other ports)"""
     for first in range(FIRST, LAST + 1 - BLOCK, BLOCK):
         guard = socket.socket()
         if _bound(guard, first):

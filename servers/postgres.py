@@ -1,4 +1,4 @@
-"""A PostgreSQL as Debian packages it, with the settings that it comes with: what people have, and not what we bring."""
+"""Debian's PostgreSQL with Debian's settings, as many users run it."""
 
 import os
 import shutil
@@ -17,23 +17,23 @@ from streamhub.embedded.account import account_for
 OLDEST: Final = 15
 INSTALLED: Final = Path("/usr/lib/postgresql")
 STARTS_WITHIN: Final = 60.0  # seconds
-MISSING: Final = f"there is no PostgreSQL in {INSTALLED}: apt-get install postgresql-15"
+MISSING: Final = f"no PostgreSQL is installed in {INSTALLED}: apt-get install postgresql-15"
 
 
 class NoPostgresError(Exception):
-    """Debian's PostgreSQL is not installed here; the message says how to get it."""
+    """Debian's PostgreSQL is not installed. The message says how to install it."""
 
 
 def installed() -> tuple[int, Path] | None:
-    """(its major version, its programs): 15 where it is there, else the oldest after it that Debian has."""
+    """(major version, directory of programs) of the oldest installed one from 15 on; None where there is none."""
     majors = sorted(int(path.parent.name) for path in INSTALLED.glob("[0-9]*/bin") if (path / "initdb").exists())
     return next(((major, INSTALLED / str(major) / "bin") for major in majors if major >= OLDEST), None)
 
 
 class DebianPostgres:
-    """`start()` … `stop()`; `url` is a superuser's. All of it is gone at the end, and ends with us.
+    """`start()` … `stop()`; `url` is a superuser's. `stop` removes its data. It ends with this process.
 
-    `locales` is a directory with locales that its host has besides those of ours, until `move_here()`.
+    `locales`: a directory of locales that this host does not have, as if another host ran it, until `move_here()`.
     """
 
     def __init__(self, *, locales: Path | None = None, **settings: str) -> None:
@@ -67,7 +67,7 @@ class DebianPostgres:
         self._run()
 
     def move_here(self) -> None:
-        """End it in an orderly way, and start it with the locales of our host alone."""
+        """Restart it with the locales of this host alone."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGINT)
@@ -82,17 +82,17 @@ class DebianPostgres:
     def _run(self) -> None:
         settings = {"port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(self._data)}
         options = [f"--{name}={value}" for name, value in {**settings, **self._settings}.items()]
-        with (self.base / "log").open("ab") as said:
+        with (self.base / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._become, str(self.programs / "postgres"), "-D", str(self._data), *options],
-                env=self._environment(), cwd=self.base, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                env=self._environment(), cwd=self.base, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         ends = time.monotonic() + STARTS_WITHIN
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > ends:
-                said_last = (self.base / "log").read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"PostgreSQL {self.major} did not start: {said_last}")
+                log_tail = (self.base / "log").read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"PostgreSQL {self.major} did not start: {log_tail}")
             time.sleep(0.01)
 
     def _ready(self) -> bool:
@@ -103,7 +103,7 @@ class DebianPostgres:
         return len(lines) > 7 and lines[7].strip() == "ready"
 
     def stop(self) -> None:
-        """At once: what was written is thrown away."""
+        """Stop at once, and remove the data."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGQUIT)

@@ -67,22 +67,22 @@ def test_an_event_that_holds_something_else_than_was_written_is_lost_and_never_c
 
 def test_an_id_that_was_given_twice_is_found() -> None:
     events = [event._replace(id="id-0") for event in published()]
-    assert "the id id-0 was given 4 times" in audit.history_against(committed(), events)
+    assert "4 events have the id id-0" in audit.history_against(committed(), events)
 
 
 def test_an_event_that_contradicts_itself_is_found() -> None:
-    findings = audit.history_against(committed(MARKS[:1]), published(MARKS[:1], fault="its id is told as two"))
-    assert findings == ["event id-0: its id is told as two"]
+    findings = audit.history_against(committed(MARKS[:1]), published(MARKS[:1], fault="its id has the values two"))
+    assert findings == ["event id-0: its id has the values two"]
 
 
 @pytest.mark.parametrize(
     ("log", "said"),
     [
         (delivered(0, 1, 3), "missed 1: id-2"),
-        (delivered(0, 1, 1, 2, 3), "was given 1 more than once: id-1"),
-        (delivered(0, 2, 1, 3), "was given 1 after a later one: id-1"),
-        (delivered(0, 1, 2, 3, 4), "was given 1 that are not its own: id-4"),
-        ([*delivered(0, 1, 2), Delivered("id-3", b"other")], "was given other bytes for 1: id-3"),
+        (delivered(0, 1, 1, 2, 3), "received 1 more than once: id-1"),
+        (delivered(0, 2, 1, 3), "received 1 after a later one: id-1"),
+        (delivered(0, 1, 2, 3, 4), "received 1 of others: id-4"),
+        ([*delivered(0, 1, 2), Delivered("id-3", b"other")], "received other bytes for 1: id-3"),
     ],
     ids=["gap", "repeat", "order", "foreign", "bytes"],
 )
@@ -103,9 +103,9 @@ def test_an_overlap_is_no_finding_for_a_reader_without_last_event_id() -> None:
     ("log", "starts", "said"),
     [
         (delivered(0, 2, 3), [0, 1], "missed 1 before id-2, the first after it connected again"),
-        (delivered(0, 1, 3), [0], "was given id-3 right after id-1, which it does not follow in history"),
+        (delivered(0, 1, 3), [0], "received id-3 right after id-1, which it does not follow in history"),
         (delivered(0, 1, 0, 1), [0, 2], "missed the last 2, from id-2 on"),
-        (delivered(0, 4), [0], "was given 1 that are not its own: id-4"),
+        (delivered(0, 4), [0], "received 1 of others: id-4"),
     ],
     ids=["between connections", "within one", "at the end", "foreign"],
 )
