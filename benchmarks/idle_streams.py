@@ -25,8 +25,8 @@ WRITTEN = "SELECT n_tup_upd FROM pg_stat_all_tables WHERE relid = 'streamhub_hub
 
 
 def hold_streams(port: int, tokens: Sequence[str], to: Connection) -> None:
-    """Open the streams one by one, report it, and read until a message on `to`. Then send the number of heartbeats since
-    the streams were open."""
+    """Open the streams one by one, report it, and read until a message on `to`. Then send the number of heartbeats
+    since the opening."""
     allow_files()
     streams = selectors.DefaultSelector()
     for n, token in enumerate(tokens):

@@ -21,7 +21,7 @@ PUBLISHED = "SELECT id::text FROM streamhub_hub.history WHERE organization = 1 A
 
 
 def read_after_a_while(port: int, slug: str, token: str, to: Connection) -> None:
-    """Open the stream, report it, and read nothing until the last id comes on `to`. Then read up to it and send all ids."""
+    """Open the stream and report it. Wait for the last id on `to`; then read up to it, and send all ids."""
     ids: list[str] = []
     with socket.socket() as stream:
         stream.connect(("127.0.0.1", port))

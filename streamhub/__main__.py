@@ -1,4 +1,4 @@
-"""`streamhub`, and `python -m streamhub`: the command line, or the sentence that tells what it needs."""
+"""`streamhub` and `python -m streamhub`: the command line, or a sentence about the missing extra."""
 
 import sys
 
@@ -7,7 +7,7 @@ from streamhub.extras import install
 
 def main() -> None:
     try:
-        from streamhub.cli import main as command  # noqa: PLC0415 - of an extra
+        from streamhub.cli import main as command  # noqa: PLC0415 - needs an extra
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "streamhub":
             raise

@@ -1,8 +1,8 @@
-"""Settings: the environment's `STREAMHUB_…`, with a command's flags over them.
+"""Settings: the environment's `STREAMHUB_…` variables. A command's flags win over them.
 
 Durations are written `500ms`, `5s`, `30m`, `2h`, `7d` (or several, `1h30m`) and read as timedelta; sizes `64KiB`,
 `16MiB`, `1GiB` or plain bytes, and read as int. A wrong value raises UserError: one sentence with the variable, the
-value and a right example. It is made of the field: the description completes "… is not", the first example is right.
+value and a right example. Its parts are the field's: `description` completes "… is not", the first example is right.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from streamhub.urls import WrongUrlError, shown_words, target
 
 PREFIX = "STREAMHUB_"
 SECRETS = ("database_url", "source_urls", "kafka_sasl_password", "smtp_url", "webhook_proxy_url")
-"""Settings that may come from the file that `STREAMHUB_…_FILE` names."""
+"""Settings whose value may be in a file named by `STREAMHUB_…_FILE`."""
 ROLES = ("relay", "gateway")
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -34,7 +34,7 @@ _DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
 
 
 def parse_duration(text: str) -> timedelta:
-    """`1h30m` → timedelta; ValueError for anything else, a number without a unit too."""
+    """`1h30m` → timedelta. Raises ValueError for anything else, such as a number without a unit."""
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(text)
@@ -45,7 +45,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_size(text: str) -> int:
-    """`16MiB` → bytes; ValueError for anything else."""
+    """`16MiB` → bytes. Raises ValueError for anything else."""
     match = re.fullmatch(r"(\d+)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in _SIZES:
         raise ValueError(text)
@@ -96,7 +96,7 @@ def _sources(value: object) -> object:
 def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
     for origin in value:
         parts = urlsplit(origin)
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises ValueError where it is not a number
         bare = f"{parts.scheme}://{parts.netloc}".lower()
         if origin != "*" and (parts.scheme not in ("http", "https") or not parts.hostname or origin != bare):
             raise ValueError(origin)
@@ -134,8 +134,8 @@ def _readable_file(value: Path) -> Path:
 
 
 def default_data_dir() -> Path:
-    """Where root is one, PostgreSQL runs as somebody else, who may not enter root's home; a container's user may be a
-    number without a name, and have none."""
+    """For root and for a user without a home (a container's user may be a number without a name): /var/lib/streamhub.
+    Root's home is no choice: the user that PostgreSQL then runs as may not enter it."""
     with contextlib.suppress(RuntimeError):
         if os.geteuid() != 0:
             return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "streamhub"
@@ -156,7 +156,7 @@ _A_FILE = "a file that can be read"
 
 
 class Settings(BaseSettings):
-    """What one process runs with; immutable. Use `load`, whose errors are for people.
+    """The settings of one process; immutable. Use `load`: it raises errors for people.
 
     The sentence under each field is its text in docs/reference/settings.md (`make docs`).
     """
@@ -224,7 +224,7 @@ class Settings(BaseSettings):
     """The issuers whose tokens are accepted."""
     jwt_jwks_url: Annotated[str, AfterValidator(_jwks_url)] | None = Field(
         None,
-        description="an https URL (http to loopback alone)",
+        description="an https URL (http only to loopback)",
         examples=["https://auth.example.com/.well-known/jwks.json"],
     )
     """Where the issuers publish their keys. Set this or `JWT_PUBLIC_KEY_FILE`."""
@@ -276,42 +276,42 @@ class Settings(BaseSettings):
 
     @property
     def embedded(self) -> bool:
-        """Whether the hub's database is a PostgreSQL of our own, in `data_dir`."""
+        """Whether the hub runs its own PostgreSQL, in `data_dir`."""
         return self.database_url is None
 
     @property
     def described_roles(self) -> str:
-        """Of these settings, as a line of the log names them."""
+        """The roles, as log lines name them."""
         return " and ".join(sorted(self.roles))
 
     @property
     def publication_topic(self) -> str | None:
-        """The topic that events go to; None where Kafka is not used."""
+        """The topic of events; None where Kafka is not used."""
         return self.kafka_topic if self.kafka_bootstrap_servers else None
 
     @property
     def development_key_file(self) -> Path | None:
-        """The key that `streamhub token` signs with; None in production. Embedded mode makes its own."""
+        """The key of `streamhub token`; None in production. Embedded mode creates its own."""
         if self.signing_key_file is not None:
             return self.signing_key_file
         return self.data_dir / "signing_key.pem" if self.embedded else None
 
     def require_verifiable_tokens(self) -> None:
-        """Raise UserError where a server with these settings could not, or would wrongly, accept any token."""
+        """Raises UserError where a server with these settings could verify no token, or has contradictory keys."""
         keys = self.jwt_jwks_url is not None or self.jwt_public_key_file is not None
         if self.jwt_jwks_url is not None and self.jwt_public_key_file is not None:
             raise UserError(
                 f"{PREFIX}JWT_JWKS_URL and {PREFIX}JWT_PUBLIC_KEY_FILE are both set, and an issuer's keys come from "
-                f"one of them: for example, unset {PREFIX}JWT_PUBLIC_KEY_FILE, {str(self.jwt_public_key_file)!r}"
+                f"only one of them: for example, unset {PREFIX}JWT_PUBLIC_KEY_FILE, {str(self.jwt_public_key_file)!r}"
             )
         if self.jwt_issuers and not keys:
             raise UserError(
-                f"{PREFIX}JWT_ISSUERS is {','.join(self.jwt_issuers)!r}, but no key to check their tokens with: set "
+                f"{PREFIX}JWT_ISSUERS is {','.join(self.jwt_issuers)!r}, but no key verifies their tokens: set "
                 f"for example {PREFIX}JWT_JWKS_URL=https://auth.example.com/.well-known/jwks.json"
             )
         if keys and not self.jwt_issuers:
             raise UserError(
-                f"{PREFIX}JWT_ISSUERS is not set, and a key alone accepts no tokens: set for example "
+                f"{PREFIX}JWT_ISSUERS is not set, and a key alone verifies no issuer's tokens: set for example "
                 f"{PREFIX}JWT_ISSUERS=https://auth.example.com"
             )
         if not keys and self.development_key_file is None:
@@ -323,20 +323,20 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: Any) -> Settings:
-    """The settings of this environment; an override that is not None wins. Raises UserError."""
+    """The settings of this environment. Overrides that are not None win. Raises UserError."""
     given = {name: value for name, value in overrides.items() if value is not None}
     from_files = dict(_secrets_in_files())
     try:
         settings = Settings(**{**from_files, **given})
     except ValidationError as error:
-        raise UserError("; ".join(dict.fromkeys(_sentences(error, {**from_files, **given})))) from None
-    for sentence in _kafka_faults(settings):
-        raise UserError(sentence)
+        raise UserError("; ".join(dict.fromkeys(_messages(error, {**from_files, **given})))) from None
+    for problem in _kafka_problems(settings):
+        raise UserError(problem)
     return settings
 
 
-def _kafka_faults(settings: Settings) -> Iterator[str]:
-    """What of the settings for brokers does not go together; nothing where no broker is named."""
+def _kafka_problems(settings: Settings) -> Iterator[str]:
+    """Settings for brokers that contradict each other; none where no broker is set."""
     protocol = settings.kafka_security_protocol
     if not settings.kafka_bootstrap_servers:
         return
@@ -346,20 +346,20 @@ def _kafka_faults(settings: Settings) -> Iterator[str]:
         if given and protocol not in protocols:
             yield (
                 f"{PREFIX}{given[0].upper()} is set, and {PREFIX}KAFKA_SECURITY_PROTOCOL is {protocol!r}, which does "
-                f"not use it: for example {PREFIX}KAFKA_SECURITY_PROTOCOL={protocols[0]}"
+                f"not use it: set for example {PREFIX}KAFKA_SECURITY_PROTOCOL={protocols[0]}"
             )
         if kind == "kafka_sasl_" and protocol in protocols:
             for missing in (name for name in names if name not in given):
-                yield _needed(missing, f"{PREFIX}KAFKA_SECURITY_PROTOCOL is {protocol!r}")
+                yield _missing(missing, f"{PREFIX}KAFKA_SECURITY_PROTOCOL is {protocol!r}")
     for one, other in (("cert", "key"), ("key", "cert")):
         given_file, missing = getattr(settings, f"kafka_ssl_{one}_file"), f"kafka_ssl_{other}_file"
         if given_file is not None and getattr(settings, missing) is None:
-            yield _needed(missing, f"{PREFIX}KAFKA_SSL_{one.upper()}_FILE is {str(given_file)!r}")
+            yield _missing(missing, f"{PREFIX}KAFKA_SSL_{one.upper()}_FILE is {str(given_file)!r}")
 
 
-def _needed(name: str, by: str) -> str:
+def _missing(name: str, needed_by: str) -> str:
     variable, example = PREFIX + name.upper(), (Settings.model_fields[name].examples or [""])[0]
-    return f"{variable} is not set, and {by}, which needs it: for example {variable}={example}"
+    return f"{variable} is not set, and {needed_by}, which needs it: set for example {variable}={example}"
 
 
 def _secrets_in_files() -> Iterable[tuple[str, str]]:
@@ -369,7 +369,7 @@ def _secrets_in_files() -> Iterable[tuple[str, str]]:
         if not path or name not in Settings.model_fields:
             continue
         if os.environ.get(variable):
-            raise UserError(f"{variable} and {variable}_FILE are both set, and one of them is to be: remove the other")
+            raise UserError(f"{variable} and {variable}_FILE are both set: remove one")
         try:
             text = Path(path).read_text()
         except (OSError, UnicodeError) as error:
@@ -382,24 +382,24 @@ def _secrets_in_files() -> Iterable[tuple[str, str]]:
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """A sentence for each variable that looks like a setting, and is none."""
+    """A warning for each variable that looks like a setting and is none."""
     known = [name.upper() for name in Settings.model_fields]
     known += [f"{name.upper()}_FILE" for name in SECRETS if name in Settings.model_fields]
-    sentences = []
+    warnings = []
     for variable in sorted(environment):
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            sentences.append(f"{variable} is no setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else ""))
-    return sentences
+            warnings.append(f"{variable} is not a setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else ""))
+    return warnings
 
 
-def _sentences(error: ValidationError, overrides: Mapping[str, object]) -> Iterable[str]:
+def _messages(error: ValidationError, overrides: Mapping[str, object]) -> Iterable[str]:
     for fault in error.errors():
         name = str(fault["loc"][0]) if fault["loc"] else ""
         field = Settings.model_fields.get(name)
         if field is None:
-            yield f"{name} is no setting"
+            yield f"{name} is not a setting"
             continue
         variable = PREFIX + name.upper()
         value = str(overrides[name] if name in overrides else os.environ.get(variable, fault["input"]))
@@ -408,6 +408,6 @@ def _sentences(error: ValidationError, overrides: Mapping[str, object]) -> Itera
         wrong = str(reason) if isinstance(reason, WrongUrlError) else f"is not {field.description}"
         hint = ""
         if name == "port" and value.startswith("tcp://"):
-            hint = " (Kubernetes sets it for a service named streamhub: put enableServiceLinks: false in the pod)"
+            hint = " (Kubernetes sets it for a service named streamhub: set enableServiceLinks: false in the pod)"
         example = (field.examples or [""])[0]
         yield f"{variable} is {shown!r}, which {wrong}: for example {variable}={example}{hint}"

@@ -1,6 +1,6 @@
-"""What is installed by the name of an extra alone."""
+"""Messages about extras that are not installed."""
 
 
 def install(extra: str) -> str:
-    """How to get it, for messages; the package is on no index."""
+    """How to install the extra. The package is on no index."""
     return f"in a checkout of Streamhub, pip install '.[{extra}]'"

@@ -1,8 +1,8 @@
-"""What a process counts of its own work, for Prometheus. No label names an organization.
+"""A process's own metrics, for Prometheus. No label names an organization.
 
-Each process counts for itself; where several serve one port, prometheus-client's multiprocess mode
-(PROMETHEUS_MULTIPROC_DIR) sums them in any one's answer. There each counts in files that bear its name: its process
-id, or the number of its place among workers (`name_worker`), so that the one that takes a dead one's place counts on.
+Where several processes serve one port, prometheus-client's multiprocess mode (PROMETHEUS_MULTIPROC_DIR) sums their
+metrics in each answer. Each process counts in files named by its process id or, as a worker, by its number
+(`name_worker`), so that a restarted worker continues the counts of the one before.
 """
 
 import os
@@ -17,25 +17,25 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
-# Seconds. Fine where the hub lives in quiet, coarse where something is wrong.
+# Seconds. Fine for normal latencies, coarse for those of a problem.
 BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
-# The time of each counter's making, beside the counter: nothing asks for it.
+# Omit the creation time of each counter.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def name_worker(number: int) -> None:
-    """Count under this number from now on, before any Metrics are made; no other living process of the group has it."""
+    """Count under this number. Call it before any Metrics are created; no other running worker may have the number."""
     values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
 
 
 def forget_worker(number: int, directory: Path) -> None:
-    """It ended: what it had counted stays in the sums, what was so at a moment does not."""
+    """Call it when the worker has ended. Its counters stay in the sums, its gauges do not."""
     mark_process_dead(number, str(directory))  # type: ignore[no-untyped-call]
 
 
 class Sent:
-    """What one kind of stream has sent."""
+    """Counters of what one kind of stream sent."""
 
     __slots__ = ("_bytes", "_events")
 
@@ -48,7 +48,7 @@ class Sent:
 
 
 class Metrics:
-    """Of one process. Times are in seconds."""
+    """The metrics of one process. Times are in seconds."""
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
@@ -108,13 +108,13 @@ class Metrics:
         self._kafka_failures.inc()
 
     def published(self, events: int, size: int, waited: float) -> None:
-        """An append; `waited` for its first change."""
+        """Count an append. `waited`: seconds since its first change was written."""
         self._published_events.inc(events)
         self._published_bytes.inc(size)
         self._commit_to_publish.observe(max(0.0, waited))
 
     def delivered(self, after: float) -> None:
-        """A write to a live stream, so long after its last event was published."""
+        """Count a write to a live stream, `after` seconds from the publication of its last event."""
         self._publish_to_client.observe(max(0.0, after))
 
     def live_ended(self, cause: str) -> None:
@@ -129,12 +129,12 @@ class Metrics:
             self._streams[kind].labels(state).set(count)
 
     def count_process(self) -> None:
-        """Where this is one process of several: the memory, the files and the CPU time that it has now."""
+        """In multiprocess mode: update this process's memory, files and CPU time."""
         if self._process is not None:
             self._process.count()
 
     def exposition(self, facts: Iterable[Metric]) -> bytes:
-        """All of it as Prometheus reads it, with `facts` that this process has not counted itself."""
+        """All metrics in Prometheus's text format, with `facts`, which are not counted by this process."""
         registry = self._registry
         if MULTIPROCESS in os.environ:
             registry = CollectorRegistry()
@@ -145,7 +145,7 @@ class Metrics:
 
 
 class _ProcessOfMany:
-    """prometheus-client tells of one process alone; these sum over all. The start is the youngest one's."""
+    """Process metrics that sum over all processes; the start time is the youngest one's."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._own = ProcessCollector(registry=None)

@@ -1,4 +1,4 @@
-"""URLs that may hold a secret: how they are shown, and which parameters of a PostgreSQL URL count."""
+"""URLs that may hold a secret: how messages show them, and which parameters of a PostgreSQL URL are supported."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 _POSTGRES: Final = ("postgresql", "postgres")
 
-# Of a URL's parameters, those whose values may stand in a log.
+# Parameters whose values are no secret.
 _HARMLESS: Final = frozenset(
     [
         "host",
@@ -29,7 +29,7 @@ _HARMLESS: Final = frozenset(
     ]
 )
 
-# What asyncpg does as libpq does it.
+# Parameters that asyncpg supports as libpq does.
 _OF_ASYNCPG: Final = frozenset(
     [
         "host",
@@ -55,7 +55,7 @@ _OF_ASYNCPG: Final = frozenset(
         "options",
     ]
 )
-# What we do whatever they say, or with these values alone.
+# Parameters that are ignored; where values are listed, other values are refused.
 _WITHOUT_EFFECT: Final = {
     "application_name": None,
     "fallback_application_name": None,
@@ -93,7 +93,7 @@ _OF_LIBPQ: Final = frozenset(
     ]
 )
 _INSTEAD: Final = {
-    "channel_binding": "sslmode=verify-full makes sure of the server",
+    "channel_binding": "sslmode=verify-full verifies the server",
     "hostaddr": "name the address as the host",
     "sslrootcert": "name the file with the authority's certificate",
 }
@@ -103,18 +103,18 @@ _SESSIONS: Final = ("any", "read-write", "read-only", "primary", "standby", "pre
 
 
 class WrongUrlError(ValueError):
-    """Why a URL cannot be used, to be read after "…, which"; without any secret of it."""
+    """Why a URL cannot be used. The message completes "…, which" and holds no secret."""
 
 
 class Target(NamedTuple):
-    """What asyncpg is told: `url` has only what it knows. `connect_timeout` is in seconds; None: not given."""
+    """What asyncpg gets: `url` has only parameters that it supports. `connect_timeout`: seconds; None: not given."""
 
     url: str
     connect_timeout: float | None
 
 
 def shown(url: str) -> str:
-    """A URL for messages and logs: without passwords, however they were put into it, and without what may be one."""
+    """A URL for messages and logs, without passwords and anything that may be one."""
     scheme, separator, rest = url.partition("://")
     if not separator or not scheme.replace("+", "").isalnum():
         return "…"
@@ -122,9 +122,9 @@ def shown(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return f"{scheme}://…"
-    if not _has_ports(parts.netloc):  # a password with a slash, say
+    if not _has_ports(parts.netloc):  # for example, a password with a slash
         return f"{scheme}://…"
-    # An @ behind the address: what looks like the address is a part of a password.
+    # An @ after the address: what looks like the address is a part of a password.
     if "@" in rest.removeprefix(parts.netloc).partition("?")[0] or rest.count("@") > 1 or parts.fragment:
         return f"{scheme}://…"
     userinfo, at, address = parts.netloc.rpartition("@")
@@ -140,11 +140,11 @@ def shown(url: str) -> str:
 
 
 def shown_words(text: str) -> str:
-    """The value of a setting, URLs and `name=URL` among them, for messages."""
+    """The value of a setting for messages: URLs and `name=URL` without secrets."""
     if not ("://" in text or "@" in text or "password" in text.lower()):
         return text
     words = text.split(" ")
-    # Beside a URL, a word alone is the tail of a password with a space in it, and the word before is its beginning.
+    # A word without :// beside a URL is the end of a password with a space, which began in the word before.
     if "://" in text and not all("://" in word for word in words):
         return "…"
     return " ".join(map(_shown_word, words))
@@ -167,14 +167,14 @@ def _shown_parameters(query: str, *, harmless: bool) -> Iterator[str]:
 
 
 def _has_ports(netloc: str) -> bool:
-    """Whether what stands where ports do are numbers."""
+    """Whether all ports are numbers."""
     addresses = netloc.rpartition("@")[2].split(",")
     ports = [address.rpartition("]")[2].partition(":")[2] for address in addresses]
     return all(not port or (port.isascii() and port.isdigit() and int(port) < 65536) for port in ports)
 
 
 def target(url: str) -> Target:
-    """What to connect to, as libpq would. Raises WrongUrlError."""
+    """What to connect to, as libpq does. Raises WrongUrlError."""
     parts = urlsplit(url)
     try:
         parameters = dict(parse_qsl(parts.query, strict_parsing=True, keep_blank_values=True)) if parts.query else {}
@@ -184,7 +184,7 @@ def target(url: str) -> Target:
         raise WrongUrlError("is not a PostgreSQL URL")
     if parts.netloc.count("@") > 1 or parts.fragment or "@" in parts.path:
         raise WrongUrlError(
-            "has a character in its user or password that has to be written as %40 (@), %2F (/), %3F (?) or %23 (#)"
+            "has a character in its user or password that must be written as %40 (@), %2F (/), %3F (?) or %23 (#)"
         )
     kept = {}
     for name, value in parameters.items():
@@ -202,19 +202,19 @@ def _check(name: str, value: str) -> None:
     instead = _INSTEAD.get(name, "leave it out")
     if name == "connect_timeout":
         if not (value.removeprefix("-").isascii() and value.removeprefix("-").isdigit()):
-            raise WrongUrlError("has a connect_timeout that is no whole number of seconds")
+            raise WrongUrlError("has a connect_timeout that is not a whole number of seconds")
     elif name in _WITHOUT_EFFECT:
         allowed = _WITHOUT_EFFECT[name]
         if allowed is not None and value not in allowed:
             raise WrongUrlError(f"asks for {name}={value}, which is not supported: {instead}")
     elif name not in _OF_ASYNCPG:
-        # Its name may be a part of a password, and is shown where it cannot be.
+        # Show only known names: an unknown one may be a part of a password.
         known = f" {name}" if name in _HARMLESS | _OF_LIBPQ else ""
         raise WrongUrlError(f"has a parameter{known} that is not supported: {instead}")
     elif name == "sslmode" and value not in _SSL_MODES:
-        raise WrongUrlError(f"has an sslmode that is none of {', '.join(_SSL_MODES)}")
+        raise WrongUrlError(f"has an sslmode that is not one of {', '.join(_SSL_MODES)}")
     elif name == "target_session_attrs" and value not in _SESSIONS:
-        raise WrongUrlError(f"has a target_session_attrs that is none of {', '.join(_SESSIONS)}")
+        raise WrongUrlError(f"has a target_session_attrs that is not one of {', '.join(_SESSIONS)}")
     elif name == "sslrootcert" and value == "system":
         raise WrongUrlError(f"asks for sslrootcert=system, which is not supported: {_INSTEAD[name]}")
     elif name in _FILES:
@@ -222,4 +222,4 @@ def _check(name: str, value: str) -> None:
             with Path(value).open("rb"):
                 pass
         except OSError as error:
-            raise WrongUrlError(f"names a file as {name} that cannot be read ({error.strerror})") from None
+            raise WrongUrlError(f"has a file as {name} that cannot be read ({error.strerror})") from None

@@ -1,4 +1,4 @@
-"""Capture: which tables are captured, how, and the triggers that do it."""
+"""Capture: which tables are captured and how, their triggers, and backfills."""
 
 from streamhub.capture.backfills import (
     RATE,

@@ -1,20 +1,18 @@
-"""Sending the rows that were there before a table was captured, each as it stands when it is read.
+"""Sends the rows that a table had before it was captured, each as it is when read.
 
-A row may come twice and is never stale. In one transaction, which holds its transaction id first:
+A row may come twice and is never stale. One transaction, which takes its transaction id first, does for each row:
 
-1. the row is locked FOR SHARE; under READ COMMITTED what is locked and read is its newest committed version;
-2. then it takes its sequence number; 3. then the transaction commits, and the lock ends.
+1. lock it FOR SHARE: under READ COMMITTED that locks and reads its newest committed version;
+2. take its sequence number; 3. commit, which releases the lock.
 
-Any other change of that row holds the row's exclusive lock from before its trigger takes a number until its commit.
-So it is either over before 1, and then its number is lower and its outcome is what we read; or it begins after 3, and
-then its number is higher. A transaction that sees our row of the outbox sees that of the earlier change, too, which was
-committed before it.
-A row inserted behind the position, or put there by a change of its key or a move to another partition, was captured
-when that was done.
+Any other change of the row holds the row's exclusive lock from before its trigger takes a number until its commit. So
+the change is over before 1: its number is lower, and the backfill reads its result. Or it begins after 3: its number is
+higher. A reader that sees the backfill's row in the outbox also sees that of the earlier change, which committed first.
+A row that is inserted behind the position, or comes there by a change of its key or partition, is captured by that
+change.
 
-No writer waits for what a backfill waits for: a batch takes the rows that are free (SKIP LOCKED), and each that was not
-is sent alone, in a transaction that holds no other row. So there can be no deadlock with the
-application, in which PostgreSQL might choose to end the application's transaction.
+The backfill cannot deadlock with the application, where PostgreSQL might abort the application's transaction. A batch
+takes only rows that are free (SKIP LOCKED). Each locked row is sent later, in a transaction that holds no other row.
 """
 
 import asyncio
@@ -35,27 +33,26 @@ from streamhub.postgres.session_marks import HOLDS, Mark, is_there, mark, unmark
 
 Outcome = TypeVar("Outcome")
 
-MOST_WAITING: Final = 10_000  # rows of the outbox above which nothing is added to it
+MAX_OUTBOX_ROWS: Final = 10_000  # the backfill waits while the outbox has more
 LOCK_TIMEOUT: Final = "1s"
-RATE: Final = 21_000  # rows a second at the most: what the application shares with us is processors and the log
-MOST_TRIES: Final = 120  # for one batch or row: two minutes and more of somebody else's locks
-_PAUSE: Final = (0.05, 0.5)  # seconds between two tries, by chance
-_POLL: Final = 0.05  # seconds between two looks at an outbox that is full
-_MOST_RENAMED: Final = 10  # tables and columns, in one run
-_BEHIND: Final = 0.05  # seconds by which the rate may be caught up with
-_BEGUN_WITHIN: Final = "10s"  # a batch of another run, which holds what is asked for here, takes less
+RATE: Final = 21_000  # most rows a second: the application shares the processors and the WAL
+MAX_ATTEMPTS: Final = 120  # for one batch or row: two minutes and more of another session's locks
+_PAUSE: Final = (0.05, 0.5)  # seconds between two attempts, random
+_POLL: Final = 0.05  # seconds between two checks of a full outbox
+_MAX_RENAMES: Final = 10  # of tables and columns, in one run
+_CATCH_UP: Final = 0.05  # seconds of unused rate that may be used later
+_BEGUN_WITHIN: Final = "10s"  # a batch of another run, which holds the same lock, takes less
 
-_TRY_AGAIN: Final = (
+_RETRIED: Final = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,  # the row was moved to another partition while we waited for it
+    asyncpg.SerializationError,  # the row moved to another partition during the wait
 )
 
-# What a key's text and its way back depend on; that the text of rows does not is streamhub.row_text's care. Row
-# security off: an error where a policy would hide rows, instead of fewer rows. The planner has no choice but the
-# index, whatever statistics say or lack. The transaction id is assigned before any sequence number is taken. No commit
-# waits for the disk: a batch that is lost in a crash takes its position with it, and the relay makes durable what it
-# reads.
+# Settings on which a key's text and its parsing depend; streamhub.row_text makes the text of rows independent of them.
+# row_security = off: an error where a policy would hide rows, instead of fewer rows. The planner must use the index,
+# even with bad statistics. The transaction id is assigned before the first sequence number. No commit waits for the
+# disk: a batch that a crash loses loses its position with it, and the relay makes durable what it reads.
 _BEGIN: Final = f"""
 SELECT pg_current_xact_id(), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
        set_config('statement_timeout', '0', true), set_config('row_security', 'off', true),
@@ -75,8 +72,8 @@ FROM streamhub.captures c JOIN pg_class k ON k.oid = c.relation_oid JOIN pg_name
 WHERE c.removed_at IS NULL AND c.relation = c.relation_oid
   AND c.relation = coalesce(to_regclass($1), CASE WHEN $1 !~ '[.]' THEN to_regclass('public.' || $1) END)
 """
-# Held until the batch commits, so that no capture is replaced or removed while rows are written in its name. Asked for
-# after the table's lock, which `capture remove` takes first, too.
+# Locked until the batch commits, so that the capture is not replaced or removed meanwhile. Locked after the table, as
+# `capture remove` does.
 _STILL: Final = """
 SELECT removed_at IS NULL AS captured, to_regclass($2)::oid = $3 AND pg_relation_filenode($3) = $4 AS same_table,
        streamhub.reading_runs_code($3) AS runs_code FROM streamhub.captures
@@ -106,7 +103,7 @@ UPDATE streamhub.backfills SET leaf = NULL, key_columns = NULL, position = NULL,
 WHERE capture = $1
 """
 _FINISHED: Final = "UPDATE streamhub.backfills SET finished_at = clock_timestamp() WHERE capture = $1"
-_WAITING: Final = f"SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MOST_WAITING + 1}) AS waiting"
+_WAITING: Final = f"SELECT count(*) FROM (SELECT FROM streamhub.outbox LIMIT {MAX_OUTBOX_ROWS + 1}) AS waiting"
 
 
 _UNFINISHED: Final = f"""
@@ -137,7 +134,7 @@ class Progress(NamedTuple):
 
 
 class BackfillResult(NamedTuple):
-    """`rows` were sent by this run; `resumed` is what earlier runs had sent."""
+    """`rows`: sent by this run. `resumed`: sent by earlier runs."""
 
     table: str
     rows: int
@@ -147,7 +144,7 @@ class BackfillResult(NamedTuple):
 
 
 class UnfinishedBackfill(NamedTuple):
-    """One that has not come to its end: `running`, or stopped so long ago (`idle`)."""
+    """A backfill that has not finished. `idle`: time since its last batch."""
 
     table: str
     rows: int
@@ -156,7 +153,7 @@ class UnfinishedBackfill(NamedTuple):
 
 
 async def unfinished_backfills(connection: "asyncpg.Connection[Any]") -> list[UnfinishedBackfill]:
-    """Those of the tables that are captured now, by table."""
+    """The unfinished backfills of tables that are captured now, by table."""
     return [UnfinishedBackfill(*row) for row in await connection.fetch(_UNFINISHED)]
 
 
@@ -168,16 +165,16 @@ async def backfill(
     rate: int = RATE,
     report: Callable[[Progress], None],
 ) -> BackfillResult:
-    """Send every row of a captured table, going on where an earlier run was stopped unless `restart`.
+    """Send every row of a captured table. Resumes an earlier run that was stopped, unless `restart`.
 
-    `rate` bounds the rows a second.
-
-    Raises UserError for what stands against it. Whatever ends it, the next run goes on from the last whole batch.
+    `rate`: the most rows a second. Raises UserError where it cannot run. A later run resumes after the last batch.
     """
     try:
         found = await connection.fetchrow(_CAPTURE, table)
     except (asyncpg.PostgresSyntaxError, asyncpg.InvalidNameError, asyncpg.DataError):
-        raise UserError(f"{table!r} is no table's name: schema and table, for example public.skus") from None
+        raise UserError(
+            f"{table!r} is not the name of a table: give schema and table, for example public.skus"
+        ) from None
     if found is None:
         raise UserError(f"{table!r} is not captured: streamhub capture list shows what is")
     marked = await mark(connection)
@@ -237,18 +234,18 @@ class _Backfill:
         renamed = 0
         state = await self._state()
         self._resumed = state["rows"]
-        # Asked again after each leaf: a partition may have been attached meanwhile.
+        # Read again after each leaf: a partition may have been attached.
         while (oid := await self._next_leaf(set(state["done"]), state["leaf"])) is not None:
             found = await reading.leaf(self._connection, oid, self._capture)
             if found is not None:
-                goes_on = oid == state["leaf"] and list(found.columns) == state["key_columns"]
+                resumes = oid == state["leaf"] and list(found.columns) == state["key_columns"]
                 try:
-                    await self._read(found, state["position"] if goes_on else None)
+                    await self._read(found, state["position"] if resumes else None)
                     await self._connection.execute(_LEAF_DONE, self._capture, oid)
                 except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
-                    # Dropped, and then it is no leaf any more; or it or a column of it has another name now.
+                    # It was dropped, and then it is no leaf any more, or it or a column was renamed.
                     renamed += 1
-                    if renamed > _MOST_RENAMED:
+                    if renamed > _MAX_RENAMES:
                         raise
             state = await self._state()
         await self._connection.execute(_FINISHED, self._capture)
@@ -269,20 +266,20 @@ class _Backfill:
 
     async def _read(self, leaf: Leaf, position: Sequence[str] | None) -> None:
         while True:
-            await self._room()
-            end, left_out = await self._patiently(leaf, partial(self._batch, leaf, position))
+            await self._wait_for_room()
+            end, left_out = await self._with_retries(leaf, partial(self._send_batch, leaf, position))
             if end is None:
                 return
             for key in left_out:
-                await self._patiently(leaf, partial(self._one, leaf, key))
+                await self._with_retries(leaf, partial(self._send_one, leaf, key))
             if left_out:
                 await self._connection.execute(_MOVED, self._capture, 0, leaf.oid, leaf.columns, end)
             position = end
 
-    async def _batch(
+    async def _send_batch(
         self, leaf: Leaf, position: Sequence[str] | None
     ) -> tuple[Sequence[str] | None, Sequence[Sequence[str]]]:
-        """(where the batch ends, keys that others had locked); (None, …) where there are no more rows."""
+        """(where the batch ends, keys of rows that others had locked); (None, …) where there are no more rows."""
         after = () if position is None else (position,)
         async with self._connection.transaction(isolation="read_committed"):
             await self._connection.execute(_BEGIN)
@@ -300,8 +297,8 @@ class _Backfill:
         self._sent(sent["rows"])
         return end, left_out
 
-    async def _one(self, leaf: Leaf, key: Sequence[str]) -> None:
-        """A row that somebody had locked: none where it was deleted, or has another key now."""
+    async def _send_one(self, leaf: Leaf, key: Sequence[str]) -> None:
+        """Wait for a locked row and send it. Sends nothing where it was deleted or has another key now."""
         async with self._connection.transaction(isolation="read_committed"):
             await self._connection.execute(_BEGIN)
             await self._check(leaf)
@@ -314,34 +311,35 @@ class _Backfill:
         await self._connection.execute(leaf.lock)
         still = await self._connection.fetchrow(_STILL, self._capture, leaf.name, leaf.oid, leaf.filenode)
         if still is None or not still["captured"]:
-            raise UserError(f"the capture of {self._name} was removed or replaced: run the backfill again where wanted")
+            raise UserError(
+                f"the capture of {self._name} was removed or replaced: run the backfill again if it is needed"
+            )
         if not still["same_table"]:
             raise asyncpg.UndefinedTableError(f"{leaf.shown} is another table now")
         if still["runs_code"]:
             raise reading.runs_code(leaf.shown)
 
-    async def _patiently(self, leaf: Leaf, step: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """Retry until no other session holds what the step needs."""
-        for _ in range(MOST_TRIES):
+    async def _with_retries(self, leaf: Leaf, step: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """Retry the step while rows or the table are locked, MAX_ATTEMPTS times. Raises UserError after that."""
+        for _ in range(MAX_ATTEMPTS):
             try:
                 return await step()
-            except _TRY_AGAIN:
+            except _RETRIED:
                 await asyncio.sleep(random.uniform(*_PAUSE))
         raise UserError(
-            f"rows of {leaf.shown} were locked by others for all of {MOST_TRIES} tries: run the command again "
-            f"once that "
-            "transaction has ended, and it goes on from here"
+            f"rows of {leaf.shown} were locked by others in {MAX_ATTEMPTS} attempts: run the command again when that "
+            "transaction has ended, and it resumes here"
         )
 
-    async def _room(self) -> None:
-        """Return once the outbox holds no more than MOST_WAITING rows and the rate allows for more."""
+    async def _wait_for_room(self) -> None:
+        """Wait until the outbox has at most MAX_OUTBOX_ROWS rows and the rate allows more."""
         await asyncio.sleep(self._free_at - time.monotonic())
-        while await self._connection.fetchval(_WAITING) > MOST_WAITING:
+        while await self._connection.fetchval(_WAITING) > MAX_OUTBOX_ROWS:
             self._report(Progress(self._name, self._resumed + self._rows, self._expected, waiting=True))
             await asyncio.sleep(_POLL)
 
     def _sent(self, rows: int) -> None:
-        # What was not used in good time is not made up for: a burst is what the rate is there against.
-        self._free_at = max(self._free_at, time.monotonic() - _BEHIND) + rows / self._rate
+        # Unused rate expires: using it later would be a burst.
+        self._free_at = max(self._free_at, time.monotonic() - _CATCH_UP) + rows / self._rate
         self._rows += rows
         self._report(Progress(self._name, self._resumed + self._rows, self._expected, waiting=False))

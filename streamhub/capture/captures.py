@@ -1,6 +1,6 @@
-"""Adding, listing and removing captures: everything is checked first, and all of it happens or nothing does.
+"""Adds, lists and removes captures. Each checks everything first, and changes all or nothing.
 
-spec.py has what is asked for, tables.py what a table must be for it.
+spec.py has what a capture is asked to do, tables.py what a table needs for that.
 """
 
 import json
@@ -21,7 +21,7 @@ _OPTIONS: Final = (
     "excluded_columns", "redacted_columns", "anonymization_column", "type_names", "column_names",
 )  # fmt: skip
 _SELECTED: Final = ", ".join(f"{name}::text" if name in ("type_names", "column_names") else name for name in _OPTIONS)
-# A capture whose table was restored or made again means columns that are not there.
+# A capture of a table that was restored or re-created may name columns that do not exist.
 _ACTIVE: Final = f"""
 SELECT c.id, {_SELECTED} FROM streamhub.captures c JOIN pg_class k ON k.oid = c.relation_oid
 WHERE c.relation_oid = $1 AND c.relation = c.relation_oid AND k.relnatts >= c.natts AND removed_at IS NULL
@@ -33,7 +33,7 @@ VALUES ($1::oid::regclass, $1, $2, $3, {", ".join(f"${n}" for n in range(4, 4 + 
 _REMOVE: Final = """
 UPDATE streamhub.captures SET removed_at = clock_timestamp() WHERE removed_at IS NULL AND relation = $1::oid::regclass
 """
-# Of a table that is gone, where another one has its name now.
+# The capture of a dropped table whose name another table has now.
 _REMOVE_GONE: Final = """
 UPDATE streamhub.captures SET removed_at = clock_timestamp()
 WHERE removed_at IS NULL AND name = $1 AND NOT EXISTS (SELECT FROM pg_class WHERE oid = relation_oid)
@@ -45,7 +45,7 @@ FROM streamhub.captures s JOIN pg_class c ON c.oid = s.relation JOIN pg_namespac
 WHERE removed_at IS NULL AND relation = coalesce(to_regclass($1),
                                                  CASE WHEN $1 !~ '[.]' THEN to_regclass('public.' || $1) END)
 """
-# Captures that can have no change in the outbox any more: their tables, or they themselves, have been gone for a while.
+# Captures that ended long enough ago that the outbox has no more of their changes.
 _DROPPED: Final = """
 UPDATE streamhub.captures c SET removed_at = clock_timestamp()
 WHERE removed_at IS NULL AND NOT EXISTS (SELECT FROM pg_class WHERE oid = c.relation_oid)
@@ -80,7 +80,7 @@ class RemoveResult(NamedTuple):
 
 
 class ListedCapture(NamedTuple):
-    """A capture as it is now, columns by their present names."""
+    """A capture, with the present names of its columns."""
 
     table: str
     resource_type: str
@@ -94,15 +94,15 @@ class ListedCapture(NamedTuple):
 
 
 async def add(connection: "asyncpg.Connection[Any]", spec: CaptureSpec) -> AddResult:
-    """Capture a table from now on, or change how it is captured. Raises UserError for whatever stands against it."""
+    """Capture a table from now on, or replace its capture. Raises UserError where that cannot be done."""
     check_names(spec)
     async with connection.transaction(isolation="read_committed"):
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-        await migrate.keep_out(connection)  # before the table's lock: a migration is not waited for with that in hand
+        await migrate.keep_out(connection)  # before the table's lock, which must not be held during a migration
         table = await tables.find(connection, spec.table)
         tables.check_table(table)
         try:
-            # From here on no other session writes or alters, so names mean what they mean now.
+            # From here on no session writes or alters the table, so names keep their meaning.
             await triggers.lock(connection, table["oid"])
             table = await tables.find_again(connection, spec.table, table)
             warnings = tables.check_table(table)
@@ -123,26 +123,26 @@ async def add(connection: "asyncpg.Connection[Any]", spec: CaptureSpec) -> AddRe
             await catalog.store_shapes(connection, await catalog.read_shapes(connection, captures=[capture]))
         except asyncpg.LockNotAvailableError:
             raise UserError(
-                f"{table['name']} was locked by others for {_LOCK_TIMEOUT}: nothing was changed, try again"
+                f"{table['name']} was locked by others for {_LOCK_TIMEOUT}: nothing was changed, run the command again"
             ) from None
         except asyncpg.InsufficientPrivilegeError as error:
             raise UserError(f"{table['name']} cannot be captured by this role: {error.args[0]}") from None
     if not always:
         warnings.append(
             f"this role does not own {table['name']}, so a session with session_replication_role = replica is not "
-            "captured: run the command as the table's owner to change that"
+            "captured: run the command as the table's owner to capture it"
         )
     return AddResult(state, table["name"], warnings)
 
 
 async def remove(connection: "asyncpg.Connection[Any]", table: str) -> RemoveResult:
-    """Capture no more of a table; what was written before still comes. Raises UserError where it is not captured."""
+    """Stop capturing a table. Changes already written are still published. Raises UserError."""
     async with connection.transaction(isolation="read_committed"):
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         await migrate.keep_out(connection)
         try:
             row = await connection.fetchrow(_CAPTURED, table)
-        except tables.NO_NAME:
+        except tables.NOT_A_NAME:
             row = None
         if row is None:
             raise UserError(f"{table!r} is not captured: streamhub capture list shows what is")
@@ -150,7 +150,7 @@ async def remove(connection: "asyncpg.Connection[Any]", table: str) -> RemoveRes
             dropped = await triggers.uninstall(connection, row["relation"])
         except asyncpg.LockNotAvailableError:
             raise UserError(
-                f"{row['name']} was locked by others for {_LOCK_TIMEOUT}: nothing was changed, try again"
+                f"{row['name']} was locked by others for {_LOCK_TIMEOUT}: nothing was changed, run the command again"
             ) from None
         except asyncpg.InsufficientPrivilegeError as error:
             raise UserError(f"{row['name']} belongs to another role: {error.args[0]}") from None
@@ -165,7 +165,7 @@ async def remove(connection: "asyncpg.Connection[Any]", table: str) -> RemoveRes
 
 
 async def list_captures(connection: "asyncpg.Connection[Any]") -> list[ListedCapture]:
-    """What is captured now, by table."""
+    """The current captures, by table."""
     listed = []
     for row in await connection.fetch(_LIST):
         names = {each["number"]: each["name"] for each in await connection.fetch(tables.COLUMNS, row["relation_oid"])}
@@ -194,9 +194,9 @@ async def list_captures(connection: "asyncpg.Connection[Any]") -> list[ListedCap
 
 
 async def forget_dropped(connection: "asyncpg.Connection[Any]") -> None:
-    """Remove what is left of captures that ended: their shapes, positions of backfills and trigger functions.
+    """Delete what is left of captures that ended: shapes, positions of backfills, and trigger functions.
 
-    Nothing is waited for. A capture whose table was dropped has ended; one whose table was replaced is a fault.
+    It skips what is locked. A capture whose table was dropped has ended; one whose table was replaced is a fault.
     """
     async with connection.transaction(isolation="read_committed"):
         await connection.execute("SET LOCAL lock_timeout = '100ms'")
@@ -207,7 +207,7 @@ async def forget_dropped(connection: "asyncpg.Connection[Any]") -> None:
         await connection.execute(_DROPPED)
         for (capture,) in await connection.fetch(_OVER):
             function = f"streamhub.capture_{capture}()"
-            # A trigger that still calls it, in a table that was restored or whose owner was asked to drop it.
+            # A trigger may still call it, in a table that was restored, or whose owner has to drop the trigger.
             if not await connection.fetchval(
                 "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure($1))", function
             ):

@@ -1,4 +1,4 @@
-"""What the relay must know of a source's captured tables: how they are captured, and every shape they have had."""
+"""What the relay reads about a source's captured tables: their captures, and every shape they have had."""
 
 import hashlib
 import json
@@ -12,20 +12,20 @@ from streamhub.core.kinds import PADDED, UNKNOWN, VIRTUAL, Kind
 from streamhub.core.shapes import Column, Shape
 
 ROW_TRIGGER: Final = "!streamhub"
-"""Of a table that is captured itself; partitions of a captured one have its oid behind it."""
+"""The trigger of a captured table without partitions. A partitioned table's triggers end with its oid."""
 
 HIDDEN_ROWS: Final = """
 ({0}.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls
   OR (pg_has_role(r.oid, {0}.relowner, 'USAGE') AND NOT {0}.relforcerowsecurity)))
 """
-"""Of the relation {0} and the role r, an expression: whether policies hide rows from it."""
+"""An SQL expression: whether policies of the relation {0} hide rows from the role r."""
 
-# Of the relation {0} in the schema {1}, an expression: its name for people, who leave public out.
+# An SQL expression: the name of the relation {0} in the schema {1} for people, without public.
 SHOWN: Final = (
     "CASE WHEN {1}.nspname = 'public' THEN quote_ident({0}.relname) ELSE format('%I.%I', {1}.nspname, {0}.relname) END"
 )
 
-_DEEPEST: Final = 16  # a domain over an array of domains over …
+_MAX_DEPTH: Final = 16  # of nested types: a domain over an array of domains over …
 _SCALARS: Final[Mapping[str, Kind]] = {
     "int2": "plain", "int4": "plain", "float4": "plain", "float8": "plain", "int8": "number", "numeric": "number",
     "bool": "boolean", "bytea": "bytea", "json": "json", "jsonb": "json", "bpchar": PADDED, "timestamp": "timestamp",
@@ -42,8 +42,8 @@ FROM streamhub.captures c LEFT JOIN pg_class k ON k.oid = c.relation_oid
 WHERE c.id = ANY($1::integer[]) OR $1 IS NULL
 """
 
-# A leaf's columns are tied to the root's by name, which PostgreSQL keeps the same while it is attached; their numbers
-# may differ. The row trigger says that it is: where the snapshot shows the one, it shows the other's names.
+# A leaf's columns match the root's by name, which PostgreSQL keeps equal while the leaf is attached; their numbers may
+# differ. The row trigger shows that the leaf is attached: a snapshot that has the trigger has the names.
 _SHAPES: Final = f"""
 SELECT c.id AS capture, k.oid AS relation, coalesce(t.oid, 0) AS attachment, k.relfilenode AS filenode,
        k.relnatts AS natts, streamhub.form(k.oid) AS form, streamhub.expanding_columns(k.oid) <> '{{}}' AS expands,
@@ -77,7 +77,7 @@ DO UPDATE SET filenode = EXCLUDED.filenode, seen_at = clock_timestamp()
 
 
 async def read_captures(connection: "asyncpg.Connection[Any]", only: Iterable[int] | None = None) -> list[Capture]:
-    """The captures with these ids, or all; replaced and removed ones too."""
+    """The captures with these ids; None: all. Includes replaced and removed ones."""
     rows = await connection.fetch(_CAPTURES, None if only is None else list(only))
     return [_capture(row) for row in rows]
 
@@ -88,10 +88,9 @@ async def read_shapes(
     captures: Sequence[int] | None = None,
     relations: Sequence[int] | None = None,
 ) -> list[Shape]:
-    """The shapes that captured tables have at this moment; a table that is gone has none.
+    """The current shapes of captured tables; a dropped table has none.
 
-    Of all captures that are not removed, or of those with these ids; of all their tables and leaf partitions, or of
-    those with these oids.
+    `captures`: ids; None: all that are not removed. `relations`: oids of tables and leaf partitions; None: all.
     """
     rows = await connection.fetch(_SHAPES, captures, relations)
     kinds = await read_kinds(connection, {row["type"] for row in rows})
@@ -103,7 +102,7 @@ async def read_shapes(
 
 
 async def read_names(connection: "asyncpg.Connection[Any]", relations: Iterable[int]) -> dict[int, tuple[str, ...]]:
-    """The names of the columns of these relations, in the order of positions."""
+    """The column names of these relations, in the order of positions."""
     rows = await connection.fetch(
         "SELECT attrelid, array_agg(attname::text ORDER BY attnum) FROM pg_attribute "
         "WHERE attrelid = ANY($1::oid[]) AND attnum > 0 AND NOT attisdropped GROUP BY 1",
@@ -113,7 +112,7 @@ async def read_names(connection: "asyncpg.Connection[Any]", relations: Iterable[
 
 
 async def known_shapes(connection: "asyncpg.Connection[Any]") -> list[Shape]:
-    """Every shape that was ever stored, oldest first."""
+    """All stored shapes, oldest first."""
     rows = await connection.fetch(
         "SELECT capture, relation, attachment, filenode, natts, form, expands, columns::text FROM streamhub.shapes "
         "ORDER BY seen_at"
@@ -122,7 +121,7 @@ async def known_shapes(connection: "asyncpg.Connection[Any]") -> list[Shape]:
 
 
 async def store_shapes(connection: "asyncpg.Connection[Any]", shapes: Iterable[Shape]) -> None:
-    """Remember shapes for relays to come."""
+    """Store shapes for later relays."""
     stored = []
     for *state, columns in shapes:
         text = json.dumps(columns, separators=(",", ":"), ensure_ascii=False)
@@ -132,26 +131,26 @@ async def store_shapes(connection: "asyncpg.Connection[Any]", shapes: Iterable[S
 
 
 async def read_kinds(connection: "asyncpg.Connection[Any]", types: Iterable[int]) -> Mapping[int, Kind]:
-    """How values of each type are spelled. Unknown for one that is gone, and for composites: rows describe those."""
-    asked = set(types)
+    """How values of each type are written. UNKNOWN for a dropped type and for composites, which rows describe."""
+    requested = set(types)
     known: dict[int, asyncpg.Record] = {}
-    wanted = set(asked)
-    for _ in range(_DEEPEST):
-        if not wanted:
+    pending = set(requested)
+    for _ in range(_MAX_DEPTH):
+        if not pending:
             break
-        for row in await connection.fetch(_TYPES, list(wanted)):
+        for row in await connection.fetch(_TYPES, list(pending)):
             known[row["oid"]] = row
         inner: set[int] = set()
         for row in known.values():
             inner |= {row["typbasetype"], row["element"]}
-        wanted = inner - set(known) - {0}
-    return {type_: _kind(type_, known, _DEEPEST) for type_ in asked}
+        pending = inner - set(known) - {0}
+    return {type_: _kind(type_, known, _MAX_DEPTH) for type_ in requested}
 
 
 def _capture(row: "asyncpg.Record") -> Capture:
     fault = None
     if row["relation"] != row["relation_oid"] or (row["natts_now"] or row["natts"]) < row["natts"]:
-        fault = f"{row['name']} was restored or made again since it was captured: run capture add for it again"
+        fault = f"{row['name']} was restored or created again since it was captured: run capture add for it again"
     return Capture(
         id=row["id"],
         relation=row["relation_oid"],

@@ -1,4 +1,4 @@
-"""What keeps captured tables from being captured as it was asked for, and the way to put each right."""
+"""Finds captured tables that are not captured as configured, and fixes them."""
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -54,10 +54,10 @@ ORDER BY 1
 
 
 class CaptureFault(NamedTuple):
-    """Something about a captured table that keeps changes from being captured as they should be.
+    """A reason why changes of a captured table are not captured as configured.
 
-    `fix` is what `doctor --fix` does where what was meant is plain: a statement, or the capture to add again (and, with
-    it, the table whose capture to remove). None where somebody has to decide. `unattended`: the relay does it itself.
+    `fix` is what `doctor --fix` applies: a statement, or the capture to add again, after that of the table `remove` is
+    removed. None where a person has to decide. `unattended`: the relay does it itself.
     """
 
     table: str
@@ -69,7 +69,7 @@ class CaptureFault(NamedTuple):
 
 
 async def faults(connection: "asyncpg.Connection[Any]") -> list[CaptureFault]:
-    """What is wrong with the tables that are captured now, their triggers, and what the trigger functions may read."""
+    """The faults of captured tables: of their columns, triggers, and the rights of the trigger functions."""
     found: list[CaptureFault] = []
     for row in await connection.fetch(_CAPTURES):
         if (of_table := _of_table(row)) is not None:
@@ -83,7 +83,7 @@ async def faults(connection: "asyncpg.Connection[Any]") -> list[CaptureFault]:
 
 
 def _shown(name: str) -> str:
-    """For people, who leave public out."""
+    """A name for people: without public."""
     return name.removeprefix("public.")
 
 
@@ -111,16 +111,16 @@ async def fix(connection: "asyncpg.Connection[Any]", fault: CaptureFault) -> Non
 
 
 def _of_table(row: "asyncpg.Record") -> list[CaptureFault] | None:
-    """None where the captured table is there and is the one that was captured."""
+    """Faults of the table as a whole; None where it is still the one that was captured."""
     again = _again(row)
     replaced = row["named_so_now"] is not None and row["named_so_now"] != row["relation_oid"]
     if row["name_now"] is None:
         if not replaced:
-            return []  # it was dropped: there is nothing to capture
-        fault = "was dropped and made again, or restored from a dump: the new table's changes are not captured"
+            return []  # it was dropped, which is no fault
+        fault = "was dropped and created again, or restored from a dump: the new table's changes are not captured"
         return [CaptureFault(row["name"], fault, again, _spec(row))]
     if not row["is_same"]:
-        fault = "was restored or made again since it was captured: its rows come as events with an error"
+        fault = "was restored or created again since it was captured: its events have an error"
         same = row["name_now"] == row["name"]
         return [CaptureFault(row["name_now"], fault, again, _spec(row) if same else None)]
     if replaced:
@@ -135,9 +135,9 @@ def _of_columns(row: "asyncpg.Record") -> Iterator[CaptureFault]:
     columns = {int(number): name for number, name in json.loads(row["columns"] or "{}").items()}
     names = _names(row)
     newer = {name: number for number, name in columns.items() if number > row["natts"]}
-    uses = dict.fromkeys(row["key_columns"], "is of its key")
-    uses |= {row["organization_column"]: "tells the organization", row["test_column"]: "tells the environment"}
-    uses |= {row["anonymization_column"]: "tells of anonymization"}
+    uses = dict.fromkeys(row["key_columns"], "is in its key")
+    uses |= {row["organization_column"]: "has the organization", row["test_column"]: "has the environment"}
+    uses |= {row["anonymization_column"]: "requests anonymization"}
     for number, use in uses.items():
         if number is None:
             continue
@@ -148,20 +148,18 @@ def _of_columns(row: "asyncpg.Record") -> Iterator[CaptureFault]:
         elif number not in columns:
             yield CaptureFault(table, f"has no column {name!r} any more, which {use}", again)
     if row["test_is_other"] and row["test_column"] in columns:
-        fault = f"has a column {columns[row['test_column']]!r} that tells the environment and is no boolean any more"
+        fault = f"has a column {columns[row['test_column']]!r} that has the environment and is not boolean any more"
         yield CaptureFault(table, fault, "make it boolean again, or capture add with another --test-column")
     primary = row["primary_key"]
     if row["key_is_primary"] and primary is not None and set(primary) != set(row["key_columns"]):
-        yield CaptureFault(
-            table, "has another primary key than the one that its events name rows by", again, _spec(row)
-        )
+        yield CaptureFault(table, "has another primary key than the one in its events' resource_id", again, _spec(row))
     for numbers, how in ((row["excluded_columns"], "excluded"), (row["redacted_columns"], "redacted")):
         for number in numbers:
             if number not in columns and names[number] in newer:
                 fault = f"has a new column {names[number]!r} in place of one that was {how}; it stays {how}"
                 yield CaptureFault(table, fault, again, _spec(row))
     if row["has_heirs"]:
-        fault = "has INHERITS children by now, whose changes are not captured"
+        fault = "has INHERITS children now, whose changes are not captured"
         yield CaptureFault(table, fault, "capture the children themselves, or make them partitions")
 
 
@@ -218,7 +216,7 @@ def _names(row: "asyncpg.Record") -> Mapping[int, str]:
 
 
 def _spec(row: "asyncpg.Record") -> CaptureSpec:
-    """The same capture of the table that has its name now."""
+    """The same capture, for the table that has the name now."""
     names = _names(row)
 
     def named(number: int | None) -> str | None:

@@ -1,7 +1,7 @@
-"""How the rows of one captured table, or of one leaf partition, are read in key order and written to the outbox.
+"""The statements that read the rows of one table or leaf partition in key order, and write them to the outbox.
 
-Each leaf is read by itself: its text then has the leaf's own columns in the leaf's own order, which is what the relay
-ties to a shape (streamhub/core/shapes.py). Read through the root, it would have the root's.
+Each leaf is read by itself, so that a row's text has the leaf's columns in the leaf's order: the relay looks up its
+shape by them (streamhub/core/shapes.py). Through the root it would have the root's order.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ import asyncpg
 from streamhub.capture.catalog import ROW_TRIGGER
 from streamhub.errors import UserError
 
-BATCH: Final = 200  # rows in one transaction: as long as a writer of one of them waits, and everybody for a processor
-BATCH_BYTES: Final = 8 * 1024 * 1024  # stored bytes in one, unless a single row has more
+BATCH: Final = 200  # rows in one transaction; a writer of one of them waits for all
+BATCH_BYTES: Final = 8 * 1024 * 1024  # stored bytes in one transaction, unless a single row has more
 _ROW: Final = "streamhub_row"
 
 LEAVES: Final = "SELECT oid FROM streamhub.partitions($1) WHERE is_leaf ORDER BY 1"
@@ -29,7 +29,7 @@ SELECT format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity AND row_s
           AND a.attgenerated::text <> 'v') AS varying
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles o ON o.oid = c.relowner WHERE c.oid = $1
 """
-# Indexes whose order is that of ORDER BY and of row comparison, no row left out; the capture's own key first.
+# Indexes with the order of ORDER BY and of row comparison that hold all rows; the capture's own key first.
 _ORDERS: Final = """
 SELECT array_agg(a.attname::text ORDER BY k.n) AS names,
        array_agg(format_type(base.oid, CASE WHEN base.oid = a.atttypid THEN a.atttypmod ELSE -1 END) ORDER BY k.n)
@@ -55,8 +55,8 @@ _KEY: Final = """
 SELECT array_agg(a.attname::text ORDER BY a.attname) FROM streamhub.captures c
 JOIN pg_attribute a ON a.attrelid = c.relation_oid AND a.attnum = ANY (c.key_columns) WHERE c.id = $1
 """
-# The last row of the next batch, as what is committed now has it. Nothing is locked: the key of a row that is locked
-# may have been changed on the way, and must not become the position.
+# The key of the last row of the next batch, in the committed state. It locks nothing: the key of a row may change while
+# its lock is waited for, and must not become the position.
 _END: Final = """
 SELECT key FROM (
   SELECT key, n, sum(size) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
@@ -64,8 +64,8 @@ SELECT key FROM (
         FROM ONLY {leaf} AS {row} WHERE {after} ORDER BY {order} LIMIT {batch}) AS next_rows
 ) AS summed WHERE coalesce(bytes_before, 0) <= {batch_bytes} ORDER BY n DESC LIMIT 1
 """
-# `locked` holds its rows, each in its newest version, before a sequence number is taken for it: numbers are taken by
-# the INSERT, which reads what was locked.
+# `locked` locks the rows, each in its newest version, before they take sequence numbers: the INSERT takes them, and
+# reads what was locked.
 _SEND: Final = f"""
 WITH state AS MATERIALIZED (
   SELECT form, expands, fields,
@@ -99,18 +99,18 @@ SELECT (SELECT count(*) FROM locked) AS rows,
 
 
 class Leaf(NamedTuple):
-    """A table or leaf partition with the statements that read it. Positions are texts, one a column of `columns`.
+    """A table or leaf partition with the statements that read it. A position is a text for each of `columns`.
 
-    `lock` comes first: after it, no role that could gain by it changes what the planner reads of the table. `first_end`
-    and `end` ($1 after it) give where the next batch ends, no row where none are left; `first_send` ($1 its end) and
-    `send` ($1, $2) write what is not locked by others and tell how many that was and which keys were left out;
-    `send_one` ($1 its key) waits for the one row's lock.
+    `lock` comes first: it keeps the table's owner from changing the code that the planner may run. `first_end` and
+    `end` (after $1) return where the next batch ends, or no row. `first_send` (up to $1) and `send` (after $1, up to
+    $2) write the rows that others have not locked, and return their number and the keys of the others. `send_one` ($1:
+    a key) waits for the lock of one row.
     """
 
     oid: int
     filenode: int
     name: str
-    shown: str  # its name for people
+    shown: str  # the name for messages
     columns: Sequence[str]
     lock: str
     first_end: str
@@ -121,12 +121,10 @@ class Leaf(NamedTuple):
 
 
 async def leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -> Leaf | None:
-    """None where the table is gone. Raises UserError for what keeps this role from reading it, or it from being read
-    in order.
+    """None where the table is gone. Raises UserError where this role may not read it, or it has no usable order.
 
-    The statements run nothing that is not PostgreSQL's own: values are written by output functions and compared by the
-    operators of default operator classes, and no cast, no domain's check and no policy is called. They are written for
-    a session whose search_path is pg_catalog alone.
+    The statements run PostgreSQL's own code alone: output functions write the values, operators of default operator
+    classes compare them, and no cast, domain check or policy is called. The session's search_path must be pg_catalog.
     """
     async with connection.transaction():
         await connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
@@ -141,7 +139,7 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
     if not row["may_select"] or not row["may_lock"]:
         raise UserError(
             f"{role} may not read and lock the rows of {name}: GRANT SELECT, UPDATE ON {name} TO {role} "
-            "(PostgreSQL wants UPDATE for SELECT … FOR SHARE; nothing is changed)"
+            "(PostgreSQL requires UPDATE for SELECT … FOR SHARE; nothing is changed)"
         )
     if row["hides_rows"]:
         raise UserError(f"{name} has row-level security that {role} does not bypass: ALTER ROLE {role} BYPASSRLS")
@@ -151,17 +149,17 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
     order = await connection.fetchrow(_ORDERS, oid, key)
     if order is None:
         raise UserError(
-            f"{name} has no unique index on columns that are NOT NULL, and rows are sent in the order of one: "
-            f"make one on {', '.join(key)}"
+            f"{name} has no unique index on NOT NULL columns, and rows are sent in the order of one: "
+            f"create one on {', '.join(key)}"
         )
     if not order["is_safe"]:
-        raise UserError(f"{name} has a key of a type that somebody without superuser rights defined: {order['types']}")
+        raise UserError(f"{name} has a key of a type that a role without superuser rights defined: {order['types']}")
     alias = _ROW
     while alias in row["names"]:  # a column of that name would be read in place of the row
         alias += "_"
     columns = [f"{alias}.{_quoted(column)}" for column in order["names"]]
     own = f"({', '.join(columns)})"
-    # A domain over an enum has no operators of its own: it is compared as what it is over.
+    # A domain over an enum has no operators of its own: compare as the enum.
     compared = "({})".format(
         ", ".join(
             f"{column}::{type_}" if kind == "e" else column
@@ -190,8 +188,8 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
         )
         return f"({', '.join(values)})"
 
-    def send(wanted: str, wait: str = "SKIP LOCKED") -> str:
-        return _SEND.format(range=wanted, wait=wait, **shared)
+    def send(rows: str, wait: str = "SKIP LOCKED") -> str:
+        return _SEND.format(range=rows, wait=wait, **shared)
 
     return Leaf(
         oid,
@@ -214,14 +212,13 @@ async def _leaf(connection: "asyncpg.Connection[Any]", oid: int, capture: int) -
 
 def runs_code(name: str) -> UserError:
     return UserError(
-        f"to read {name} would run functions of its owner with the rights of this role: an index or "
-        f"statistics of it call "
-        "one with constants alone"
+        f"reading {name} would run functions of its owner with the rights of this role: an index or statistics of it "
+        "call one with constants alone"
     )
 
 
 def _value(text: str, type_: str, kind: str) -> str:
-    """The value of a text. A cast to an enum may be its owner's, so its labels are looked through instead."""
+    """An SQL expression: the value of a text. A cast to an enum may be its owner's code, so it searches the labels."""
     if kind == "e":
         return f"(SELECT label FROM unnest(enum_range(NULL::{type_})) AS label WHERE format('%s', label) = {text})"
     return f"{text}::{type_}"

@@ -1,4 +1,4 @@
-"""What is asked of a capture, by the names that people use, and the names that events may have."""
+"""The specification of a capture, and the rules for the names of event types."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _LONGEST_TYPE: Final = 255
 
 
 class CaptureSpec(NamedTuple):
-    """What to capture and how, by the names that people use. `organization_id` is a registered organization's id.
+    """What to capture and how, by names of columns. `organization_id` is a registered organization's id.
 
     Exactly one of `organization_column` and `organization_id` is given; `id_columns` empty means the primary key.
     """
@@ -32,26 +32,24 @@ class CaptureSpec(NamedTuple):
 
 
 def check_type(name: str) -> None:
-    """Raises UserError unless `name` may be an event's type."""
+    """Raises UserError unless `name` is allowed as an event's type."""
     if not _TYPE.fullmatch(name) or len(name) > _LONGEST_TYPE:
         raise UserError(
-            f"{name!r} is no type: letters, digits, - and _ in segments joined by dots, at most {_LONGEST_TYPE} "
+            f"{name!r} is not a type: letters, digits, - and _ in segments joined by dots, at most {_LONGEST_TYPE} "
             "characters, for example product.updated"
         )
     if control.is_reserved(name):
-        raise UserError(f"{name!r} is no type: {name.rpartition('.')[2]!r} is the name of a control frame")
+        raise UserError(f"{name!r} is not a type: {name.rpartition('.')[2]!r} is the name of a control frame")
 
 
 def check_names(spec: CaptureSpec) -> None:
-    """Raises UserError unless the spec is right in itself; tables.py has what a table must be for it."""
+    """Raises UserError for a contradiction in the spec. tables.py checks it against the table."""
     check_type(spec.resource_type)
     for event, name in spec.type_names.items():
         if event not in EVENTS:
-            raise UserError(f"{event!r} is no event of a row: one of {', '.join(EVENTS)}")
+            raise UserError(f"{event!r} is not an event of a row: use one of {', '.join(EVENTS)}")
         check_type(name)
     if (spec.organization_column is None) == (spec.organization_id is None):
-        raise UserError(
-            "name either the column that holds the organization's id (--org-column) or one organization (--org)"
-        )
+        raise UserError("give either the column of the organization's id (--org-column) or one organization (--org)")
     if spec.test and spec.test_column is not None:
-        raise UserError("name either the column that tells the environment (--test-column) or --test, not both")
+        raise UserError("give either the column of the environment (--test-column) or --test, not both")

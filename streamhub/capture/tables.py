@@ -1,4 +1,4 @@
-"""The table that is to be captured: found, judged, and its columns told by number."""
+"""The table of a capture: finds it, checks it, and looks up its columns."""
 
 import difflib
 import json
@@ -12,7 +12,7 @@ from streamhub.capture.spec import CaptureSpec
 from streamhub.errors import UserError
 from streamhub.postgres.migrate import CAPTURE_ROLE
 
-# A name without a schema is one of public: sessions of ours look in pg_catalog alone.
+# A name without a schema is in public: the hub's sessions search pg_catalog alone.
 _TABLE: Final = f"""
 SELECT c.oid, {SHOWN.format("c", "n")} AS name, format('%I.%I', n.nspname, c.relname) AS full_name, c.relnatts AS natts,
        c.relkind::text AS kind, c.relpersistence::text AS persistence, n.nspname AS schema,
@@ -38,23 +38,24 @@ SELECT a.attname AS name, a.attnum AS number, a.atttypid = 'boolean'::regtype AS
 FROM pg_attribute a LEFT JOIN pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'p'
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
-# What to_regclass raises for a text that is no name; a later PostgreSQL gives null for most of them.
-NO_NAME: Final = (
+# The errors of to_regclass for a text that is not a name. Later versions return null for most.
+NOT_A_NAME: Final = (
     asyncpg.PostgresSyntaxError, asyncpg.InvalidNameError, asyncpg.FeatureNotSupportedError, asyncpg.DataError,
 )  # fmt: skip
 
 
 async def find(connection: "asyncpg.Connection[Any]", name: str) -> "asyncpg.Record":
-    """The table of this name. Raises UserError where there is none, or it may not be looked at."""
+    """The table of this name. Raises UserError where there is none, or this role may not read it."""
     try:
         row: asyncpg.Record | None = await connection.fetchrow(_TABLE, name)
-    except NO_NAME:
-        raise UserError(f"{name!r} is no table's name: schema and table, for example public.skus") from None
+    except NOT_A_NAME:
+        raise UserError(
+            f"{name!r} is not the name of a table: give schema and table, for example public.skus"
+        ) from None
     except asyncpg.InsufficientPrivilegeError as error:
         if "streamhub" in error.args[0] or "for schema" not in error.args[0]:
             raise UserError(
-                f"this role may not use the streamhub schema ({error.args[0]}): run the command as the role "
-                f"that owns it"
+                f"this role may not use the streamhub schema ({error.args[0]}): run the command as its owner"
             ) from None
         schema = error.args[0].rpartition(" ")[2]
         raise UserError(
@@ -63,52 +64,51 @@ async def find(connection: "asyncpg.Connection[Any]", name: str) -> "asyncpg.Rec
     except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError):
         row = None
     if row is None and await connection.fetchval("SELECT to_regclass('streamhub.captures') IS NULL"):
-        raise UserError("this database has no streamhub schema yet: streamhub migrate makes it")
+        raise UserError("this database has no streamhub schema yet: streamhub migrate creates it")
     if row is None:
-        raise UserError(f"there is no table {name!r} in this database: schema and table, for example public.skus")
+        raise UserError(f"there is no table {name!r} in this database: give schema and table, for example public.skus")
     return row
 
 
 async def find_again(connection: "asyncpg.Connection[Any]", name: str, locked: "asyncpg.Record") -> "asyncpg.Record":
-    """The table as it is now that it is locked."""
+    """The locked table, read again. Raises UserError where another one has its name now."""
     try:
         table = await find(connection, name)
     except UserError:
         table = None
     if table is None or table["oid"] != locked["oid"]:
         raise UserError(
-            f"{locked['name']} was replaced or renamed while it was waited for: nothing was changed, try again"
+            f"{locked['name']} was replaced or renamed while the command waited: nothing was changed, run it again"
         )
     return table
 
 
 def check_table(table: "asyncpg.Record") -> list[str]:
-    """The warnings about a table that can be captured; UserError for one that cannot."""
+    """The warnings about a table. Raises UserError where it cannot be captured."""
     name = table["name"]
     if table["kind"] not in ("r", "p") or table["persistence"] == "t":
         kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "i": "an index"}
-        what = "a temporary table" if table["persistence"] == "t" else kinds.get(table["kind"], "no table")
+        what = "a temporary table" if table["persistence"] == "t" else kinds.get(table["kind"], "not a table")
         raise UserError(f"{name} is {what}: only ordinary and partitioned tables have changes to capture")
     if table["schema"] in ("streamhub", "streamhub_hub", "pg_catalog", "information_schema"):
         raise UserError(f"{name} belongs to {table['schema']}: capture a table of the application")
     if table["is_partition"]:
-        raise UserError(f"{name} is a partition: capture {table['root']}, and all of its partitions are")
+        raise UserError(f"{name} is a partition: capture {table['root']}, which captures all its partitions")
     if table["foreign_partition"] is not None:
         raise UserError(
-            f"{name} has the foreign table {table['foreign_partition']} as a partition, whose changes no trigger here "
-            "sees: detach it, or capture the other partitions one by one"
+            f"{name} has the foreign table {table['foreign_partition']} as a partition, and no trigger sees its "
+            "changes: detach it"
         )
     if table["heir"] is not None:
         raise UserError(
-            f"{name} has INHERITS children ({table['heir']} is one), and changes made through it would be changes of "
-            "theirs: capture each table without children, or partition it instead"
+            f"{name} has INHERITS children ({table['heir']} is one), and a change made through it may be a change of a "
+            "child: capture each table without children, or partition it instead"
         )
     if not table["may_trigger"]:
         raise UserError(f"this role may not put a trigger on {name}: GRANT TRIGGER ON {name} TO it")
     if table["hidden_rows"]:
         raise UserError(
-            f"{name} has row-level security that {CAPTURE_ROLE}, whose functions read it at a TRUNCATE, does "
-            f"not bypass: "
+            f"{name} has row-level security that {CAPTURE_ROLE}, which reads it at a TRUNCATE, does not bypass: "
             f"ALTER ROLE {CAPTURE_ROLE} BYPASSRLS"
         )
     warnings = []
@@ -117,14 +117,14 @@ def check_table(table: "asyncpg.Record") -> list[str]:
             f"{name} has a DEFERRABLE unique key: an INSERT may be captured before the DELETE that made room for it"
         )
     if table["persistence"] == "u":
-        warnings.append(f"{name} is UNLOGGED: a crash of PostgreSQL empties it, and no event tells so")
+        warnings.append(f"{name} is UNLOGGED: a crash of PostgreSQL empties it without an event")
     return warnings
 
 
 async def options_of(
     connection: "asyncpg.Connection[Any]", table: "asyncpg.Record", spec: CaptureSpec
 ) -> dict[str, Any]:
-    """The capture's columns by number, as its row has them. Raises UserError where the table has them not."""
+    """The capture's columns by number, as its row stores them. Raises UserError where the table lacks one."""
     columns = {row["name"]: row for row in await connection.fetch(COLUMNS, table["oid"])}
 
     def number(name: str, option: str) -> int:
@@ -138,8 +138,8 @@ async def options_of(
         found = number(name, option)
         if columns[name]["is_virtual"]:
             raise UserError(
-                f"{option}: {name!r} of {table['name']} is computed when it is read (VIRTUAL), so no trigger sees its "
-                "value: name a column that is stored"
+                f"{option}: {name!r} of {table['name']} is a VIRTUAL column, whose value no trigger sees: name a "
+                "stored column"
             )
         return found
 
@@ -153,14 +153,14 @@ async def options_of(
     ]
     if not key:
         raise UserError(
-            f"{table['name']} has no primary key: name the columns that tell its rows apart, for example "
+            f"{table['name']} has no primary key: name the columns that identify a row, for example "
             f"--id-column {next(iter(columns), 'id')}"
         )
     if spec.test_column is not None and spec.test_column in columns and not columns[spec.test_column]["is_boolean"]:
-        raise UserError(f"--test-column: {spec.test_column!r} of {table['name']} is no boolean")
+        raise UserError(f"--test-column: {spec.test_column!r} of {table['name']} is not a boolean")
     if secret := [name for name in spec.redact if name in columns and columns[name]["number"] in key]:
         raise UserError(
-            f"--redact: {secret[0]!r} is of the key of {table['name']}, and every event tells its value as the "
+            f"--redact: {secret[0]!r} is in the key of {table['name']}, and every event has the key as its "
             "resource_id: name another key (--id-column)"
         )
     options: dict[str, Any] = {

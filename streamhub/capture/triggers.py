@@ -1,10 +1,10 @@
-"""The triggers of a captured table: installed and removed.
+"""Installs and removes the triggers of a captured table.
 
-``"!streamhub"`` is the row trigger; its name sorts before all usual ones, so that what an application's trigger changes
-comes after what made it run. It fires ALWAYS, for a session that replicates too. PostgreSQL copies it to partitions,
-new ones included; the TRUNCATE trigger it does not, so each leaf has its own. A table without partitions has a trigger
-function of its own, ``streamhub.capture_<id of the capture>``, made for what the table is; the others share one. The
-triggers of a partitioned table have its oid behind their names, so that a captured table can be attached to it.
+``"!streamhub"`` is the row trigger. Its name sorts before usual names, so that a change comes before those that the
+application's triggers make because of it. It fires ALWAYS, in a replicating session too. PostgreSQL copies it to
+partitions, also to new ones, but not the TRUNCATE trigger, so each leaf has its own. A table without partitions has its
+own trigger function, ``streamhub.capture_<id of the capture>``, generated for its columns; the others share one. The
+names of a partitioned table's triggers end with its oid, so that a captured table can be attached to it.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from streamhub.postgres.migrate import CAPTURE_ROLE
 
 TRUNCATE_TRIGGER: Final = "!streamhub_truncate"
 
-# Of the capture that a table's trigger belongs to; none where it is the one that several tables share.
+# The trigger function of a table's own capture; no row where it is the shared one.
 _FUNCTION: Final = """
 SELECT format('streamhub.%I()', proname) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
 WHERE tgrelid = $1 AND tgname = $2 AND pronamespace = 'streamhub'::regnamespace AND proname LIKE 'capture\\_%'
@@ -43,7 +43,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::
 
 
 class Names(NamedTuple):
-    """What the triggers of a captured table are called."""
+    """The names of a captured table's triggers."""
 
     row: str
     truncate: str
@@ -55,8 +55,8 @@ class Names(NamedTuple):
 
 
 async def lock(connection: "asyncpg.Connection[Any]", relation: int) -> None:
-    """Keep others from writing and altering until the transaction ends. LOCK TABLE wants more than the right to make
-    triggers; making one takes the same lock, and it is replaced before anybody meets it."""
+    """Block writes and ALTER by others until the transaction ends. LOCK TABLE needs more rights than CREATE TRIGGER,
+    which takes the same lock; the trigger made for that is replaced in the same transaction."""
     table, is_partitioned, may_lock = await connection.fetchrow(
         "SELECT oid::regclass::text, relkind = 'p', has_table_privilege(oid, 'UPDATE, DELETE, TRUNCATE') "
         "FROM pg_class WHERE oid = $1",
@@ -73,11 +73,11 @@ async def lock(connection: "asyncpg.Connection[Any]", relation: int) -> None:
 
 
 async def install(connection: "asyncpg.Connection[Any]", relation: int, capture: int) -> bool:
-    """Put the triggers of a capture on a table and its leaves; false where they may not be made to fire ALWAYS.
+    """Install the triggers of a capture on a table and its leaves. False where they do not fire ALWAYS.
 
-    That takes the table's owner; without it a session with session_replication_role = replica is not captured. Raises
-    asyncpg.InsufficientPrivilegeError where the role of the trigger functions may not read a leaf and nor may this one
-    let it.
+    Only the table's owner may set that; without it a session with session_replication_role = replica is not captured.
+    Raises asyncpg.InsufficientPrivilegeError where the role of the trigger functions may not read a leaf and this role
+    cannot grant it.
     """
     table = await connection.fetchval("SELECT $1::oid::regclass::text", relation)
     money = await connection.fetchval("SELECT quote_literal(streamhub.money_format())")
@@ -87,8 +87,8 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
     call = f"streamhub.capture('{capture}', {money})" if function is None else function
     await _make_row_trigger(connection, table, names.row, call)
     if function is None:
-        # PostgreSQL asks it of the role that makes or attaches a partition. None without USAGE on the schema can name
-        # it.
+        # PostgreSQL requires it of the role that creates or attaches a partition. Without USAGE on the schema a role
+        # cannot name the function.
         owner = await connection.fetchval(
             "SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class WHERE oid = $1", relation
         )
@@ -97,7 +97,7 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
         await connection.execute(f"DROP FUNCTION IF EXISTS {former}")
     leaves = await _leaves(connection, relation)
     for leaf in leaves:
-        await _let_read(connection, leaf)
+        await _grant_read(connection, leaf)
         await connection.execute(
             f'CREATE OR REPLACE TRIGGER "{names.truncate}" BEFORE TRUNCATE ON {leaf} '
             f"FOR EACH STATEMENT EXECUTE FUNCTION streamhub.capture_truncate('{capture}', '{names.row}', {money})"
@@ -112,8 +112,8 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
 
 
 async def uninstall(connection: "asyncpg.Connection[Any]", relation: int) -> bool:
-    """Take the triggers off a table and its leaves; a table that is gone has none. False where only the table's owner
-    may drop them: then they stay and do nothing."""
+    """Drop the triggers of a table and its leaves. False where only the owner may drop them: then they stay, and do
+    nothing."""
     found = await connection.fetchrow(
         "SELECT oid::regclass::text, relkind = 'p' FROM pg_class WHERE oid = $1", relation
     )
@@ -141,7 +141,7 @@ async def uninstall(connection: "asyncpg.Connection[Any]", relation: int) -> boo
 
 
 async def renew_functions(connection: "asyncpg.Connection[Any]", relations: Sequence[int]) -> None:
-    """Make the functions of these tables again, for what the tables are now: until then they work, but slowly.
+    """Generate the trigger functions of these tables again, for their present columns. The old ones work, but slowly.
 
     Raises UserError while a migration runs.
     """
@@ -158,8 +158,8 @@ async def _make_row_trigger(connection: "asyncpg.Connection[Any]", table: str, n
     )
 
 
-async def _let_read(connection: "asyncpg.Connection[Any]", leaf: str) -> None:
-    """TRUNCATE is captured by reading the table."""
+async def _grant_read(connection: "asyncpg.Connection[Any]", leaf: str) -> None:
+    """Let the role of the trigger functions read the leaf: a TRUNCATE is captured by reading it."""
     found = await connection.fetchrow(_READABLE, leaf, CAPTURE_ROLE)
     assert found is not None
     if not found["may_use"] and found["owns_schema"]:

@@ -126,7 +126,7 @@ def test_an_external_database_without_issuer_and_key_refuses_to_start(
 
 def test_a_misspelt_setting_is_told_of_at_the_start(start: Start, environment: dict[str, str]) -> None:
     environment["STREAMHUB_RETENTOIN"] = "7d"
-    start("serve").wait_for("STREAMHUB_RETENTOIN is no setting; did you mean STREAMHUB_RETENTION")
+    start("serve").wait_for("STREAMHUB_RETENTOIN is not a setting; did you mean STREAMHUB_RETENTION")
 
 
 def test_the_pages_for_users_name_only_commands_and_options_that_there_are(streamhub: Run) -> None:

@@ -201,7 +201,7 @@ def test_two_places_for_an_issuer_s_keys_refuse_to_serve_and_are_named(environme
 
 def test_a_misspelt_variable_is_named_with_the_nearest_right_one() -> None:
     assert unknown_variables({"STREAMHUB_PROT": "1", "PATH": "/bin", "STREAMHUB_PORT": "1"}) == [
-        "STREAMHUB_PROT is no setting; did you mean STREAMHUB_PORT?"
+        "STREAMHUB_PROT is not a setting; did you mean STREAMHUB_PORT?"
     ]
 
 

@@ -179,7 +179,7 @@ async def test_each_leaf_of_a_partitioned_table_is_read_in_its_own_shape(
 
 async def test_partitions_may_come_and_go_meanwhile(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     small_batches(monkeypatch)
-    monkeypatch.setattr(backfills, "MOST_WAITING", 20)
+    monkeypatch.setattr(backfills, "MAX_OUTBOX_ROWS", 20)
     columns = "(id bigint, organization_id text, PRIMARY KEY (id))"
     await stage.sql(
         f"CREATE TABLE attached {columns}",
@@ -207,7 +207,7 @@ async def test_partitions_may_come_and_go_meanwhile(stage: Stage, monkeypatch: p
 
 async def test_renames_meanwhile_do_not_matter(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     small_batches(monkeypatch)
-    monkeypatch.setattr(backfills, "MOST_WAITING", 20)
+    monkeypatch.setattr(backfills, "MAX_OUTBOX_ROWS", 20)
     await filled(stage, 100, exclude=["note"])
     waiting = asyncio.Event()
     task = asyncio.create_task(send(stage, report=lambda progress: waiting.set() if progress.waiting else None))
@@ -249,7 +249,7 @@ async def test_a_finished_one_and_a_restarted_one_begin_anew(stage: Stage, monke
 
 async def test_it_waits_while_the_outbox_is_full(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     small_batches(monkeypatch)
-    monkeypatch.setattr(backfills, "MOST_WAITING", 20)
+    monkeypatch.setattr(backfills, "MAX_OUTBOX_ROWS", 20)
     await filled(stage, 60)
     full = asyncio.Event()
     task = asyncio.create_task(send(stage, report=lambda progress: full.set() if progress.waiting else None))
@@ -310,7 +310,7 @@ async def test_a_locked_row_holds_up_no_other_and_is_sent_as_it_is_then(stage: S
 
 
 async def test_locks_without_end_are_one_sentence(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfills, "MOST_TRIES", 1)
+    monkeypatch.setattr(backfills, "MAX_ATTEMPTS", 1)
     await filled(stage, 3)
     writer = await asyncpg.connect(stage.url)
     async with writer.transaction():

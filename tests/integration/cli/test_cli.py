@@ -424,7 +424,7 @@ def test_doctor_tells_of_a_database_that_cannot_be_reached(run: Run) -> None:
 
 def test_doctor_names_a_variable_that_is_no_setting(run: Run) -> None:
     result = run("doctor", "--json", PROT="1")
-    assert any("STREAMHUB_PROT is no setting" in row["detail"] for row in json.loads(result.stdout))
+    assert any("STREAMHUB_PROT is not a setting" in row["detail"] for row in json.loads(result.stdout))
 
 
 def test_doctor_fails_where_serve_would_refuse_to_start(run: Run) -> None:
