@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Kafka for the whole run, and a fresh, migrated database for each test that wants one."""
+"""A real PostgreSQL and a real Kafka for the whole run, and a fresh, migrated database for each test that needs one."""
 
 import itertools
 import os
@@ -56,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of ON_BOTH that use the shared server run twice. Those with a server of their own bring ours."""
+    """Tests of ON_BOTH that use the shared server run twice. Tests with a server of their own use the embedded one."""
     path = metafunc.definition.path.relative_to(metafunc.config.rootpath).as_posix()
     if "postgres_url" in metafunc.fixturenames and path.startswith(ON_BOTH) and "TEST_DATABASE_URL" not in os.environ:
         servers = ["postgres18"]

@@ -85,7 +85,7 @@ def environment(data_dir: Path, port: int) -> dict[str, str]:
 
 @pytest.fixture
 def start(environment: dict[str, str], data_dir: Path) -> Iterator[Callable[..., Running]]:
-    """Start a command in the background; whatever still runs at the end of the test is killed."""
+    """Start a command in the background; what still runs at the end of the test is killed."""
     started: list[Running] = []
 
     def run(*arguments: str) -> Running:

@@ -169,7 +169,7 @@ def read_terminal(master: int, until: bytes | None, within: float) -> bytes:
         if select.select([master], [], [], 0.1)[0]:
             try:
                 more = os.read(master, 65536)
-            except OSError:  # Linux: everybody has closed the other end
+            except OSError:  # Linux: no process has the other end open
                 more = b""
             if not more and until is None:
                 return drawn

@@ -1,4 +1,4 @@
-"""What every Tail keeps, whatever its engine. A new engine joins by a branch in `engine`, and passes as it is."""
+"""The contract of every Tail. A new engine needs a branch in `engine`, and must pass these tests unchanged."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

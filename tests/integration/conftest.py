@@ -258,7 +258,7 @@ class History:
 
 
 class Hub(NamedTuple):
-    """A running gateway, and how to be somebody in front of it."""
+    """A running gateway, and requests to it with any token."""
 
     gateway: Gateway
     kinds: Kinds
@@ -359,7 +359,7 @@ EACH_ENGINE = pytest.mark.parametrize("publisher", ["postgres", "kafka"], indire
 
 @pytest.fixture
 async def publisher(request: pytest.FixtureRequest, history: History) -> AsyncIterator[Publisher | None]:
-    """Nobody: gateways hear of events by PostgreSQL. For a test of EACH_ENGINE, Kafka's too."""
+    """Gateways follow PostgreSQL; for a test of EACH_ENGINE, Kafka too."""
     if getattr(request, "param", "postgres") == "postgres":
         yield None
         return

@@ -1,4 +1,4 @@
-"""Migrations: each once, in order, safely from several processes; never over a schema that is not ours to change."""
+"""Migrations: each once, in order, safely from several processes; never over another role's schema."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,7 +25,7 @@ async def bare(new_database: NewDatabase) -> "AsyncIterator[asyncpg.Connection[a
 
 
 async def schema_of(connection: Any) -> list[tuple[Any, ...]]:
-    """Every object of ours with its definition."""
+    """Every object of the schemas with its definition."""
     rows = await connection.fetch(
         """SELECT 'column', format('%s.%s %s %s %s', attrelid::regclass, attname, format_type(atttypid, atttypmod),
                   attnotnull, pg_get_expr(d.adbin, d.adrelid)) AS text

@@ -23,7 +23,7 @@ FAKES = {
         "CREATE FUNCTION {schema}.columns_ever(relation oid) RETURNS smallint LANGUAGE sql AS 'SELECT 1::smallint'"
     ),
     "a view of captures": "CREATE VIEW {schema}.captures AS SELECT 1 AS id",
-    "given to everybody": "GRANT ALL ON SCHEMA {schema} TO PUBLIC",
+    "given to every role": "GRANT ALL ON SCHEMA {schema} TO PUBLIC",
     "a table of migrations and all rights": (
         "CREATE TABLE {schema}.migrations (name text PRIMARY KEY, digest text NOT NULL); "
         "GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO PUBLIC; GRANT ALL ON SCHEMA {schema} TO PUBLIC"
@@ -73,7 +73,7 @@ async def test_a_schema_is_refused_though_the_squatter_gave_it_away_to_a_role_th
 
 
 @pytest.mark.parametrize("kind", MIGRATE)
-async def test_a_schema_of_ours_with_somebodys_objects_and_no_migrations_is_refused(bare: Stage, kind: str) -> None:
+async def test_a_schema_with_another_roles_objects_and_no_migrations_is_refused(bare: Stage, kind: str) -> None:
     await bare.sql(f"CREATE SCHEMA {SCHEMAS[kind]}", f"CREATE TABLE {SCHEMAS[kind]}.theirs ()")
     with pytest.raises(UserError, match="holds objects that are not streamhub's"):
         await MIGRATE[kind](bare.connection)

@@ -1,4 +1,4 @@
-"""A consumer that never gives up: it connects again, to the next gateway, after whatever happens to it."""
+"""A consumer that connects again, to the next gateway, after every error and end."""
 
 import asyncio
 import time
@@ -79,7 +79,7 @@ class Consumer:
         return bool(self.log) and self.log[-1] >= id_
 
     async def run(self, first: int = 0) -> None:
-        """Whoever refuses it is asked again; after anything else the next one is asked."""
+        """After a refusal it asks the same gateway again, after anything else the next one."""
         n = first
         while True:
             pause: float | None = None
@@ -105,7 +105,7 @@ class Consumer:
         connected = Connected(process, client)
         self.connections.append(connected)
         try:
-            # Whoever stays for a while only, leaves between two frames.
+            # A consumer with a time limit leaves between two frames.
             async with asyncio.timeout(self._stays):
                 await self._read(connected)
         finally:

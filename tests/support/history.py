@@ -8,7 +8,7 @@ from streamhub.history import rows
 
 
 async def insert(connection: Any, events: Sequence[StoredEvent]) -> None:
-    """Those of one append or of many, in any order; nobody is told."""
+    """The events of one append or of many, in any order, without a notification."""
     await connection.copy_records_to_table(
         "history", schema_name="streamhub_hub", columns=rows.COLUMNS, records=map(rows.values, events)
     )

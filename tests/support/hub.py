@@ -236,7 +236,7 @@ async def hub_over(url: str, directory: Path, **settings: str) -> AsyncIterator[
 
 @asynccontextmanager
 async def traffic(url: str, organizations: Sequence[str], a_second: float = 100) -> AsyncIterator[None]:
-    """While the block runs an application commits rows for each organization, and tries again whatever fails."""
+    """While the block runs an application commits rows for each organization, and retries what fails."""
 
     async def write() -> None:
         connection: Connection | None = None

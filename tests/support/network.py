@@ -103,7 +103,7 @@ class Network:
         """From now on nothing passes between these two, in either direction."""
         self._rules("add", one, other)
 
-    def mend(self, one: Host, other: Host) -> None:
+    def restore(self, one: Host, other: Host) -> None:
         self._rules("del", one, other)
 
     def _rules(self, verb: str, one: Host, other: Host) -> None:

@@ -77,7 +77,7 @@ async def administering(bootstrap: str) -> AsyncIterator[Any]:
 class Publisher:
     """Sends what it is given to a topic of its own, after the rules unless a test wants them broken.
 
-    `last` is the last event sent, by partition; `start` stands for it where nothing was sent.
+    `last` is the last event sent, by partition; `start` is used where nothing was sent.
     """
 
     def __init__(self, bootstrap: str, pool: "asyncpg.Pool[asyncpg.Record]", partitions: int = 3) -> None:
@@ -151,12 +151,12 @@ class Publisher:
             self.start = events[-1].id
 
     async def send_foreign(self, key: bytes, value: bytes) -> None:
-        """A record as somebody else would send it."""
+        """A record of another publisher."""
         assert self._producer is not None
         await self._producer.send_and_wait(self.topic, value, key=key, partition=partition_of(key, self.partitions))
 
     async def keep_up(self, appended: "asyncio.Queue[Append]") -> None:
-        """Send whatever is appended, for ever; after a fault again from what was acknowledged."""
+        """Send what is appended, for ever; after a fault, again from the last acknowledged event."""
         unsent: list[StoredEvent] = []
         while True:
             if not unsent:

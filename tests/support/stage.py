@@ -32,7 +32,7 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, within: flo
 
 
 class Stage:
-    """One database that is hub and source at once, and one connection to it, which stands for the application."""
+    """One database that is hub and source at once, and one connection to it, which acts as the application."""
 
     def __init__(self, url: str, connection: Connection) -> None:
         self.url = url

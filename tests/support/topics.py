@@ -57,7 +57,7 @@ class Broadcasting(Stage):
         return super().relay()
 
     async def started(self) -> None:
-        """The topic is there, and whatever is written from here on goes to it."""
+        """The topic exists, and everything written from here on goes to it."""
         await until(self._has_begun, "the publication has begun")
 
     async def _has_begun(self) -> bool:
@@ -86,7 +86,7 @@ class Broadcasting(Stage):
         return await self.value("SELECT fault FROM streamhub_hub.publications")
 
     async def records(self) -> dict[int, list[Any]]:
-        """Whatever the topic holds, by partition."""
+        """All records of the topic, by partition."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, max_partition_fetch_bytes=2**25)
         await consumer.start()
         found: dict[int, list[Any]] = defaultdict(list)

@@ -67,7 +67,7 @@ def program_of(name: str) -> str:
         return found
     sentence = f"{kind.program} is not installed ({kind.package} has it)"
     if os.environ.get("REQUIRE_PROXIES") == "1":
-        pytest.fail(f"{sentence}, and REQUIRE_PROXIES=1 wants it")
+        pytest.fail(f"{sentence}, and REQUIRE_PROXIES=1 requires it")
     pytest.skip(f"{sentence}; REQUIRE_PROXIES=1 makes this a failure")
 
 

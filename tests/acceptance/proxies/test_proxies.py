@@ -24,7 +24,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def organization() -> Iterator[str]:
-    """Of this test's own, so that nobody has to wait for the stream of the test before."""
+    """This test's own, so that it does not wait for the stream of the test before."""
     yield f"org-{next(_numbers)}"
     for client in list(Client.alive):
         client.close()
@@ -207,7 +207,7 @@ async def test_while_no_gateway_is_there_the_refusal_is_the_gateways_own(
     assert answer.headers["retry-after"] == "2"
 
 
-async def test_while_one_gateway_after_the_other_is_restarted_nobody_is_refused(hub: Hub, proxy: Proxy) -> None:
+async def test_while_one_gateway_after_the_other_is_restarted_no_consumer_is_refused(hub: Hub, proxy: Proxy) -> None:
     answered: list[int] = []
 
     async def ask_while(leaving: Process) -> None:

@@ -47,7 +47,7 @@ def url_of(url: str, name: str) -> str:
     return split._replace(netloc=f"{quote(name)}:{PASSWORD}@{split.hostname}:{split.port}").geturl()
 
 
-# A sequence goes on whatever becomes of the transaction, so no run is missed.
+# A sequence advances even when the transaction fails, so no run is missed.
 _WITNESS: Final = """
 CREATE SCHEMA app;
 GRANT USAGE ON SCHEMA app TO PUBLIC;

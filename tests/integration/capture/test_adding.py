@@ -40,7 +40,7 @@ CREATE INDEX an_index ON skus (price);
     [
         ({"table": "nowhere"}, "no table 'nowhere'"),
         ({"table": "nowhere.skus"}, "no table 'nowhere.skus'"),
-        ({"table": ""}, "no table"),
+        ({"table": ""}, "''"),
         ({"table": "a b c"}, "'a b c'"),
         ({"table": "skus;"}, "'skus;'"),
         ({"table": "a.b.c.d"}, "'a.b.c.d'"),
@@ -64,7 +64,7 @@ CREATE INDEX an_index ON skus (price);
         ({"redact": ["ctid"]}, "--redact: skus has no column 'ctid'"),
         ({"id_columns": ["idd"]}, "--id-column: skus has no column 'idd'; did you mean 'id'?"),
         ({"test_column": "nope"}, "--test-column: skus has no column 'nope'"),
-        ({"test_column": "note"}, "no boolean"),
+        ({"test_column": "note"}, "is not a boolean"),
         ({"anonymization_column": "noted"}, "did you mean 'note'?"),
         ({"organization_column": None}, "--org-column"),
         ({"organization_id": "org_1", "organization_column": "organization_id"}, "--org"),
@@ -165,7 +165,7 @@ READS = [
 
 
 @pytest.mark.parametrize("statement", READS)
-async def test_a_role_without_any_right_on_our_schema_can_read_nothing_of_ours(
+async def test_a_role_without_rights_on_the_schema_can_read_nothing_in_it(
     stage: Stage, role: str, statement: str
 ) -> None:
     await stage.shop()

@@ -186,7 +186,7 @@ async def test_columns_that_are_swapped_while_a_partition_is_detached_leak_nothi
     )  # fmt: skip
     if beside:
         assert kinds(events) == [("create", "1")]
-    else:  # nobody saw which column was which: that it cannot be told is told
+    else:  # the columns cannot be identified, and an incident says so
         assert len(events) + (await stage.counters()).get("unattributable", 0) == 1
         assert len(events) + len(await stage.incidents("poison")) == 1
     assert all(map(is_right, events))

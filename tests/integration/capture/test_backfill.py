@@ -1,4 +1,4 @@
-"""Backfill: every row as it stands, in turn with whatever else happens to the table meanwhile."""
+"""Backfill: every row as it stands, together with other changes of the table."""
 
 import asyncio
 import random
@@ -111,7 +111,7 @@ async def test_a_capture_by_other_columns_is_read_in_the_order_of_the_primary_ke
 async def test_a_table_without_a_unique_index_is_refused(stage: Stage) -> None:
     await stage.sql("CREATE TABLE skus (code text)")
     await stage.add(organization_id="org_1", id_columns=["code"])
-    with pytest.raises(UserError, match="skus has no unique index on columns that are NOT NULL"):
+    with pytest.raises(UserError, match="skus has no unique index on NOT NULL columns"):
         await send(stage)
 
 
@@ -237,7 +237,9 @@ async def test_a_stopped_one_goes_on_where_it_was(stage: Stage, monkeypatch: pyt
     assert kinds(await stage.relayed()) == [("create", str(i)) for i in range(1, 96)]
 
 
-async def test_a_finished_one_and_a_restarted_one_begin_anew(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_finished_one_and_a_restarted_one_begin_at_the_first_row(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small_batches(monkeypatch)
     await filled(stage, 25)
     await send(stage)
@@ -324,7 +326,7 @@ async def test_locks_without_end_are_one_sentence(stage: Stage, monkeypatch: pyt
 async def test_rows_are_never_stale_beside_traffic_on_the_same_rows(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever applies the events in turn holds, at each backfilled row, either nothing yet or exactly that row."""
+    """A consumer that applies the events in order has, at each backfilled row, nothing yet or exactly that row."""
     small_batches(monkeypatch, 25)
     await filled(stage, 400)
     over = asyncio.Event()

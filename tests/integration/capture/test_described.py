@@ -1,4 +1,4 @@
-"""A row that is written as a record's text gives the same JSON as one that row_to_json writes, whatever its types."""
+"""A row that is written as a record's text gives the same JSON as one that row_to_json writes, for every type."""
 
 from typing import Any
 

@@ -208,7 +208,7 @@ async def test_the_named_id_columns_are_joined_in_the_order_in_which_they_are_na
         ("date", "'infinity'", "infinity"),
     ],
 )
-async def test_a_resource_id_is_a_string_whatever_the_type_of_the_key(
+async def test_a_resource_id_is_a_string_for_every_type_of_key(
     stage: Stage, type_: str, value: str, resource_id: str
 ) -> None:
     await stage.sql(f"CREATE TABLE t (id {type_} PRIMARY KEY, organization_id text)")

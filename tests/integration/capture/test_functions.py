@@ -57,7 +57,7 @@ async def test_no_setting_is_looked_at_where_none_matters(stage: Stage) -> None:
     assert (await function(stage)).count("current_setting") == 1  # streamhub.who
 
 
-async def test_a_column_that_was_added_since_is_written_whatever_the_writers_settings(stage: Stage) -> None:
+async def test_a_column_that_was_added_since_is_written_with_any_settings_of_the_writer(stage: Stage) -> None:
     await captured(stage)
     await stage.sql(
         "ALTER TABLE t ADD b timestamptz",
@@ -67,7 +67,7 @@ async def test_a_column_that_was_added_since_is_written_whatever_the_writers_set
     assert one(await stage.relayed())["resource"]["b"] == "2026-11-22T10:00:00+00:00"
 
 
-async def test_a_column_of_another_type_since_is_written_whatever_the_writers_settings(stage: Stage) -> None:
+async def test_a_column_of_another_type_since_is_written_with_any_settings_of_the_writer(stage: Stage) -> None:
     await captured(stage)
     await stage.sql(
         "ALTER TABLE t ALTER a TYPE bytea USING '\\x01ff'",
@@ -100,7 +100,7 @@ async def test_a_capture_that_is_removed_leaves_no_function(stage: Stage) -> Non
     assert await stage.rows(SOURCE) == []
 
 
-async def test_the_function_is_nobody_elses_to_call(stage: Stage) -> None:
+async def test_no_other_role_may_call_the_function(stage: Stage) -> None:
     await captured(stage)
     acl = await stage.value(SOURCE.replace("prosrc", "proacl::text"))
     assert not acl.startswith("{=")

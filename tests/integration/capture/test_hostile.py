@@ -154,7 +154,7 @@ async def test_a_truncate_by_a_snapshot_from_before_the_capture_is_told(stage: S
     assert any("older than the capture" in detail for detail in await stage.incidents("poison"))
 
 
-async def test_a_long_text_in_a_table_with_an_enum_holds_nobody_up(stage: Stage) -> None:
+async def test_a_long_text_in_a_table_with_an_enum_delays_no_other_row(stage: Stage) -> None:
     await stage.sql("CREATE TYPE mood AS ENUM ('ok')", f"CREATE TABLE t ({BASE}, m mood, a text)")
     await stage.add("t")
     await stage.sql("INSERT INTO t VALUES (1, 'org_1', 'ok', repeat('a \"', 2000000))")

@@ -1,4 +1,4 @@
-"""Partitioned tables: every leaf is captured as part of the root, whatever the order of its columns."""
+"""Partitioned tables: every leaf is captured as part of the root, with its columns in any order."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""No code that an application's role can define runs with other rights than its own, whatever of ours touches its rows.
+"""No code that an application's role can define runs with other rights than its own, in any statement of the hub.
 
 Each of the attacker's functions tells who ran it, tries to make its role a superuser, and tries to write to the outbox.
 """
@@ -430,9 +430,7 @@ SHADOWS = [
 
 
 @pytest.mark.parametrize("shadow", SHADOWS)
-async def test_a_writers_temporary_objects_stand_in_for_nothing_of_ours(
-    stage: Stage, app: Attacker, shadow: str
-) -> None:
+async def test_a_writers_temporary_objects_replace_nothing_of_the_hub(stage: Stage, app: Attacker, shadow: str) -> None:
     await stage.sql(f"GRANT TEMPORARY ON DATABASE {await stage.value('SELECT current_database()')} TO {app.name}")
     await app.sql("CREATE TYPE app.c AS (n int)", TABLE.format(type_="app.c"))
     await stage.add("app.t")

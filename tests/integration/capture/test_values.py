@@ -226,7 +226,7 @@ async def test_the_text_of_an_event_does_not_depend_on_the_writers_session(stage
         assert list(map(values, events[3 * number : 3 * number + 3])) == list(map(values, events[:3])), name
 
 
-async def test_a_truncate_gives_the_same_text_whatever_the_session(stage: Stage) -> None:
+async def test_a_truncate_gives_the_same_text_in_every_session(stage: Stage) -> None:
     await stage.sql(WIDE)
     await stage.add("public.wide")
     await stage.sql(

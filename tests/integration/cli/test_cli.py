@@ -380,7 +380,7 @@ async def test_doctor_names_a_migration_that_is_missing(run: Run, connection: as
     assert "streamhub migrate" in result.stdout
 
 
-async def test_doctor_tells_of_an_outbox_that_nobody_empties(
+async def test_doctor_tells_of_an_outbox_that_no_relay_empties(
     run: Run, table: str, connection: asyncpg.Connection
 ) -> None:
     run("org", "add", "my-org")

@@ -229,7 +229,7 @@ def test_a_pid_file_that_names_an_innocent_process_does_not_keep_us_from_startin
     assert server.pid is not None
 
 
-def test_a_first_start_that_was_cut_short_is_begun_anew(fresh_dir: Path) -> None:
+def test_a_first_start_that_was_cut_short_is_started_again(fresh_dir: Path) -> None:
     (fresh_dir / "postgresql" / "data.new").mkdir(parents=True)
     (fresh_dir / "postgresql" / "data.new" / "PG_VERSION").write_text("18\n")
     server = EmbeddedPostgres(fresh_dir)
@@ -238,7 +238,7 @@ def test_a_first_start_that_was_cut_short_is_begun_anew(fresh_dir: Path) -> None
     server.stop()
 
 
-async def test_a_lost_password_is_made_anew(server: EmbeddedPostgres) -> None:
+async def test_a_lost_password_is_replaced(server: EmbeddedPostgres) -> None:
     server.stop()
     (server.base / "password").unlink()
     server.start()
@@ -274,7 +274,7 @@ def test_a_directory_closed_to_the_user_that_postgres_runs_as_is_named(fresh_dir
         EmbeddedPostgres(closed / "inner").start()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
 async def test_binaries_out_of_reach_of_that_user_are_copied(fresh_dir: Path) -> None:
     server = EmbeddedPostgres(fresh_dir)
     closed = fresh_dir / "closed"

@@ -47,7 +47,7 @@ async def asked(hub: Hub, path: str) -> list[Answer]:
 
 @pytest.fixture(scope="module")
 async def outage(tmp_path_factory: pytest.TempPathFactory) -> Outage:
-    """The server is this run's own: nobody else's tests are to see it go."""
+    """The server is this run's own, since other tests must not lose theirs."""
     directory = data_directory()
     try:
         async with EmbeddedPostgres(directory) as postgres:

@@ -115,7 +115,7 @@ async def test_every_answer_is_an_error_as_the_contract_has_it(run: Run) -> None
     assert not run.wrong, f"seed {run.seed}: {len(run.wrong)}, of which the first are:\n" + "\n".join(run.wrong[:20])
 
 
-async def test_no_malformed_request_is_taken_for_a_fault_of_ours(run: Run) -> None:
+async def test_no_malformed_request_is_answered_as_an_internal_error(run: Run) -> None:
     assert not [status for status in run.statuses if status >= 500]
 
 

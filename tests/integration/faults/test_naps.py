@@ -1,6 +1,6 @@
 """Gateways stopped (SIGSTOP) and woken (SIGCONT) in mid-stream: for 3, 6 and 60 s of real time, against a lease of 5 s.
 
-The naps (and one of 7 s, during which nobody else asks for the stream) are taken at once, by a gateway and an
+The naps (and one of 7 s, during which no other consumer connects) are taken at once, by a gateway and an
 organization each, with one more gateway that stays awake; the tests look at what came of them.
 """
 
@@ -71,7 +71,7 @@ async def test_a_stream_goes_on_after_a_nap_shorter_than_the_lease(naps: dict[in
     assert len(naps[3].consumer.connections) == 1
 
 
-async def test_a_stream_that_nobody_took_goes_on_after_a_nap_longer_than_the_lease(naps: dict[int, Nap]) -> None:
+async def test_a_stream_that_no_gateway_took_goes_on_after_a_nap_longer_than_the_lease(naps: dict[int, Nap]) -> None:
     assert len(naps[7].consumer.connections) == 1
 
 

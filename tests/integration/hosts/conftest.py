@@ -13,5 +13,5 @@ def namespaces() -> None:
     if reason is None:
         return
     if os.environ.get("REQUIRE_NETNS") == "1":
-        pytest.fail(f"{reason}, and REQUIRE_NETNS=1 wants it")
+        pytest.fail(f"{reason}, and REQUIRE_NETNS=1 requires it")
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""An installation on hosts of its own: PostgreSQL on one, and whatever a test starts on others.
+"""An installation on several hosts: PostgreSQL on one, the processes of a test on others.
 
 The application writes on the database's host, and the test looks at the database there, so no cut link is in their way.
 """

@@ -26,14 +26,14 @@ class Cut(NamedTuple):
     """Times of time.monotonic(). `readiness` is what the gateway said of itself meanwhile."""
 
     at: float
-    mended: float
+    restored: float
     recovered: float
     readiness: dict[str, Any]
 
     def pauses(self, times: list[float]) -> list[float]:
-        """Between what came while the links were cut, and until they were mended."""
-        inside = [at for at in times if self.at < at < self.mended]
-        return [later - earlier for earlier, later in itertools.pairwise([self.at, *inside, self.mended])]
+        """Between what came while the links were cut, and until they were restored."""
+        inside = [at for at in times if self.at < at < self.restored]
+        return [later - earlier for earlier, later in itertools.pairwise([self.at, *inside, self.restored])]
 
 
 class Outcome(NamedTuple):
@@ -92,10 +92,10 @@ async def _cut(stage: Scene, clients: Host, gateway: Process, other: Process, li
     readiness = json.loads((await stage.ask(clients, gateway, "/-/ready")).body)
     await asyncio.sleep(max(0, at + CUT_FOR - time.monotonic()))
     for link in links:
-        stage.net.mend(*link)
-    mended = time.monotonic()
+        stage.net.restore(*link)
+    restored = time.monotonic()
     await until(lambda: _follows(stage, clients, gateway, other), "the topic brings their events again")
-    return Cut(at, mended, time.monotonic(), readiness)
+    return Cut(at, restored, time.monotonic(), readiness)
 
 
 async def _follows(stage: Scene, clients: Host, *gateways: Process) -> bool:
@@ -133,7 +133,7 @@ def test_where_the_relay_is_cut_off_from_kafka_other_gateways_feed_their_streams
 @pytest.mark.parametrize("cut", ["from_kafka", "from_both"])
 def test_once_the_links_are_back_the_topic_brings_everything_again_within_seconds(outcome: Outcome, cut: str) -> None:
     found: Cut = getattr(outcome, cut)
-    assert found.recovered - found.mended < 15
+    assert found.recovered - found.restored < 15
 
 
 @pytest.mark.parametrize("which", ["near", "far"])

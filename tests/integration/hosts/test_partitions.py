@@ -17,7 +17,7 @@ from tests.support.consumer import Consumer, consuming
 from tests.support.hub import Process, traffic, until
 from tests.support.network import Host
 
-GATEWAY_CUT_FOR = 9.0  # seconds: the lease expires, somebody else takes a stream, and some is left
+GATEWAY_CUT_FOR = 9.0  # seconds: the lease expires, another gateway takes a stream, and some is left
 RELAY_CUT_FOR = 7.0
 ASKED_AT = (0.5, 6.5)  # seconds after the cut: while the gateway still trusts its lease, and after
 HERD = 40  # requests at the same time, more than the gateway has connections to the database
@@ -34,7 +34,7 @@ class GatewayCut(NamedTuple):
     stream of `taken` from another one. Times of time.monotonic()."""
 
     at: float
-    mended: float
+    restored: float
     taken: Consumer
     taker: Consumer
     kept: Consumer
@@ -45,10 +45,10 @@ class GatewayCut(NamedTuple):
 
 
 class RelayCut(NamedTuple):
-    """`led_after` and `standing_by_after`: seconds from the cut and from its end."""
+    """`led_after` and `standby_after`: seconds from the cut and from its end."""
 
     led_after: float
-    standing_by_after: float
+    standby_after: float
     epochs: list[int]
 
 
@@ -129,14 +129,14 @@ async def _cut_gateway(
     await until(lambda: taker.connected, "another gateway gives the stream out", 10)
     found = await asyncio.gather(*asked)  # what is asked while the link is cut is answered before it is back
     await asyncio.sleep(max(0, at + GATEWAY_CUT_FOR - time.monotonic()))
-    stage.net.mend(host, stage.database)
-    mended = time.monotonic()
-    await until(lambda: kept.connections[-1].times[-1] > mended, "events flow again")
+    stage.net.restore(host, stage.database)
+    restored = time.monotonic()
+    await until(lambda: kept.connections[-1].times[-1] > restored, "events flow again")
     await until(is_ready, "the gateway is ready")
-    ready_after = time.monotonic() - mended
+    ready_after = time.monotonic() - restored
     answers, readiness = [each for herd, _ in found for each in herd], [ready for _, ready in found]
     connections = await stage.connections_of(host)
-    return GatewayCut(at, mended, taken, taker, kept, answers, readiness, ready_after, connections)
+    return GatewayCut(at, restored, taken, taker, kept, answers, readiness, ready_after, connections)
 
 
 async def _cut_relay(stage: Scene, leader: Host) -> RelayCut:
@@ -152,7 +152,7 @@ async def _cut_relay(stage: Scene, leader: Host) -> RelayCut:
             "SELECT FROM pg_stat_activity "
             "WHERE client_addr = $1::text::inet AND application_name ~ 'candidate' AND backend_start > $2"
         )
-        return bool(await stage.query(new, leader.address, mended_at))
+        return bool(await stage.query(new, leader.address, restored_at))
 
     before = await epoch()
     await stage.query("INSERT INTO skus (org) SELECT 'bulk' FROM generate_series(1, $1::int)", BULK)
@@ -162,12 +162,12 @@ async def _cut_relay(stage: Scene, leader: Host) -> RelayCut:
     led_after = time.monotonic() - at
     await asyncio.sleep(max(0, at + RELAY_CUT_FOR - time.monotonic()))
     epochs = [before, await epoch()]
-    ((mended_at,),) = await stage.query("SELECT clock_timestamp()")
-    stage.net.mend(leader, stage.database)
-    mended = time.monotonic()
+    ((restored_at,),) = await stage.query("SELECT clock_timestamp()")
+    stage.net.restore(leader, stage.database)
+    restored = time.monotonic()
     await until(stands_by, "the former leader stands by")
-    standing_by_after = time.monotonic() - mended
-    return RelayCut(led_after, standing_by_after, [*epochs, await epoch()])
+    standby_after = time.monotonic() - restored
+    return RelayCut(led_after, standby_after, [*epochs, await epoch()])
 
 
 # -- a gateway cut off from the database
@@ -191,8 +191,8 @@ def test_it_is_not_ready_and_says_so_in_time(outcome: Outcome) -> None:
 
 def test_its_heartbeats_go_on(outcome: Outcome) -> None:
     gateway = outcome.gateway
-    times = [at for at in gateway.kept.connections[0].heartbeats if gateway.at - 1 < at < gateway.mended]
-    pauses = [later - earlier for earlier, later in itertools.pairwise([*times, gateway.mended])]
+    times = [at for at in gateway.kept.connections[0].heartbeats if gateway.at - 1 < at < gateway.restored]
+    pauses = [later - earlier for earlier, later in itertools.pairwise([*times, gateway.restored])]
     assert max(pauses) < 3, pauses
 
 
@@ -212,10 +212,10 @@ def test_the_stream_that_was_taken_ends_with_lease_lost(outcome: Outcome) -> Non
     assert (ended.error["code"], ended.error["resumable"]) == ("LEASE_LOST", True)
 
 
-def test_the_stream_that_nobody_took_goes_on_where_it_is_within_seconds(outcome: Outcome) -> None:
+def test_the_stream_that_no_gateway_took_goes_on_where_it_is_within_seconds(outcome: Outcome) -> None:
     gateway = outcome.gateway
     (connected,) = gateway.kept.connections
-    assert next(at for at in connected.times if at > gateway.mended) - gateway.mended < 8
+    assert next(at for at in connected.times if at > gateway.restored) - gateway.restored < 8
 
 
 def test_it_is_ready_again_within_seconds(outcome: Outcome) -> None:
@@ -247,7 +247,7 @@ def test_what_the_former_leader_had_under_way_is_in_history_once(outcome: Outcom
 def test_once_it_is_back_it_stands_by(outcome: Outcome) -> None:
     before, meanwhile, after = outcome.relay.epochs
     assert before < meanwhile == after
-    assert outcome.relay.standing_by_after < 10
+    assert outcome.relay.standby_after < 10
 
 
 # -- a client cut off from its gateway
@@ -258,7 +258,7 @@ def test_its_stream_is_given_out_again_within_thirty_seconds_and_the_five_that_f
     assert 20 < client.successor.connections[0].since - client.at < 36
 
 
-def test_until_then_everybody_else_is_refused(outcome: Outcome) -> None:
+def test_until_then_every_other_consumer_is_refused(outcome: Outcome) -> None:
     assert {refused.code for refused in outcome.client.successor.refusals} == {"ACTIVE_CONSUMER_EXISTS"}
 
 

@@ -1,4 +1,4 @@
-"""What connections promise whatever the server is set to, and the pool over one that does not answer."""
+"""Connections work with any settings of the server; the pool over a server that does not answer."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import pytest
 from streamhub.postgres.connections import ACQUIRED_WITHIN, connect, create_pool
 
 
-async def test_a_server_that_does_not_answer_holds_nobody_up(database_url: str) -> None:
+async def test_a_server_that_does_not_answer_blocks_no_caller(database_url: str) -> None:
     pool = await create_pool(database_url, "test", 1, command_timeout=30)
     backend = await pool.fetchval("SELECT pg_backend_pid()")
     os.kill(backend, signal.SIGSTOP)
@@ -29,11 +29,11 @@ async def test_a_server_that_does_not_answer_holds_nobody_up(database_url: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "set_to", "ours"),
+    ("name", "set_to", "expected"),
     [("synchronous_commit", "off", "on"), ("default_transaction_isolation", "serializable", "read committed")],
 )
 async def test_a_setting_of_the_database_that_would_break_a_promise_does_not_hold_for_us(
-    database_url: str, name: str, set_to: str, ours: str
+    database_url: str, name: str, set_to: str, expected: str
 ) -> None:
     owner = await asyncpg.connect(database_url)
     await owner.execute(f"ALTER DATABASE {await owner.fetchval('SELECT current_database()')} SET {name} = '{set_to}'")
@@ -43,4 +43,4 @@ async def test_a_setting_of_the_database_that_would_break_a_promise_does_not_hol
     seen = [await alone.fetchval(f"SHOW {name}"), *[await pool.fetchval(f"SHOW {name}") for _ in range(2)]]
     await alone.close()
     await pool.close()
-    assert seen == [ours] * 3
+    assert seen == [expected] * 3

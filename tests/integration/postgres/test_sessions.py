@@ -1,4 +1,4 @@
-"""Nothing that a database or a role is set to changes what our sessions do, and no code of theirs runs in ours."""
+"""No setting of a database or a role changes what the hub's sessions do, and none of their code runs in them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -73,7 +73,7 @@ SHADOWED = {
 
 @pytest.fixture
 async def hostile(database_url: str) -> AsyncIterator[Stage]:
-    """A database whose settings and whose search_path are somebody else's; the stage's own connection came before."""
+    """A database with another role's settings and search_path; the stage's own connection was opened before."""
     stage = Stage(database_url, await asyncpg.connect(database_url))
     await stage.shop()
     await stage.sql("CREATE SCHEMA evil", "CREATE TABLE evil.ran (what text)", "GRANT ALL ON SCHEMA evil TO PUBLIC")

@@ -22,7 +22,7 @@ class Database(RuleBasedStateMachine):
         self.snapshot: int | None = None
 
     def xmin(self) -> int:
-        """As in PostgreSQL's snapshots: whoever has a higher id than any that ended is not looked at."""
+        """As in PostgreSQL's snapshots: ids above all that ended are ignored."""
         xmax = self.last_ended + 1
         return min([xid for xid in self.open if xid < xmax], default=xmax)
 

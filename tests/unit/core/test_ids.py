@@ -76,7 +76,7 @@ def test_any_uuid_of_version_7_is_a_position_in_any_case(random: uuid.UUID, ms: 
         "٠1a202b2-c57c-7000-8000-00000000002a", "01a202b2-c57c-7000-8000-00000000002\u212a",
     ],
 )  # fmt: skip
-def test_whatever_else_is_refused_by_name(text: str) -> None:
+def test_anything_else_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match="UUIDv7"):
         ids.normalize(text)
 

@@ -116,7 +116,7 @@ def test_no_event_is_longer_than_the_limit(note: Any, who: str, limit: int) -> N
 
 
 @given(st.text())
-def test_whatever_a_row_holds_the_tail_is_one_line(text: str) -> None:
+def test_the_tail_is_one_line_for_every_row(text: str) -> None:
     outcome = renderer().render(change(None, {**ROW, "note": text}, who=text))
     assert not {b"\n", b"\r"} & {bytes([byte]) for event in outcome.events for byte in event.tail}
 

@@ -188,7 +188,7 @@ def test_numbers_are_respelled_at_every_depth() -> None:
 
 
 @pytest.mark.parametrize("kind", ["number", "bytea", NESTED, ["array", "number"]])
-def test_null_stays_null_whatever_the_kind(kind: Kind) -> None:
+def test_null_stays_null_for_every_kind(kind: Kind) -> None:
     assert spelled(kind, "null") == "null"
 
 

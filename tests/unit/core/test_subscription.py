@@ -1,4 +1,4 @@
-"""Every event once and in order, whatever the tail, history and the socket do meanwhile."""
+"""Every event once and in order, while tail, history and socket do anything."""
 
 from typing import NamedTuple
 

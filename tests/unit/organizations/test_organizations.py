@@ -27,7 +27,7 @@ def test_a_slug_is_made_from_an_id(id: str, slug: str) -> None:
 
 
 @given(st.text(max_size=200))
-def test_whatever_the_id_the_slug_is_one(id: str) -> None:
+def test_every_id_gives_a_valid_slug(id: str) -> None:
     assert SLUG.fullmatch(slug_for(id))
 
 
