@@ -1,6 +1,7 @@
 """Field filters: the rules of the contract by example, and against an oracle that reads the whole event."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -273,6 +274,28 @@ def test_resources_are_a_filter_too() -> None:
     assert filters.parse([]).with_resources("orders", ["6", "7"]).matches(EVENT)
     assert not filters.parse([]).with_resources("orders", ["6"]).matches(EVENT)
     assert not filters.parse([]).with_resources("skus", None).matches(EVENT)
+
+
+def test_an_event_of_16_mb_is_read_in_proportion_to_its_size() -> None:
+    event = View(b'{"resource":{"a":"' + b"x" * (1 << 24) + b'","n":' + b"9" * (1 << 20) + b',"b":"y"},"delta":null}')
+    before = time.process_time()
+    asked = [("resource.b_eq", "y"), ("resource.a_start", "x" * (1 << 20)), ("resource.n_gt", "1e999999999")]
+    assert [filters.parse([pair]).matches(event) for pair in asked] == [True, True, False]
+    assert filters.parse([("resource.n_gteq", "9" * (1 << 20))]).matches(event)
+    assert time.process_time() - before < 5
+
+
+@pytest.mark.parametrize("deep", [b"[" * 1_000_000 + b"]" * 1_000_000, b'{"a":' * 200_000 + b"1" + b"}" * 200_000])
+def test_nesting_without_end_has_no_values(deep: bytes) -> None:
+    event = View(b'{"resource":{"a":' + deep + b'},"delta":null}')
+    assert filters.parse([("resource.a.a.a_null", "true")]).matches(event)
+
+
+def test_nul_and_surrogate_pairs_are_text() -> None:
+    event = View(b'{"resource":{"nul":"a\\u0000b","pair":"\\ud83d\\ude00","na\\u0000me":1}}')
+    asked = [("resource.nul_eq", "a\0b"), ("resource.pair_eq", "\U0001f600"), ("resource.na\0me_eq", "1")]
+    assert filters.parse(asked).matches(event)
+    assert filters.parse([("resource.pair_gt", "\uffff")]).matches(event)
 
 
 # The oracle: the event read whole, with numbers as they are spelled; every rule in the most direct words.
