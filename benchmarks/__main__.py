@@ -16,6 +16,7 @@ from benchmarks import (
     brokers,
     crowd,
     demo,
+    filters,
     following,
     idle,
     idle_streams,
@@ -41,6 +42,7 @@ ALL = {
     "crowd": crowd.measure,
     "idle": idle.measure,
     "demo": demo.measure,
+    "filters": filters.measure,
 }
 # With Kafka between history and the gateways.
 KAFKA = {

@@ -1,6 +1,7 @@
 """Query strings and Last-Event-ID: every fault of a request, in the order in which it was asked.
 
-A route declares its parameters as a sequence of `Parameter`; `read` judges a request by it.
+A route declares its parameters as a sequence of `Parameter`; `read` judges a request by it. One that declares FILTERS
+takes field filters too.
 """
 
 import difflib
@@ -10,7 +11,9 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from streamhub.core import ids, window
+from streamhub.core import filters, ids, window
+from streamhub.core.filters import FilterProblems, Filters
+from streamhub.core.type_patterns import TypePatterns
 from streamhub.web.problems import ApiError, Fault
 
 _LONGEST_SHOWN: Final = 64
@@ -35,16 +38,56 @@ class Parameter(NamedTuple):
     means: str
 
 
+def _no_text(_text: str) -> None:
+    """Nothing: filters are parsed together."""
+
+
+# Stands for all field filters in what a route declares. No parameter can have its name.
+FILTERS: Final = Parameter(
+    "<path>_<predicate>",
+    _no_text,
+    ("INVALID_FILTER", "TOO_MANY_FILTERS"),
+    f"a field filter, such as resource.status_eq=paid; at most {filters.MOST_FILTERS}, which must all hold",
+)
+
+
+def _patterns(name: str) -> Callable[[str], TypePatterns]:
+    def parse(text: str) -> TypePatterns:
+        try:
+            return TypePatterns.parse(text)
+        except ValueError as error:
+            raise InvalidValueError(("INVALID_FILTER", f"{name}: {error}.")) from None
+
+    return parse
+
+
+TYPES: Final = (
+    Parameter(
+        "types",
+        _patterns("types"),
+        ("INVALID_FILTER",),
+        "events of these types alone, separated by commas; `*` stands for any text within a segment, or for all types",
+    ),
+    Parameter("events", _patterns("events"), ("INVALID_FILTER",), "the same as types; together they are a union"),
+)
+
+
 class Given(NamedTuple):
     """The parameters that a request gives. A value is None where it is faulty. `places`: the index among the faults of
-    the request at which a fault of this parameter belongs."""
+    the request at which a fault of this parameter belongs. `filters` has none where one of them is faulty."""
 
     values: Mapping[str, Any]
     places: Mapping[str, int]
+    filters: Filters = Filters()
 
     def get(self, name: str) -> Any:
         """The value; None where it is faulty or not given."""
         return self.values.get(name)
+
+    def types(self) -> TypePatterns | None:
+        """What TYPES ask for together; None where neither is given."""
+        asked = [patterns for name in ("types", "events") if (patterns := self.get(name)) is not None]
+        return TypePatterns.union(asked) if asked else None
 
 
 def read(request: web.Request, declared: Sequence[Parameter], faults: list[Fault]) -> Given:
@@ -59,11 +102,15 @@ def read(request: web.Request, declared: Sequence[Parameter], faults: list[Fault
     except ValueError:
         faults.append(_fault("UNKNOWN_PARAMETER", f"There are more than {_MOST_FIELDS} parameters.", ""))
         return Given(values, places)
-    for name, text in pairs:
+    takes_filters = known.pop(FILTERS.name, None) is not None
+    asked, problems = _filters(pairs) if takes_filters else (Filters(), {})
+    for index, (name, text) in enumerate(pairs):
         parameter = known.get(name)
-        if parameter is None:
+        if takes_filters and filters.is_filter(name):
+            faults += problems.get(index, ())
+        elif parameter is None:
             if name not in unknown:
-                faults.append(_unknown(name, known))
+                faults.append(_unknown(name, known, takes_filters=takes_filters))
                 unknown.add(name)
         elif name in values:
             faults.append(_fault("REPEATED_PARAMETER", f"{name} was given more than once; give it once.", name))
@@ -73,7 +120,20 @@ def read(request: web.Request, declared: Sequence[Parameter], faults: list[Fault
                 values[name] = parameter.parse(text)
             except InvalidValueError as error:
                 faults += [_fault(code, detail, name) for code, detail in error.problems]
-    return Given(values, places)
+    return Given(values, places, asked)
+
+
+def _filters(pairs: Sequence[tuple[str, str]]) -> tuple[Filters, Mapping[int, Sequence[Fault]]]:
+    """The filters among the pairs, and the faults of each by its index among all pairs."""
+    indexes = [index for index, (name, _) in enumerate(pairs) if filters.is_filter(name)]
+    try:
+        return filters.parse([pairs[index] for index in indexes]), {}
+    except FilterProblems as error:
+        faults: dict[int, list[Fault]] = {}
+        for problem in error.problems:
+            fault = _fault(problem.code, problem.detail, problem.parameter)
+            faults.setdefault(indexes[problem.place], []).append(fault)
+        return Filters(), faults
 
 
 def refuse_parameters(request: web.Request) -> None:
@@ -89,10 +149,14 @@ def short(text: str, most: int = 80) -> str:
     return text if len(text) <= most else text[:most] + "…"
 
 
-def _unknown(name: str, known: Mapping[str, Parameter]) -> Fault:
+def _unknown(name: str, known: Mapping[str, Parameter], *, takes_filters: bool) -> Fault:
     """Names the parameter and the nearest known one. Never its value, which may be a token."""
     shown = name if len(name) <= _LONGEST_SHOWN else name[:16] + "…"
-    if not known:
+    root, dot, path = name.partition(".")
+    if takes_filters and dot and len(name) <= _LONGEST_SHOWN:
+        roots = difflib.get_close_matches(root, filters.ROOTS, n=1, cutoff=0.5) or filters.ROOTS
+        hint = f"did you mean {roots[0]}.{path}?" if len(roots) == 1 else f"a filter begins with {', '.join(roots)}"
+    elif not known:
         hint = "none is known here"
     else:
         nearest = difflib.get_close_matches(name[:_LONGEST_SHOWN], sorted(known), n=1, cutoff=0.5)

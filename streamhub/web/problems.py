@@ -50,7 +50,14 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         400, "No such parameter", "The route does not know the parameter; `detail` names the nearest one it knows."
     ),
     "REPEATED_PARAMETER": Problem(400, "A parameter was given more than once", "Give each parameter once."),
-    "INVALID_FILTER": Problem(400, "Not a filter", "A filter has a value that it cannot have."),
+    "INVALID_FILTER": Problem(
+        400,
+        "Not a filter",
+        "A filter has a value that it cannot have, or its name ends with no predicate; `detail` names the nearest one.",
+    ),
+    "TOO_MANY_FILTERS": Problem(
+        400, "Too many filters", "A request has at most 20 field filters; filter further in the client."
+    ),
     "INVALID_LAST_EVENT_ID": Problem(
         400, "Not a position", "Last-Event-ID is no UUIDv7, lies in the future, or was given more than once."
     ),
