@@ -66,7 +66,9 @@ CONDITIONS = st.tuples(NAMES, st.sampled_from(["eq", "eq", "in", "not_eq", "gt",
 FILTERS = st.lists(CONDITIONS, max_size=4, unique_by=lambda pair: pair[0]).map(filters.parse)
 TYPES = st.none() | st.sampled_from(["t.create", "t.*", "*.update", "*", "t.create,u.*"]).map(TypePatterns.parse)
 RESOURCES = st.none() | st.lists(WORDS, min_size=1, max_size=2)
-ROWS = st.dictionaries(NAMES, st.sampled_from(["x", "y", "1", 1, True, None, [], 2]))
+ROWS: st.SearchStrategy[dict[str, object]] = st.dictionaries(
+    NAMES, st.sampled_from(["x", "y", "1", 1, True, None, [], 2])
+)
 ASKED = st.builds(Filters.with_resources, FILTERS, st.sampled_from([None, "t"]), RESOURCES)
 # Of a key that is there, None removes it.
 STEPS = st.lists(st.tuples(st.integers(0, 5), TYPES, st.none() | ASKED), max_size=30)

@@ -351,7 +351,7 @@ def oracle(event: Mapping[str, Any], path: str, predicate: str, asked: str) -> b
             return (value is not None) is (asked == "true")
     if not scalar:
         return False
-    left, right = decimal(text), decimal(asked)
+    left, right = decimal(str(text)), decimal(asked)
     a, b = (left, right) if left is not None and right is not None else (str(text), asked)
     return {"lt": a < b, "lteq": a <= b, "gt": a > b, "gteq": a >= b}[predicate]  # type: ignore[operator]
 
