@@ -46,6 +46,7 @@ _OWN_DATA: Final = b',"data":'
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]')
 
 _encode = msgspec.json.Encoder().encode
+_decode_text = msgspec.json.Decoder(str).decode
 
 TAIL: Final = b',"test":%b,"created_at":"%b.%06dZ","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}'
 """The rest of a change's object behind the organization: true or false, the second and its microseconds, the
@@ -124,6 +125,16 @@ def data_of(frame: bytes) -> bytes:
 def lines_of(frames: bytes) -> bytes:
     """The JSON objects of a run of frames, each with a LF behind it."""
     return _FRAME.sub(rb"\1\n", frames)
+
+
+def each_of(frames: bytes) -> list[bytes]:
+    """The frames of a run, one by one."""
+    return [frame + _END for frame in frames.split(_END)[:-1]]
+
+
+def type_in(data: bytes) -> str:
+    """The type of an event's object."""
+    return str(_decode_text(data[_TYPE_AT : data.index(_EVENT, _TYPE_AT)]))
 
 
 def organization_in(data: bytes) -> bytes | None:

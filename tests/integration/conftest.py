@@ -213,9 +213,9 @@ class History:
         data = {
             "id": id, "type": f"{resource_type}.update", "event": "update", "resource_type": resource_type,
             "resource_id": resource_id, "organization": self._organizations.get(organization), "test": test,
-            "n": number, "filler": "x" * size,
+            "n": number, "filler": "x" * size, "resource": {"n": number},
         }  # fmt: skip
-        frame = f"event: update\nid: {id}\ndata: {json.dumps(data)}\n\n".encode()
+        frame = f"event: update\nid: {id}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
         return StoredEvent(organization, id, test, f"{resource_type}.update", resource_type, resource_id, frame)
 
     async def append(self, organization: int, count: int = 1, *, first: int = 0, **more: Any) -> Append:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import web
 
 from streamhub.core.window import EXAMPLE, Instant, parse_instant, timestamp
+from streamhub.gateway.streams.choice import Choice
 from streamhub.web import parameters
 from streamhub.web.parameters import Given, InvalidValueError, Parameter, short
 from streamhub.web.problems import Fault
@@ -26,6 +27,7 @@ class ReplayRequest(NamedTuple):
     to_ms: int | None
     resource_type: str | None
     resource_ids: tuple[str, ...] | None
+    choice: Choice
 
     def document(self) -> dict[str, Any]:
         """As `replay_started` and the job's row tell it."""
@@ -34,6 +36,8 @@ class ReplayRequest(NamedTuple):
             "date_to": None if self.to_ms is None else timestamp(self.to_ms),
             "resource_type_eq": self.resource_type,
             "resource_id_in": None if self.resource_ids is None else list(self.resource_ids),
+            "types": None if self.choice.types is None else sorted(self.choice.types.patterns),
+            "filters": self.choice.filters.given or None,
         }
 
 
@@ -93,6 +97,8 @@ PARAMETERS: Final = (
         ("TOO_MANY_RESOURCE_IDS", "INVALID_RESOURCE_ID"),
         f"events of these resources alone: ids of one resource type, separated by commas, at most {MOST_IDS}",
     ),
+    *parameters.TYPES,
+    parameters.FILTERS,
 )
 
 
@@ -107,6 +113,7 @@ def read(request: web.Request, now_ms: int, longest_ms: int, faults: list[Fault]
         to_ms=None if end is None else min(end.ms, now_ms),
         resource_type=given.get("resource_type_eq"),
         resource_ids=given.get("resource_id_in"),
+        choice=Choice(given.types(), given.filters),
     )
 
 

@@ -18,6 +18,7 @@ from streamhub.gateway.replay import request as replay_request
 from streamhub.gateway.replay.shared import REPLAY, ReplayShared
 from streamhub.gateway.replay.stream import Piece, Replay
 from streamhub.history.closing import close_window
+from streamhub.history.reader import PAGE_BYTES
 from streamhub.postgres.connections import DATABASE_AWAY
 from streamhub.web import parameters
 from streamhub.web.parameters import refuse_parameters
@@ -63,10 +64,11 @@ async def nothing_left(shared: ReplayShared, piece: Piece) -> bool:
         async with asyncio.timeout(LOOKED_FOR_WITHIN):
             async with shared.closing_windows:
                 await close_window(shared.gateway.hub, piece.to_ms)
-            pages = shared.reader.pages(piece.selection, piece.after, piece.until, max_bytes=1)
+            max_bytes = PAGE_BYTES if piece.choice else 1
+            pages = shared.reader.pages(piece.selection, piece.after, piece.until, max_bytes)
             async with aclosing(pages):
                 async for page in pages:
-                    if page.events:
+                    if (await asyncio.to_thread(piece.choice.of, page)).events:
                         return False
             return True
     except DATABASE_AWAY:  # a time-out is among them

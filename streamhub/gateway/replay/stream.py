@@ -20,6 +20,7 @@ from streamhub.gateway import places
 from streamhub.gateway.replay import jobs
 from streamhub.gateway.replay.request import ReplayRequest
 from streamhub.gateway.replay.shared import ReplayShared
+from streamhub.gateway.streams.choice import Choice
 from streamhub.gateway.streams.stream import Cause, Kind, Stream, stream_error
 from streamhub.history.closing import close_window
 from streamhub.history.reader import PAGE_BYTES, Page, Selection
@@ -39,9 +40,10 @@ STATES: Final = {Cause.COMPLETED: "completed", Cause.INTERNAL: "failed"}
 
 class Piece(NamedTuple):
     """What a replay reads: `after` < id <= `until`, and of those what `selection` says, None where the organization is
-    not registered. `to_ms` is where it ends."""
+    not registered; of what was read `choice` is sent. `to_ms` is where it ends."""
 
     selection: Selection | None
+    choice: Choice
     after: str
     until: str
     to_ms: int
@@ -54,7 +56,7 @@ class Piece(NamedTuple):
         selection = None
         if place.key is not None:
             selection = Selection(place.key, claims.test, asked.resource_type, resource_ids)
-        return cls(selection, after, window.before(to_ms), to_ms)
+        return cls(selection, asked.choice, after, window.before(to_ms), to_ms)
 
 
 class Replay(Stream):
@@ -200,6 +202,8 @@ class Replay(Stream):
 
     async def _send(self, page: Page) -> None:
         self._after = page.read_to
+        if self._piece.choice:
+            page = await asyncio.to_thread(self._piece.choice.of, page)
         if page.events:
             frames = self._format.events(page.frames)
             self.send(frames, page.last_id, page.events)

@@ -77,6 +77,8 @@ async def test_the_start_tells_the_window_in_effect_and_whose_it_is(hub: Hub, or
         "date_to": timestamp(now - 1_000),
         "resource_type_eq": None,
         "resource_id_in": None,
+        "types": None,
+        "filters": None,
     }
 
 

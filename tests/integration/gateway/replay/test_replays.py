@@ -62,7 +62,7 @@ async def test_a_completed_one_is_told_with_its_counts_and_what_was_asked(hub: H
     assert (found["events"], found["bytes"]) == (3, sum(len(event.frame) for event in append.events))
     assert found["progress"] == 1.0
     assert found["created_at"] <= found["started_at"] <= found["finished_at"]
-    asked = ("date_from", "date_to", "resource_type_eq", "resource_id_in")
+    asked = ("date_from", "date_to", "resource_type_eq", "resource_id_in", "types", "filters")
     assert found["request"] == {name: started[name] for name in asked}
 
 
