@@ -16,13 +16,13 @@ RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-index --no-deps /wheels/*.whl
 
 USER 10001:10001
-# The operators' pages have a port of their own, which nobody publishes.
+# The operators' pages have a port of their own, which is not published.
 ENV STREAMHUB_HOST=0.0.0.0 \
     STREAMHUB_PORT=8080 \
     STREAMHUB_OPERATIONS_PORT=9090
 EXPOSE 8080 9090
 
-# Streams are drained at SIGTERM: whoever stops a container waits for longer than STREAMHUB_DRAIN_TIME.
+# Streams are drained at SIGTERM: give a container longer than STREAMHUB_DRAIN_TIME to stop.
 STOPSIGNAL SIGTERM
 # A hub waits up to 30 s for its database before it listens. There is no curl in the image; and http.client heeds no
 # HTTP_PROXY.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final
 
 from aiohttp import web
 
-from streamhub.core import sse
+from streamhub.core import control, sse
 from streamhub.gateway.live.shared import LiveShared
 from streamhub.gateway.streams.following import FollowingStream
 from streamhub.gateway.streams.stream import Cause, Kind, stream_error
@@ -35,7 +35,7 @@ class LiveStream(FollowingStream):
         self.begin(position)
         first = sse.RETRY + sse.heartbeat(time.time_ns() // 1_000_000)
         if gap is not None:
-            first += sse.control("gap", gap)
+            first += sse.control(control.GAP, gap)
         await self.channel.open(request, first, expires_at)
 
     async def run(self) -> None:

@@ -7,7 +7,6 @@ queued ──claimed──▶ running ──▶ completed
 import asyncio
 import hashlib
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -15,7 +14,8 @@ from typing import ClassVar, Final, NamedTuple
 
 from aiohttp import web
 
-from streamhub.core import formats, ids, window
+from streamhub.backoff import jittered
+from streamhub.core import control, formats, ids, window
 from streamhub.gateway import places
 from streamhub.gateway.replay import jobs
 from streamhub.gateway.replay.request import ReplayRequest
@@ -126,7 +126,7 @@ class Replay(Stream):
     def _started(self) -> bytes:
         organization = {"id": self._claims.organization_id, "slug": self._claims.slug}
         head = {"job_id": self.job, "organization": organization, "test": self._claims.test}
-        return self._format.control("replay_started", {**head, **self._asked.document()})
+        return self._format.control(control.REPLAY_STARTED, {**head, **self._asked.document()})
 
     def _complete(self) -> bytes:
         complete = {
@@ -137,7 +137,7 @@ class Replay(Stream):
             "sha256": self._digest.hexdigest(),
             "duration_ms": round((time.monotonic() - self._began) * 1_000),
         }
-        return self._format.control("stream_complete", complete)
+        return self._format.control(control.STREAM_COMPLETE, complete)
 
     async def feed(self) -> None:
         slots, complete = self._shared.slots, False
@@ -167,7 +167,7 @@ class Replay(Stream):
             except DATABASE_AWAY as error:
                 if time.monotonic() - self._answered_at > DATABASE_AWAY_FOR:
                     raise
-                pause = random.uniform(0.5, 1.0)
+                pause = jittered(0.75)
                 log.warning("a replay's next step needs the database, retrying in %.1f s: %r", pause, error)
                 await asyncio.sleep(pause)
 
@@ -237,6 +237,6 @@ class Replay(Stream):
 
     async def _finish_later(self, state: str) -> None:
         for _ in range(FINISH_ATTEMPTS):
-            await asyncio.sleep(random.uniform(1.0, 2.0))
+            await asyncio.sleep(jittered(1.5))
             if await self._finish(state):
                 return

@@ -21,6 +21,7 @@ from typing import Any, Final
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
+from streamhub.core import control
 from streamhub.core.formats import SSE, Format
 from streamhub.web import access
 from streamhub.web.connection import Connection
@@ -230,7 +231,7 @@ class Channel:
         if self.closed:
             return
         if error is not None:
-            self.write(self._format.control("stream_error", {**error, "last_id": self.last_id}))
+            self.write(self._format.control(control.STREAM_ERROR, {**error, "last_id": self.last_id}))
         try:
             async with asyncio.timeout(ENDED_IN_HASTE_WITHIN if in_haste else ENDED_WITHIN):
                 await self._response.write_eof()

@@ -10,13 +10,13 @@ A kind of following stream adds three hooks: `may_send` and `until_it_may_send` 
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from aiohttp import web
 
+from streamhub.backoff import jittered
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.subscription import State, Subscription
@@ -158,7 +158,7 @@ class FollowingStream(Stream):
         try:
             page = await self._supply.reader.page(Selection(key), subscription.position, subscription.joint, PAGE_BYTES)
         except DATABASE_AWAY as error:
-            pause = random.uniform(0.5, 1.0)
+            pause = jittered(0.75)
             log.warning("a stream's next page cannot be read from history, retrying in %.1f s: %r", pause, error)
             await asyncio.sleep(pause)
             return

@@ -34,7 +34,7 @@ async def found(database_url: str, check: str) -> list[Finding]:
 
 
 async def wrong(database_url: str, check: str) -> Finding:
-    """The one thing that is not in order, with a way to mend it."""
+    """The one thing that is not in order, with a way to fix it."""
     (finding,) = [each for each in await found(database_url, check) if each.state != "ok"]
     assert finding.fix
     return finding

@@ -158,7 +158,7 @@ each_refusal = pytest.mark.parametrize(("how", "sentence"), REFUSED, ids=[how.__
 
 @pytest.fixture
 async def published(stage: Broadcasting) -> Broadcasting:
-    """The topic is there, with events in it; whoever comes next may be refused."""
+    """The topic is there, with events in it; the next client may be refused."""
     await stage.shop()
     async with stage.relaying():
         await stage.started()

@@ -136,7 +136,7 @@ async def test_another_relay_takes_over_within_five_seconds_of_a_kill(stage: Sta
     assert time.monotonic() - killed < 5
 
 
-# Whoever appends (or consumes) waits, within its transaction, for a lock that the test holds.
+# An append (or a deletion) waits, within its transaction, for a lock that the test holds.
 GATE = """
 CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -22,7 +22,7 @@ async def test_each_is_called_an_interval_after_it_joined_and_then_on() -> None:
     assert times["two"] == pytest.approx([0.3, 0.5], abs=0.03)
 
 
-async def test_whoever_left_is_called_no_more_and_an_empty_wheel_stands_still() -> None:
+async def test_a_member_that_left_is_not_called_again_and_an_empty_wheel_stands_still() -> None:
     wheel = TimerWheel(timedelta(milliseconds=50))
     calls: list[None] = []
     wheel.join("one", lambda: calls.append(None))

@@ -294,7 +294,7 @@ async def test_the_stream_of_a_stopped_gateway_can_be_ended_and_is_stale_then(
 
 
 class Way:
-    """The way to the database: it can be cut, and mended."""
+    """The way to the database: it can be cut, and restored."""
 
     def __init__(self, url: str) -> None:
         self._to = urlsplit(url)
@@ -306,7 +306,7 @@ class Way:
     def url(self) -> str:
         return self._to._replace(netloc=f"{self._to.username}:{self._to.password}@127.0.0.1:{self.port}").geturl()
 
-    async def mend(self) -> None:
+    async def restore(self) -> None:
         self._server = await asyncio.start_server(self._join, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -333,7 +333,7 @@ class Way:
 @pytest.fixture
 async def way(database_url: str) -> AsyncIterator[Way]:
     way = Way(database_url)
-    await way.mend()
+    await way.restore()
     yield way
     way.cut()
 
@@ -349,7 +349,7 @@ async def test_a_stream_outlives_a_database_that_is_away_and_misses_nothing(
     missed = await hub.history.append(organization, 3)
     assert [(await client.frame(heartbeats=True)).event for _ in range(7)] == ["heartbeat"] * 7
     assert (await hub.get("/my-org")).codes == ["UNAVAILABLE"]
-    await way.mend()
+    await way.restore()
     assert [frame.id for frame in await client.frames(3)] == [event.id for event in missed.events]
 
 
@@ -361,7 +361,7 @@ async def test_a_stream_that_another_gateway_took_meanwhile_ends_when_the_databa
     way.cut()
     _, seconds = await other.live_once_free()
     assert seconds < 6
-    await way.mend()
+    await way.restore()
     (end,) = await client.rest()
     assert (end.event, end.data["code"]) == ("stream_error", "LEASE_LOST")
 

@@ -1,4 +1,4 @@
--- Who runs what: see docs/security.md. What triggers run belongs to streamhub_capture, and nothing else does: what the
+-- Who runs what: see docs/operate/security.md. What triggers run belongs to streamhub_capture, and nothing else does: what the
 -- hub calls itself must not be that role's to replace.
 DO $$
 DECLARE
