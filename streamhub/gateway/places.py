@@ -52,7 +52,10 @@ class Finder:
         self._together: Together[str, Found] = Together(self._find, "organizations of requests")
 
     async def find(self, organization_id: str) -> Found:
-        return await self._together.answer(organization_id)
+        """Raises TimeoutError after TIMEOUT in all: where the database is gone, the statement under way takes as long,
+        and a request must not wait for that and then for its own."""
+        async with asyncio.timeout(TIMEOUT):
+            return await self._together.answer(organization_id)
 
     async def rename(self, organization_id: str, slug: str) -> None:
         """A slug that was made gives way to a token's, unless another organization has that."""

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
-Connection: TypeAlias = "asyncpg.Connection[Any]"
+Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
 _HUB: Final = "SELECT id::text FROM streamhub_hub.identity"
 _OWNER: Final = "SELECT hub::text FROM streamhub.relay_mark"

@@ -126,7 +126,7 @@ async def test_an_environment_that_is_no_boolean_any_more_is_an_error(stage: Sta
     (event,) = await stage.relayed()
     assert "no boolean" in event["error"]
     assert event["resource"] is None
-    assert any("no boolean" in fault.fault for fault in await capture.faults(stage.connection))
+    assert any("is not boolean any more" in fault.fault for fault in await capture.faults(stage.connection))
 
 
 async def test_a_snapshot_from_before_a_column_was_dropped_still_gives_an_event(stage: Stage) -> None:

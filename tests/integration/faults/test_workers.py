@@ -181,7 +181,7 @@ async def test_after_the_death_of_the_leading_worker_another_one_leads_within_5_
 
     await until(leads, "a relay leads")
     before = await leads()
-    leading = re.findall(r"\[(\d)\] streamhub\.relay\.leader: leading", group.process.logged())[-1]
+    leading = re.findall(r"\[(\d)\] streamhub\.leases\.leader: leading", group.process.logged())[-1]
     os.kill(workers(group.process)[int(leading)], signal.SIGKILL)
 
     async def another_leads() -> bool:

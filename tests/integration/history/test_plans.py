@@ -18,6 +18,7 @@ from streamhub.history.plans import INDEX_ORDER
 from streamhub.history.reader import LEAST_OF_EACH, PAGE_BYTES, PAGE_ROWS, Selection, _page_query
 from streamhub.leases import jobs, streams
 from streamhub.postgres.connections import create_pool
+from streamhub.postgres.ownership import claim, hub_id
 from streamhub.relay import outbox
 from tests.conftest import database_of
 from tests.support.database import Pool
@@ -165,7 +166,10 @@ async def test_a_read_of_the_outbox_takes_its_rows_in_order(monday: int, reading
 
 
 async def test_a_deletion_from_the_outbox_reads_what_it_deletes(monday: int, reading: Pool) -> None:
-    plan = await read_by(reading, outbox._DELETE, [10, 100], [20, 110])
+    async with reading.acquire() as connection:
+        hub = await hub_id(connection)
+        await claim(connection, hub)
+    plan = await read_by(reading, outbox._DELETE, [10, 100], [20, 110], hub)
     check(plan, 0, 22)
 
 
