@@ -118,7 +118,7 @@ async def _look(url: str, lags: list[float]) -> None:
 
 async def _published(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     async with asyncio.timeout(120):
-        while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.waiting)"):
+        while await connection.fetchval("SELECT EXISTS (SELECT FROM streamhub.outbox)"):
             await asyncio.sleep(0.02)
         last = ids.event_id(*await connection.fetchrow("SELECT event_ms, event_counter FROM streamhub_hub.log_head"))
         while await connection.fetchval("SELECT published_id::text FROM streamhub_hub.publications") < last:
