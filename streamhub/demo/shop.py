@@ -15,15 +15,10 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import asyncpg
+from typing import Any, NamedTuple
 
 from streamhub.demo.catalog import CITIES, FAMILY_NAMES, GIVEN_NAMES, TENANTS, WAREHOUSES, Tenant
-from streamhub.postgres.connections import DATABASE_ERRORS, Pool
-
-if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+from streamhub.postgres.connections import DATABASE_ERRORS, AnyConnection, Pool
 
 log = logging.getLogger(__name__)
 
@@ -326,7 +321,7 @@ class _Store:
 class _Transaction:
     """An open transaction. Statements get the organization's id as $1 and the environment as $2."""
 
-    def __init__(self, connection: Connection, store: _Store) -> None:
+    def __init__(self, connection: AnyConnection, store: _Store) -> None:
         self.connection = connection
         self.store = store
         self.rows = 0

@@ -7,18 +7,12 @@ head alone. Other statements embed HEAD, so that no request needs a statement mo
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final
 
 import asyncpg
 
 from streamhub.core import ids
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    from streamhub.postgres.connections import Pool
-
-    Reading: TypeAlias = Pool | asyncpg.Connection[Any] | PoolConnectionProxy[Any]
+from streamhub.postgres.connections import AnyConnection, Pool
 
 TIMEOUT: Final = 10.0  # seconds
 STEP: Final = 5_000  # rows deleted at once
@@ -59,14 +53,14 @@ def last_event_of(row: asyncpg.Record) -> str:
     return ids.event_id(row["event_ms"], row["event_counter"])
 
 
-async def read(connection: "Reading", timeout: float = TIMEOUT) -> str:
+async def read(connection: Pool | AnyConnection, timeout: float = TIMEOUT) -> str:
     """The last id given. Raises what asyncpg raises."""
     row = await connection.fetchrow(HEAD, timeout=timeout)
     assert row is not None, "log_head has a row from the migration on"
     return head_of(row)
 
 
-async def now_ms(connection: "Reading") -> int:
+async def now_ms(connection: Pool | AnyConnection) -> int:
     """The later of the hub's clock and the last id's time, in milliseconds."""
     return int(await connection.fetchval(_NOW_MS))
 

@@ -9,17 +9,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import asyncpg
 
 from streamhub.errors import UserError
-from streamhub.postgres.connections import Pool
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+from streamhub.postgres.connections import AnyConnection, Pool
 
 SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 LONGEST_SLUG = 63
@@ -46,7 +41,7 @@ class Organization(NamedTuple):
     enterprise: bool
 
 
-async def add(conn: Connection, slug: str, id: str | None = None, enterprise: bool = True) -> Organization:
+async def add(conn: AnyConnection, slug: str, id: str | None = None, enterprise: bool = True) -> Organization:
     """Register one under a chosen slug; `id` is the slug unless given. UserError where either is taken or no good."""
     _check_slug(slug)
     id = slug if id is None else id
@@ -73,17 +68,17 @@ async def add(conn: Connection, slug: str, id: str | None = None, enterprise: bo
     raise UserError(f"the slug {slug!r} is taken{await _by_whom(conn, slug)}: choose another one, for example {slug}-2")
 
 
-async def list_(conn: Connection) -> list[Organization]:
+async def list_(conn: AnyConnection) -> list[Organization]:
     """All, by slug."""
     return [Organization(*row) for row in await conn.fetch(f"{ORGANIZATIONS} ORDER BY slug")]
 
 
-async def with_slug(conn: Connection, slug: str) -> Organization | None:
+async def with_slug(conn: AnyConnection, slug: str) -> Organization | None:
     row = await conn.fetchrow(f"{ORGANIZATIONS} WHERE slug = $1", slug)
     return None if row is None else Organization(*row)
 
 
-async def require(conn: Connection, slug: str) -> Organization:
+async def require(conn: AnyConnection, slug: str) -> Organization:
     """As `with_slug`. Raises UserError where no organization has this slug."""
     found = await with_slug(conn, slug)
     if found is None:
@@ -91,13 +86,13 @@ async def require(conn: Connection, slug: str) -> Organization:
     return found
 
 
-async def with_id(conn: Connection, id: str) -> Organization | None:
+async def with_id(conn: AnyConnection, id: str) -> Organization | None:
     row = await conn.fetchrow(f"{ORGANIZATIONS} WHERE id = $1", id)
     return None if row is None else Organization(*row)
 
 
 async def set_(
-    conn: Connection, slug: str, *, new_slug: str | None = None, enterprise: bool | None = None
+    conn: AnyConnection, slug: str, *, new_slug: str | None = None, enterprise: bool | None = None
 ) -> Organization:
     """Change the one that has this slug. UserError where there is none, or the new slug is taken or no good."""
     if new_slug is not None:
@@ -120,7 +115,7 @@ async def set_(
     return Organization(*row)
 
 
-async def with_ids(conn: Connection, ids: Collection[str]) -> dict[str, Organization]:
+async def with_ids(conn: AnyConnection, ids: Collection[str]) -> dict[str, Organization]:
     """Those that are registered, by id."""
     rows = await conn.fetch(f"{ORGANIZATIONS} WHERE id = ANY ($1::text[])", ids)
     return {row["id"]: Organization(*row) for row in rows}
@@ -138,14 +133,14 @@ async def take_slug(pool: Pool, id: str, slug: str, timeout: float) -> None:
         await pool.execute(_TAKE_SLUG, id, slug, timeout=timeout)
 
 
-async def count(conn: Connection) -> tuple[int, int]:
+async def count(conn: AnyConnection) -> tuple[int, int]:
     """How many there are, and how many of them are enterprise."""
     row = await conn.fetchrow("SELECT count(*), count(*) FILTER (WHERE enterprise) FROM streamhub_hub.organizations")
     assert row is not None, "an aggregate gives one row"
     return row[0], row[1]
 
 
-async def register_on_first_sight(conn: Connection, ids: Collection[str]) -> dict[str, Organization]:
+async def register_on_first_sight(conn: AnyConnection, ids: Collection[str]) -> dict[str, Organization]:
     """The organizations with these ids; each that was not known yet is registered as enterprise under a made slug.
 
     Three round trips, however many there are. Safe against others doing the same, and within a transaction: no
@@ -174,7 +169,7 @@ def slug_for(id: str) -> str:
     return re.sub(r"[^a-z0-9]", "-", id.lower()).strip("-")[:LONGEST_SLUG].rstrip("-") or "org"
 
 
-async def _free_slugs(conn: Connection, wanted: Sequence[str]) -> list[str]:
+async def _free_slugs(conn: AnyConnection, wanted: Sequence[str]) -> list[str]:
     """For each the first of `wanted`, `wanted-2`, … that is not taken, no two alike."""
     taken = {
         row["slug"]
@@ -213,6 +208,6 @@ def _check_slug(slug: str) -> None:
         )
 
 
-async def _by_whom(conn: Connection, slug: str) -> str:
+async def _by_whom(conn: AnyConnection, slug: str) -> str:
     holder = await with_slug(conn, slug)
     return "" if holder is None else f" by the organization with the id {holder.id!r}"

@@ -1,5 +1,6 @@
-"""Connections to a database, none of which waits for long where its peer has vanished; the type of a pool; and what
-asyncpg and the socket raise while a database is away.
+"""Connections to a database, none of which waits for long where its peer has vanished; the types of pools and
+connections (AnyConnection is one of its own or one that a pool lends); and what asyncpg and the socket raise while a
+database is away.
 
 Where a network swallows packets, neither a FIN nor a RST ever comes. Left to itself, TCP sends again for a quarter of
 an hour and probes an idle connection after two hours, on either side: here a request would wait that long, there a
@@ -22,9 +23,11 @@ from streamhub.urls import target
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
     Connection = asyncpg.Connection[asyncpg.Record]
+    AnyConnection = Connection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:
     Pool = asyncpg.Pool  # takes no parameter at run time
     Connection = asyncpg.Connection
+    AnyConnection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 CONNECTED_WITHIN: Final = 5.0  # seconds
 ACQUIRED_WITHIN: Final = 3.0  # seconds, from a pool; and as long to give back what was in the middle of something

@@ -4,11 +4,9 @@ Two hubs that consumed one outbox would each publish a part of its changes, and 
 relay that comes to a source claims it. Another hub's relay reads and deletes nothing there. A deletion locks the claim.
 """
 
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import asyncpg
-
-Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
+from streamhub.postgres.connections import AnyConnection
 
 _HUB: Final = "SELECT id::text FROM streamhub_hub.identity"
 _OWNER: Final = "SELECT hub::text FROM streamhub.relay_mark"
@@ -25,18 +23,18 @@ class ForeignSourceError(Exception):
         self.owner = owner
 
 
-async def hub_id(hub: Connection) -> str:
+async def hub_id(hub: AnyConnection) -> str:
     """The UUID of a hub, made with its schema: it is the same in a restored dump of it."""
     return str(await hub.fetchval(_HUB))
 
 
-async def owner(source: Connection) -> str | None:
+async def owner(source: AnyConnection) -> str | None:
     """The id of the hub that consumes this outbox; None where no relay has claimed it yet."""
     found: str | None = await source.fetchval(_OWNER)
     return found
 
 
-async def claim(source: Connection, hub: str) -> None:
+async def claim(source: AnyConnection, hub: str) -> None:
     """Claim an outbox for a hub unless one has it. Of several at once one gets it, and the others wait for that one.
 
     Raises ForeignSourceError where it is another hub's.
@@ -49,7 +47,7 @@ async def claim(source: Connection, hub: str) -> None:
         raise ForeignSourceError(found)
 
 
-async def take_over(source: Connection, hub: str) -> str | None:
+async def take_over(source: AnyConnection, hub: str) -> str | None:
     """Give an outbox to this hub. The id of the hub that had it; None where that is no other one."""
     async with source.transaction():
         former: str | None = await source.fetchval(_FORMER)

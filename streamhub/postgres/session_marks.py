@@ -5,11 +5,9 @@ one, its key is random, and it counts only where the process that it was noted w
 """
 
 import secrets
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
-import asyncpg
-
-Connection: TypeAlias = "asyncpg.Connection[Any]"
+from streamhub.postgres.connections import Connection
 
 # Whether the session that was noted as (pid, key) in this database is there.
 HOLDS: Final = """EXISTS (
