@@ -19,6 +19,16 @@ def _stale_until(stale_after: str) -> str:
             THEN least(stream.released_at, clock_timestamp()) + {stale_after} END"""
 
 
+def _taken(by: str, override: str) -> str:
+    """What becomes of a stream's row that is taken, beside its node. `by` is the row that asks."""
+    return f"""epoch = stream.epoch + 1, connected_at = clock_timestamp(), released_at = NULL,
+       cursor = CASE WHEN {override} THEN {by}.cursor ELSE coalesce(stream.cursor, {by}.cursor) END,
+       cursor_at = clock_timestamp()"""
+
+
+# Of a row that was just taken: whether its consumer before read all up to the cursor.
+_EXACT: Final = "coalesce(read_epoch = epoch - 1, false)"
+
 STILL_OURS: Final = "SELECT organization_id, epoch FROM streamhub_hub.streams WHERE node = $1"
 # One statement, on one clock. ON CONFLICT waits for another taking and sees its newest version. An owner whose row this
 # statement's snapshot does not show yet is alive where it connected after this statement began.
@@ -26,13 +36,11 @@ TAKE: Final = f"""
 INSERT INTO streamhub_hub.streams AS stream (organization_id, node, epoch, connected_at, cursor, cursor_at)
 VALUES ($1, $2, 1, clock_timestamp(), $3, clock_timestamp())
 ON CONFLICT (organization_id) DO UPDATE
-   SET node = excluded.node, epoch = stream.epoch + 1, connected_at = clock_timestamp(), released_at = NULL,
-       cursor = CASE WHEN $4 THEN excluded.cursor ELSE coalesce(stream.cursor, excluded.cursor) END,
-       cursor_at = clock_timestamp()
+   SET node = excluded.node, {_taken("excluded", "$4")}
  WHERE CASE WHEN stream.node IS NULL THEN {_stale_until("$5")} IS NULL
             ELSE NOT coalesce({_HOLDER_LOCKED},
                               stream.connected_at BETWEEN statement_timestamp() AND clock_timestamp()) END
-RETURNING epoch, cursor::text, coalesce(read_epoch = epoch - 1, false)
+RETURNING epoch, cursor::text, {_EXACT}
 """
 # Of many streams those without a holder, whether new or given back: all that needs no waiting. A row that is locked is
 # left out, so one organization never holds up the others. New rows come in one order, so two gateways that insert the
@@ -46,12 +54,10 @@ WITH asked AS (
      FOR UPDATE SKIP LOCKED
 ), again AS (
   UPDATE streamhub_hub.streams AS stream
-     SET node = $2, epoch = stream.epoch + 1, connected_at = clock_timestamp(), released_at = NULL,
-         cursor = CASE WHEN asked.override THEN asked.cursor ELSE coalesce(stream.cursor, asked.cursor) END,
-         cursor_at = clock_timestamp()
+     SET node = $2, {_taken("asked", "asked.override")}
     FROM free JOIN asked USING (organization_id)
    WHERE stream.organization_id = free.organization_id
-  RETURNING stream.organization_id, epoch, stream.cursor::text, coalesce(read_epoch = epoch - 1, false)
+  RETURNING stream.organization_id, epoch, stream.cursor::text, {_EXACT}
 ), new AS (
   INSERT INTO streamhub_hub.streams (organization_id, node, epoch, connected_at, cursor, cursor_at)
   SELECT organization_id, $2, 1, clock_timestamp(), cursor, clock_timestamp() FROM asked ORDER BY organization_id
