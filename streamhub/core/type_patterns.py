@@ -3,14 +3,13 @@
 A `*` stands for any text within one segment; a pattern that is `*` alone stands for every type.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Final, Self
 
-MOST_PATTERNS: Final = 500
-LONGEST_PATTERN: Final = 255
+from streamhub.core.names import wrong_with
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+MOST_PATTERNS: Final = 500
+
 _MOST_REMEMBERED: Final = 1_000
 
 
@@ -35,7 +34,7 @@ class TypePatterns:
         if len(patterns) > MOST_PATTERNS:
             raise ValueError(f"there are {len(patterns)} types; at most {MOST_PATTERNS} are allowed")
         for each in patterns:
-            wrong = _wrong(each)
+            wrong = wrong_with(each)
             if wrong:
                 shown = repr(each if len(each) <= 80 else each[:80] + "…")
                 raise ValueError(f"{shown} {wrong}; give types such as skus.update, ticket.* or *, separated by commas")
@@ -67,18 +66,6 @@ class TypePatterns:
 
     def __repr__(self) -> str:
         return f"TypePatterns({sorted(self.patterns)})"
-
-
-def _wrong(pattern: str) -> str | None:
-    if not pattern:
-        return "is empty"
-    if len(pattern) > LONGEST_PATTERN:
-        return f"has {len(pattern)} characters, at most {LONGEST_PATTERN} are allowed"
-    if _CONTROL.search(pattern):
-        return "holds a control character"
-    if pattern != pattern.strip():
-        return "begins or ends with a space"
-    return None
 
 
 def _split(pattern: str) -> tuple[list[str], ...]:

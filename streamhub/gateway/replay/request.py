@@ -3,12 +3,12 @@
 A new parameter is one entry of PARAMETERS with its parser, and a field of ReplayRequest.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
+from streamhub.core.names import wrong_with
 from streamhub.core.window import EXAMPLE, Instant, parse_instant, timestamp
 from streamhub.gateway.streams.choice import Choice
 from streamhub.web import parameters
@@ -16,8 +16,6 @@ from streamhub.web.parameters import Given, InvalidValueError, Parameter, short
 from streamhub.web.problems import Fault
 
 MOST_IDS: Final = 500
-LONGEST_NAME: Final = 255
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class ReplayRequest(NamedTuple):
@@ -52,9 +50,9 @@ def _instant(name: str) -> Callable[[str], Instant]:
 
 
 def _resource_type(text: str) -> str:
-    wrong = _wrong_name(text)
+    wrong = wrong_with(text)
     if wrong:
-        detail = f"resource_type_eq is {short(repr(text))}: {wrong}; give one resource type, such as skus."
+        detail = f"resource_type_eq is {short(repr(text))}: it {wrong}; give one resource type, such as skus."
         raise InvalidValueError(("INVALID_FILTER", detail))
     return text
 
@@ -66,25 +64,13 @@ def _resource_ids(text: str) -> tuple[str, ...]:
         raise InvalidValueError(("TOO_MANY_RESOURCE_IDS", detail))
     problems = []
     for each in dict.fromkeys(found):
-        wrong = _wrong_name(each)
+        wrong = wrong_with(each)
         if wrong:
-            detail = f"resource_id_in holds {short(repr(each))}: {wrong}; ids are separated by single commas."
+            detail = f"resource_id_in holds {short(repr(each))}: it {wrong}; ids are separated by single commas."
             problems.append(("INVALID_RESOURCE_ID", detail))
     if problems:
         raise InvalidValueError(*problems)
     return found
-
-
-def _wrong_name(value: str) -> str | None:
-    if not value:
-        return "it is empty"
-    if len(value) > LONGEST_NAME:
-        return f"it has {len(value)} characters, at most {LONGEST_NAME} are allowed"
-    if _CONTROL.search(value):
-        return "it holds a control character"
-    if value != value.strip():
-        return "it begins or ends with a space"
-    return None
 
 
 PARAMETERS: Final = (
