@@ -1,6 +1,7 @@
 """The gateway as an aiohttp application: which path is served by what, and which parameters it knows."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from streamhub.gateway.live.upkeep import LiveUpkeep
 from streamhub.gateway.replay.request import PARAMETERS as REPLAY_PARAMETERS
 from streamhub.gateway.replay.routes import cancel_replay, list_replays, replay, show_replay
 from streamhub.gateway.replay.shared import REPLAY, ReplayShared
-from streamhub.gateway.replay.upkeep import ReplayUpkeep
+from streamhub.gateway.replay.upkeep import end_cancelled
 from streamhub.web.cors import add_cors
 from streamhub.web.parameters import Parameter
 from streamhub.web.refusals import SERVER
@@ -53,7 +54,7 @@ class Kinds:
         self.live = LiveShared(gateway)
         self.replay = ReplayShared(gateway)
         self._live_upkeep = LiveUpkeep(self.live)
-        self._replay_upkeep = ReplayUpkeep(gateway)
+        gateway.endings.add(partial(end_cancelled, gateway))
 
     def start(self) -> None:
         self._live_upkeep.start()
