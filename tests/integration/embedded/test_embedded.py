@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from servers.directories import data_directory
 from streamhub.embedded import EmbeddedPostgres, url_of_running
 from streamhub.errors import UserError
 
@@ -29,16 +29,9 @@ time.sleep(600)
 """
 
 
-def temporary_directory() -> Path:
-    """Not pytest's: its directories are closed to the user that PostgreSQL runs as where we are root."""
-    path = Path(tempfile.mkdtemp(prefix="streamhub-test-"))
-    path.chmod(0o755)
-    return path
-
-
 @pytest.fixture
 def fresh_dir() -> Iterator[Path]:
-    path = temporary_directory()
+    path = data_directory()
     yield path
     shutil.rmtree(path)
 
@@ -46,7 +39,7 @@ def fresh_dir() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def data_dir() -> Iterator[Path]:
     """One for all tests that can do with a cluster that others have used."""
-    path = temporary_directory()
+    path = data_directory()
     yield path
     shutil.rmtree(path)
 
