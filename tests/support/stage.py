@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -124,16 +123,12 @@ class Stage:
 @asynccontextmanager
 async def running(relay: Relay) -> AsyncIterator[Relay]:
     """The relay runs within, and has ended after."""
-    log = logging.getLogger("streamhub")
-    level = log.level
-    log.setLevel(logging.ERROR)
     stop = asyncio.Event()
     task = asyncio.create_task(relay.run(stop))
     try:
         yield relay
         assert not task.done(), task
     finally:
-        log.setLevel(level)
         stop.set()
         await asyncio.wait_for(task, PATIENCE)
 
