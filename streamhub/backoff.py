@@ -14,6 +14,16 @@ def jittered(seconds: float) -> float:
     return seconds * random.uniform(1 - JITTER, 1 + JITTER)
 
 
+async def rest(seconds: float) -> None:
+    """Sleep between two rounds of a loop that catches errors. Raises CancelledError at once where the task was
+    cancelled during the round: the end of a transaction whose connection is gone puts an error in the cancellation's
+    place, and a loop that catches that would go on."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+    await asyncio.sleep(seconds)
+
+
 class Backoff:
     """Of one loop that retries. `first` and `longest` are seconds, before jitter. After a try that lasted for longer
     than `steady_after` seconds it begins again with the first pause."""
@@ -35,4 +45,4 @@ class Backoff:
         return jittered(pause)
 
     async def sleep(self, lasted: float = 0.0) -> None:
-        await asyncio.sleep(self.next(lasted))
+        await rest(self.next(lasted))

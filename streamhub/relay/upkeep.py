@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import asyncpg
 
-from streamhub.backoff import Backoff
+from streamhub.backoff import Backoff, rest
 from streamhub.health import incidents
 from streamhub.history import counters, head
 from streamhub.history.partitions import MovedError, Partitions
@@ -82,7 +82,7 @@ class Upkeep:
                     if time.monotonic() >= step.due:
                         await self._take(step)
                     self.looked.set()
-                await asyncio.sleep(TICK)
+                await rest(TICK)
         finally:
             self._disconnect()
 
@@ -183,7 +183,7 @@ async def keep_lean(connect: Connect, consumer: Consumer) -> None:
         finally:
             if connection is not None:
                 connection.terminate()
-        await asyncio.sleep(pause)
+        await rest(pause)
 
 
 class _Lean:

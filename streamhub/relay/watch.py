@@ -1,7 +1,6 @@
 """Watching the captures of a source while it is relayed: what is wrong with one becomes an incident, and what is left
 of tables that are gone is removed. A table's new owner gets what the former one had, so that it can make partitions."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -9,7 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from streamhub import capture
-from streamhub.backoff import jittered
+from streamhub.backoff import jittered, rest
 from streamhub.capture import CaptureFault
 from streamhub.errors import UserError
 from streamhub.postgres.connections import DATABASE_ERRORS
@@ -28,7 +27,7 @@ async def watch_captures(
     told: set[tuple[str, str]] = set()
     pause = FIRST
     while True:
-        await asyncio.sleep(jittered(pause))
+        await rest(jittered(pause))
         try:
             connection = await connect()
             try:

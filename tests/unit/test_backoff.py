@@ -1,9 +1,11 @@
 """The pause before a retry."""
 
+import asyncio
+
 import pytest
 
 from streamhub import backoff
-from streamhub.backoff import Backoff
+from streamhub.backoff import Backoff, rest
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +35,21 @@ def test_jitter_is_a_quarter_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses = [Backoff(1.0, 1.0).next() for _ in range(200)]
     assert 0.75 <= min(pauses) < 0.9
     assert 1.1 < max(pauses) <= 1.25
+
+
+async def test_a_cancellation_that_an_error_took_the_place_of_ends_the_loop_at_its_pause() -> None:
+    began = asyncio.Event()
+
+    async def loop() -> None:
+        while True:
+            try:
+                began.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:  # as asyncpg does at the end of a transaction
+                await rest(60)
+
+    task = asyncio.create_task(loop())
+    await began.wait()
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()

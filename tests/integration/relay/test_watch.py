@@ -3,12 +3,15 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
+import asyncpg
 import pytest
 
 from streamhub import capture
 from streamhub.relay import watch
 from tests.support.stage import SHOP, Stage, until
+from tests.support.tasks import ended
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +56,28 @@ async def test_a_fault_that_lasts_is_told_once(stage: Stage) -> None:
     await asyncio.gather(watching, return_exceptions=True)
     assert len(told) == 1
     assert "has no capture trigger" in told[0]
+
+
+async def test_it_ends_when_it_is_cancelled_whatever_error_the_connection_puts_in_the_cancellations_place() -> None:
+    began = asyncio.Event()
+
+    async def connect() -> "asyncpg.Connection[Any]":
+        first = not began.is_set()
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if first:
+                raise asyncpg.InterfaceError("another operation is in progress") from None
+            raise
+        raise AssertionError
+
+    watching = asyncio.create_task(watch.watch_captures(connect, "shop", lambda *_: None))
+    await began.wait()
+    watching.cancel()
+    _, pending = await asyncio.wait({watching}, timeout=5)
+    await ended(watching)
+    assert not pending
 
 
 @pytest.fixture
