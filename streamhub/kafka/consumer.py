@@ -71,9 +71,8 @@ class TopicReader:
         while True:
             began = time.monotonic()
             try:
-                async with self._connected() as consumer, asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._follower.join())
-                    tasks.create_task(self._fetch(consumer))
+                # In a task of its own: before Python 3.13 a task whose group failed counts as cancelled ever after.
+                await asyncio.create_task(self._read())
             except Exception as error:  # noqa: BLE001 - whatever it is, the topic has to be read again
                 now = time.monotonic()
                 if now - began > SAID_EVERY:
@@ -85,6 +84,12 @@ class TopicReader:
                         "topic %s cannot be read, retrying; streams go on from history: %s", self.name, self.fault
                     )
             await pause.sleep(time.monotonic() - began)
+
+    async def _read(self) -> None:
+        """With one consumer, until that fails."""
+        async with self._connected() as consumer, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follower.join())
+            tasks.create_task(self._fetch(consumer))
 
     async def _told(self, error: BaseException) -> str:
         """An error in a sentence; of several, the first."""
