@@ -17,7 +17,7 @@ def jittered(seconds: float) -> float:
 async def rest(seconds: float) -> None:
     """Sleep between two rounds of a loop that catches errors. Raises CancelledError at once where the task was
     cancelled during the round: the end of a transaction whose connection is gone puts an error in the cancellation's
-    place, and a loop that catches that would go on. Before Python 3.13 a task counts as cancelled, too, once a TaskGroup
+    place, and a loop that catches that would go on. Before Python 3.13 a task also counts as cancelled once a TaskGroup
     in it has failed: such a loop has its group in another task."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
