@@ -1,8 +1,10 @@
 """The live streams that this process holds: taking one, releasing it, and its consumer's cursor."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT: Final = 5.0  # seconds
 CURSORS_EVERY: Final = 1.0  # seconds
+DOUBTED_FOR: Final = 3 * TIMEOUT  # seconds; a statement that timed out here may commit there until then
 
 
 class Lease(NamedTuple):
@@ -62,6 +65,9 @@ class Leases:
         self._stale_after = stale_after
         self._cursors: Callable[[], Mapping[Lease, str]] = dict
         self._on_lost: Callable[[set[Lease]], None] = lambda _kept: None
+        self._held: set[Lease] = set()  # what was handed out and is not released
+        self._taking: Counter[str] = Counter()
+        self._doubtful: dict[str, float] = {}  # organizations whose taking failed, until when (of `boottime`)
         self._unwritten: dict[Lease, Release] = {}
         self._writing = asyncio.Lock()  # of rows of streams: several in one transaction, in no certain order
         self._keeping: asyncio.Task[None] | None = None
@@ -81,8 +87,14 @@ class Leases:
             await asyncio.gather(self._keeping, return_exceptions=True)
 
     async def take_if_free(self, asked: Asked) -> Taken | None:
-        """Take a stream that has no holder, together with others. None: `take` has to tell whether it can be had."""
-        return await self._together.answer(asked)
+        """Take a stream that has no holder, together with others. None: `take` has to tell whether it can be had.
+        Raises TimeoutError after TIMEOUT in all."""
+        with self._handing_out(asked.organization_id):
+            async with asyncio.timeout(TIMEOUT):
+                taken = await self._together.answer(asked)
+            if taken is not None:
+                self._held.add(taken.lease)
+            return taken
 
     async def _take_free(self, asked: Sequence[Asked]) -> list[Taken | None]:
         first = {each.organization_id: each for each in reversed(asked)}
@@ -95,6 +107,28 @@ class Leases:
 
     async def take(self, organization_id: str, position: str, *, override: bool) -> Taken | Refusal:
         """Take a stream, as `Asked` says, and wait where it may be about to become free."""
+        with self._handing_out(organization_id):
+            taken = await self._take(organization_id, position, override)
+            if isinstance(taken, Taken):
+                self._held.add(taken.lease)
+            return taken
+
+    @contextlib.contextmanager
+    def _handing_out(self, organization_id: str) -> Iterator[None]:
+        """A taking that fails here may have happened there: it is looked for, so that the stream of no request keeps
+        every consumer out."""
+        self._taking[organization_id] += 1
+        try:
+            yield
+        except BaseException:
+            self._doubtful[organization_id] = boottime() + DOUBTED_FOR
+            raise
+        finally:
+            self._taking[organization_id] -= 1
+            if not self._taking[organization_id]:
+                del self._taking[organization_id]
+
+    async def _take(self, organization_id: str, position: str, override: bool) -> Taken | Refusal:
         for _ in range(3):
             taken = await self._pool.fetchrow(
                 streams.TAKE, organization_id, self.node.id, position, override, self._stale_after, timeout=TIMEOUT
@@ -125,6 +159,7 @@ class Leases:
 
         While the database is away it is tried again each second. Raises nothing.
         """
+        self._held.discard(lease)
         self._unwritten[lease] = Release(cursor, read, free_at_once, seen_at)
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -144,7 +179,11 @@ class Leases:
 
     async def check(self) -> None:
         rows = await self._pool.fetch(streams.STILL_OURS, self.node.id)
-        self._on_lost({Lease(*row) for row in rows})
+        kept = {Lease(*row) for row in rows}
+        for lost in self._held - kept:  # or taken while they were read
+            self._doubtful[lost.organization_id] = boottime() + DOUBTED_FOR
+        self._held &= kept
+        self._on_lost(kept)
 
     async def flush(self) -> None:
         await self._write_releases()
@@ -164,11 +203,27 @@ class Leases:
             for organization_id, epoch, *_ in ended:
                 del self._unwritten[Lease(organization_id, epoch)]
 
+    async def _give_back_doubtful(self) -> None:
+        """What was taken for requests that know nothing of it is free again at once."""
+        looked_at = boottime()
+        names = [name for name in self._doubtful if name not in self._taking]
+        if not names:
+            return
+        rows = await self._pool.fetch(streams.OURS_OF, self.node.id, names, timeout=TIMEOUT)
+        for lease in (Lease(*row) for row in rows):
+            if lease not in self._held and lease.organization_id not in self._taking:
+                log.warning("a live stream that was taken for a request that failed is given back: %s", lease)
+                self._unwritten.setdefault(lease, Release(None, False, True, looked_at))
+        for name in names:
+            if self._doubtful[name] < looked_at:
+                del self._doubtful[name]
+
     async def _keep_cursors(self) -> None:
         moved: dict[Lease, str] = {}
         while True:
             await asyncio.sleep(CURSORS_EVERY)
             try:
+                await self._give_back_doubtful()
                 await self._write_releases()
                 moved.update(self._cursors())
                 if moved and self.node.trusted:

@@ -30,6 +30,7 @@ def _taken(by: str, override: str) -> str:
 _EXACT: Final = "coalesce(read_epoch = epoch - 1, false)"
 
 STILL_OURS: Final = "SELECT organization_id, epoch FROM streamhub_hub.streams WHERE node = $1"
+OURS_OF: Final = f"{STILL_OURS} AND organization_id = ANY ($2)"
 # One statement, on one clock. ON CONFLICT waits for another taking and sees its newest version. An owner whose row this
 # statement's snapshot does not show yet is alive where it connected after this statement began.
 TAKE: Final = f"""

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from streamhub.core.lease import Refusal
 from streamhub.leases.held import Asked, Lease, Leases, Taken
 from streamhub.leases.node import Node, boottime
 from tests.support.database import Pool
+from tests.support.tasks import ended
 
 START = ids.event_id(1_000, 0)
 
@@ -135,6 +136,63 @@ async def test_an_end_that_could_not_be_written_is_written_later(
     await gateways[0]._write_releases()
     ago = await pool.fetchval("SELECT clock_timestamp() - released_at FROM streamhub_hub.streams")
     assert timedelta(milliseconds=200) <= ago < timedelta(seconds=2)
+
+
+class Deaf:
+    """A pool whose statements are carried out, and whose answers never come."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def fetch(self, *args: Any, **options: Any) -> Any:
+        await self._pool.fetch(*args, **options)
+        raise TimeoutError
+
+    async def fetchrow(self, *args: Any, **options: Any) -> Any:
+        return await self.fetch(*args, **options)
+
+
+TAKE: dict[str, Callable[[Leases], Awaitable[object]]] = {
+    "alone": lambda leases: leases.take("org_1", START, override=False),
+    "with others": lambda leases: leases.take_if_free(Asked("org_1", START, False)),
+}
+
+
+@pytest.mark.parametrize("way", TAKE)
+async def test_a_stream_taken_for_a_request_that_never_knew_is_given_back(
+    gateways: list[Leases], pool: Pool, way: str
+) -> None:
+    gateways[0]._pool = Deaf(pool)  # type: ignore[assignment]
+    with pytest.raises(TimeoutError):
+        await TAKE[way](gateways[0])
+    assert isinstance(await gateways[1].take("org_1", START, override=False), Refusal)
+    gateways[0]._pool = pool
+    await gateways[0]._give_back_doubtful()
+    await gateways[0]._write_releases()
+    await taken(gateways[1])
+
+
+async def test_a_request_that_is_cancelled_while_its_stream_is_taken_keeps_no_consumer_out(
+    gateways: list[Leases], pool: Pool
+) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE streamhub_hub.streams IN EXCLUSIVE MODE")
+        taking = asyncio.create_task(gateways[0].take_if_free(Asked("org_1", START, False)))
+        await asyncio.sleep(0.1)
+        await ended(taking)
+    while not await pool.fetchval("SELECT count(*) FROM streamhub_hub.streams WHERE node IS NOT NULL"):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await gateways[0]._give_back_doubtful()
+    await gateways[0]._write_releases()
+    await taken(gateways[1])
+
+
+async def test_a_stream_that_a_request_has_is_not_given_back_for_one_that_failed(gateways: list[Leases]) -> None:
+    held = await taken(gateways[0])
+    gateways[0]._doubtful["org_1"] = boottime() + 10
+    await gateways[0]._give_back_doubtful()
+    await gateways[0]._write_releases()
+    assert isinstance(await gateways[1].take("org_1", START, override=False), Refusal), held
 
 
 async def test_stopping_a_node_frees_its_row_at_once(gateways: list[Leases], pool: Pool) -> None:
