@@ -170,7 +170,7 @@ class Renderer:
             return Outcome((), ("unchanged",))
         resource = plan.show(new, change.new_row or "")
         delta = _encode(plan.delta(old, new, visible))
-        return Outcome((self._event(plan, change, event, identity, resource, delta, b""),), plan.counted)
+        return self._outcome(plan, change, event, identity, resource, delta)
 
     def _one(
         self, plan: Plan, change: Change, event: str, old: Members | None, new: Members | None, settle: bool
@@ -189,7 +189,15 @@ class Renderer:
             delta = {name: {"from": NULL, "to": value} for name, value in row.items() if value != NULL}
         else:
             delta = {name: {"from": value, "to": NULL} for name, value in row.items() if value != NULL}
-        return Outcome((self._event(plan, change, event, identity, resource, _encode(delta), b""),), plan.counted)
+        return self._outcome(plan, change, event, identity, resource, _encode(delta))
+
+    def _outcome(
+        self, plan: Plan, change: Change, event: str, identity: Identity, resource: bytes, delta: bytes
+    ) -> Outcome:
+        if len(resource) + len(delta) + len(self._who_of(change)) > self._max_bytes:
+            too_large = self._event(plan, change, event, identity, b"null", b"null", b',"too_large":true')
+            return Outcome((too_large,), [*plan.counted, "too_large"])
+        return Outcome((self._event(plan, change, event, identity, resource, delta, b""),), plan.counted)
 
     def _event(
         self, plan: Plan, change: Change, event: str, identity: Identity, resource: bytes, delta: bytes, flag: bytes
@@ -197,14 +205,9 @@ class Renderer:
         organization, test, resource_id = identity
         assert organization is not None
         resource_id = resource_id or ""
-        if change.who != self._who[0]:
-            self._who = (change.who, _json_of(change.who))
-        who = self._who[1]
-        if len(resource) + len(delta) + len(who) > self._max_bytes:
-            resource = delta = b"null"
-            flag = b',"too_large":true'
-            if len(who) > self._max_bytes:
-                who = b"null"
+        who = self._who_of(change)
+        if len(who) > self._max_bytes:
+            who, flag = b"null", b',"too_large":true'
         if plan.backfill:
             flag += b',"backfill":true'
         second, microsecond = divmod(change.created_at, 1_000_000)
@@ -223,6 +226,11 @@ class Renderer:
         return Rendered(
             organization, test, plan.kinds[event], resource_id, one_line(_encode(resource_id)), one_line(tail)
         )
+
+    def _who_of(self, change: Change) -> bytes:
+        if change.who != self._who[0]:
+            self._who = (change.who, _json_of(change.who))
+        return self._who[1]
 
     def _without_values(self, change: Change, settle: bool, fault: str | None) -> Outcome:
         """The event of a row whose values cannot be sent: whose row it is must still be told. No `fault`: too large."""

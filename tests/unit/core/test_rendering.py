@@ -188,6 +188,12 @@ def test_a_row_that_is_too_large_tells_whose_it_was_and_is() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("old", [None, {**ROW, "note": ""}])
+def test_an_event_that_would_pass_the_limit_is_counted(old: Any) -> None:
+    outcome = renderer(20_000).render(change(old, {**ROW, "note": "x" * 30_000}))
+    assert list(outcome.counted) == ["too_large"]
+
+
 def test_types_may_be_named_one_by_one() -> None:
     made = renderer(type_names={"update": "product.updated"})
     outcomes = [made.render(change(None, ROW)), made.render(change(ROW, {**ROW, "n": 6}))]
