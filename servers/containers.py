@@ -17,7 +17,7 @@ POSTGRES_COMMAND: Final = "postgres -c max_connections=200 -c fsync={fsync}"
 
 
 def ping() -> None:
-    """Raises whatever keeps Docker from being used: no engine, no rights, testcontainers not installed."""
+    """Raises an error where Docker cannot be used: no engine, no rights, or no testcontainers."""
     import docker
     import testcontainers.core.container  # noqa: F401 - that it can be imported is what is asked
 
@@ -31,7 +31,7 @@ def answers(ping: Callable[[], object] = ping, within: float = ANSWERS_WITHIN) -
     def ask() -> None:
         try:
             ping()
-        except Exception:  # noqa: BLE001 - whatever keeps Docker from being used, there is another way
+        except Exception:  # noqa: BLE001 - without Docker there is another way
             return
         answered.set()
 

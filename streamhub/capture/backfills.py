@@ -202,7 +202,7 @@ async def _begin(connection: "asyncpg.Connection[Any]", found: "asyncpg.Record",
             other = None
         if other is None:
             raise UserError(
-                f"the capture of {found['name']} was removed or replaced: run the backfill again where wanted"
+                f"the capture of {found['name']} was removed or replaced: run the backfill again if it is needed"
             )
         if other["runner"] is not None and await is_there(connection, Mark(*other)):
             raise running

@@ -1,4 +1,4 @@
-"""One process of `serve --workers`, started by its parent. It ends when its parent ends, for whatever reason."""
+"""One process of `serve --workers`, started by its parent. It is killed when its parent ends."""
 
 from __future__ import annotations
 

@@ -332,7 +332,7 @@ class Oracle:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(steps=st.lists(STEP, min_size=5, max_size=18), beside=st.booleans(), seed=st.integers(0, 1000))
-async def test_nothing_leaks_whatever_is_attached_detached_swapped_and_added(
+async def test_nothing_leaks_when_partitions_and_columns_come_and_go(
     stage: Stage, steps: list[tuple[str, int, int]], beside: bool, seed: int
 ) -> None:
     await stage.sql(

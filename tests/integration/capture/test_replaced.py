@@ -359,7 +359,7 @@ NO_OPS = [
         "DELETE FROM t; INSERT INTO t VALUES (1, 'org_1', true, 'SECRET', 100, 9)",
     ],
 )
-async def test_a_rows_last_event_is_its_last_state_whatever_changed_nothing_between(
+async def test_a_rows_last_event_is_its_last_state_with_updates_that_change_nothing_between(
     stage: Stage, first: str, no_op: str
 ) -> None:
     await captured(stage)

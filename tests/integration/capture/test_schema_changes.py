@@ -156,7 +156,7 @@ NAMES = ["a", "b", "c", "d", "e", "f"]
 
 @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
-async def test_no_excluded_value_leaks_whatever_is_renamed_dropped_and_added(
+async def test_no_excluded_value_leaks_when_columns_are_renamed_dropped_and_added(
     stage: Stage, steps: list[tuple[str, int, int]]
 ) -> None:
     connection = stage.connection

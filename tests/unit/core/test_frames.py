@@ -71,7 +71,7 @@ def test_a_frame_is_made_of_its_object() -> None:
 
 
 @given(st.lists(st.text(), min_size=1, max_size=5))
-def test_first_and_last_id_are_found_whatever_the_data_says(texts: list[str]) -> None:
+def test_first_and_last_id_are_found_with_any_data(texts: list[str]) -> None:
     run = b"".join(frame(n, {"text": text, "trap": "\nid: nonsense"}) for n, text in enumerate(texts, 1))
     assert frames.first_id(run) == ids.event_id(1, 0)
     assert frames.last_id(run) == ids.event_id(len(texts), 0)
@@ -93,7 +93,7 @@ def test_the_event_field_is_read_from_the_frame() -> None:
 
 
 @given(TEXTS)
-def test_the_organization_is_found_whatever_its_id_says(id_: str) -> None:
+def test_the_organization_is_found_with_any_id(id_: str) -> None:
     member = frames.organization_of(id_, "my-org")
     data = data_of(frames.build(b"event: x\nid: ", b"i", frames.head_of("x", "x", id_), b'"1"', member, TAIL))
     assert json.loads(frames.organization_in(data) or b"") == {"id": id_, "slug": "my-org"}
@@ -161,7 +161,7 @@ def test_what_an_application_published_is_sent_as_its_own_data(own: Any, who: An
 
 
 @given(who=WHO)
-def test_a_change_too_large_for_its_values_is_no_published_event_whatever_who_says(who: Any) -> None:
+def test_a_change_too_large_for_its_values_is_no_published_event_with_any_who(who: Any) -> None:
     start = CHANGE[: CHANGE.index(',"resource":{')]
     written = json.dumps(who, separators=(",", ":"))
     data = f'{start},"resource":null,"delta":null,"who":{written},"too_large":true}}'.encode()
@@ -174,7 +174,7 @@ def test_a_published_event_without_a_resource_has_a_null_subject() -> None:
 
 
 @given(id_=TEXTS, resource_id=TEXTS, type_=st.sampled_from(["a", "a.b"]))
-def test_every_envelope_is_json_on_one_line_whatever_ids_say(id_: str, resource_id: str, type_: str) -> None:
+def test_every_envelope_is_json_on_one_line_with_any_ids(id_: str, resource_id: str, type_: str) -> None:
     built = frames.build(
         frames.start_of("update"),
         ID.encode(),
