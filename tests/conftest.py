@@ -23,35 +23,20 @@ TEMPLATE = f"streamhub_template_{os.getpid()}"
 _numbers = itertools.count(1)
 
 ON_BOTH = (
-    "tests/integration/capture/test_adding.py",
-    "tests/integration/capture/test_attachments.py",
-    "tests/integration/capture/test_backfill.py",
-    "tests/integration/capture/test_described.py",
-    "tests/integration/capture/test_documented_rights.py",
-    "tests/integration/capture/test_events.py",
-    "tests/integration/capture/test_functions.py",
-    "tests/integration/capture/test_hostile.py",
-    "tests/integration/capture/test_partitions.py",
-    "tests/integration/capture/test_replaced.py",
-    "tests/integration/capture/test_statements.py",
-    "tests/integration/relay/test_append.py",
-    "tests/integration/relay/test_cut_reads.py",
-    "tests/integration/relay/test_ending.py",
-    "tests/integration/relay/test_log.py",
-    "tests/integration/relay/test_order.py",
-    "tests/integration/relay/test_registry.py",
-    "tests/integration/relay/test_two_databases.py",
-    "tests/integration/relay/test_watch.py",
-    "tests/integration/health/test_doctor.py",
+    "tests/integration/capture/",
+    "tests/integration/relay/",
     "tests/integration/history/",
+    "tests/integration/health/test_doctor.py",
     "tests/integration/postgres/test_sessions.py",
     "tests/migration/",
 )
 """What runs on the PostgreSQL that we bring and on Debian's, which is older and has the settings that it comes with."""
+ON_ONE = ("needs_postgres_18", "needs_fsync", "runs_once")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs_postgres_18: what it tests came with PostgreSQL 18")
+    config.addinivalue_line("markers", "runs_once: it moves so much data that one server has to be enough")
     config.addinivalue_line("markers", "needs_fsync: it judges fsync, which Debian's runs without here")
 
 
@@ -60,7 +45,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     path = metafunc.definition.path.relative_to(metafunc.config.rootpath).as_posix()
     if "postgres_url" in metafunc.fixturenames and path.startswith(ON_BOTH) and "TEST_DATABASE_URL" not in os.environ:
         servers = ["postgres18"]
-        if not any(metafunc.definition.get_closest_marker(name) for name in ("needs_postgres_18", "needs_fsync")):
+        if not any(metafunc.definition.get_closest_marker(name) for name in ON_ONE):
             servers.append(f"postgres{_older_major()}")
         metafunc.parametrize("postgres_url", servers, indirect=True, scope="session")
 

@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.stage import Stage, kinds, one
 
+pytestmark = pytest.mark.runs_once
+
 QUICK = 10.0  # seconds for a statement on a slow machine, of up to two rows; the text itself takes many times that
 TYPES = "CREATE TYPE pair AS (n numeric, d jsonb); CREATE DOMAIN doc AS jsonb; CREATE DOMAIN numbers AS numeric[]"
 

@@ -254,6 +254,7 @@ async def test_a_row_over_64_kib_arrives_whole(stage: Stage, size: int, compress
     assert list(events[1]["delta"]) == ["price"]
 
 
+@pytest.mark.runs_once
 async def test_a_row_of_80_mb_is_written_and_its_event_tells_that_it_is_too_large(stage: Stage) -> None:
     await stage.shop()
     await stage.sql(
@@ -272,6 +273,7 @@ async def test_a_row_of_80_mb_is_written_and_its_event_tells_that_it_is_too_larg
     assert {(e["resource"], e["delta"], e["too_large"]) for e in events} == {(None, None, True)}
 
 
+@pytest.mark.runs_once
 async def test_a_value_that_json_makes_larger_than_a_gigabyte_does_not_fail_the_statement(stage: Stage) -> None:
     await stage.sql("CREATE TABLE t (id int PRIMARY KEY, organization_id text, v text)")
     await stage.add("t")
