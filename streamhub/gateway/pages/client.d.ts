@@ -65,9 +65,9 @@ export interface LiveOptions {
 export type Off = () => void;
 
 /**
- * Handlers may be async functions. They run one after the other, in the order of the events: one that awaits holds back
- * those behind it, and the hub. What a handler throws goes to the handlers of `onError`, and stops no other. A handler
- * may be taken off, and the subscription destroyed, by a handler.
+ * Handlers may be async functions. They run one after the other, in the order of the events: one that awaits holds
+ * back those behind it, and the hub. What a handler throws goes to the handlers of `onError`, and stops no other.
+ * Handlers may take handlers off, and destroy the subscription.
  *
  * It connects once the first handler of events is there.
  */
@@ -95,8 +95,8 @@ export class Realtime<E = Change> {
 }
 
 /**
- * `for await (const event of hub.live()) …`. It comes back after every cut and every 409, and throws the StreamHubError
- * of what the hub refuses for good. An event counts as handled once the loop asks for the next one.
+ * `for await (const event of hub.live()) …`. It comes back after every cut and every 409, and throws a StreamHubError
+ * where the hub refuses for good. An event counts as handled once the loop asks for the next one.
  */
 export class Live implements AsyncIterable<Change> {
   private constructor();
@@ -121,7 +121,7 @@ export class StreamHubError extends Error {
   );
   /** Of the HTTP answer; 200 where a stream had begun, 0 where nothing was asked. */
   readonly status: number;
-  /** The hub's code, or `HTTP_<status>` of an answer that is not a hub's, `REDIRECTED`, `INVALID_JSON`, `TOKEN_FAILED`. */
+  /** The hub's code; `HTTP_<status>` of an answer that is not a hub's; `REDIRECTED`, `INVALID_JSON`, `TOKEN_FAILED`. */
   readonly code: string;
   readonly detail: string;
   /** All that the answer lists. */
@@ -238,6 +238,7 @@ export class EventParser {
   lastEventId: string;
   /** The reconnection time in milliseconds that the server asked for; undefined before it did. */
   retry: number | undefined;
-  /** The messages that are complete now. Chunks may have any size. Throws Error for a message of over 64 Mi characters. */
+  /** The messages that are complete now. Chunks may have any size. Throws Error for a message of over 64 Mi characters.
+   */
   feed(chunk: Uint8Array): ServerSentEvent[];
 }

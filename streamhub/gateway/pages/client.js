@@ -115,7 +115,8 @@ export class StreamHub {
       options, ["org", "token", "firstPause", "longestPause"], "StreamHub",
     );
     if (!(firstPause > 0 && longestPause >= firstPause)) {
-      throw new TypeError(`firstPause is ${firstPause} and longestPause ${longestPause}; give milliseconds, the first above 0`);
+      const wrong = `firstPause is ${firstPause} and longestPause ${longestPause}`;
+      throw new TypeError(`${wrong}; give milliseconds, the first above 0 and not above the longest`);
     }
     this.#endpoint = new Endpoint(url, org, token);
     this.#pauses = { firstPause, longestPause };
@@ -303,7 +304,9 @@ class Endpoint {
 
   constructor(url, org, token) {
     const base = addressOf(url);
-    if (typeof org !== "string" || !org) throw new TypeError(`org is ${shown(org)}; give the organization's slug, such as "my-org"`);
+    if (typeof org !== "string" || !org) {
+      throw new TypeError(`org is ${shown(org)}; give the organization's slug, such as "my-org"`);
+    }
     if (typeof token !== "function" && !(typeof token === "string" && token.trim())) {
       throw new TypeError("token is no text; give a JWT or an API key, or a function that returns one");
     }
@@ -348,7 +351,8 @@ class Endpoint {
       throw new StreamHubError(0, "TOKEN_FAILED", `the token function failed: ${reasonOf(cause)}`, { cause });
     }
     if (typeof token === "string" && token.trim()) return token.trim();
-    throw new StreamHubError(0, "TOKEN_FAILED", `the token function returned ${shown(token)}; return a JWT or an API key`);
+    const found = typeof token === "string" ? "an empty text" : `a value of type ${typeof token}`;
+    throw new StreamHubError(0, "TOKEN_FAILED", `the token function returned ${found}; return a JWT or an API key`);
   }
 }
 
@@ -508,7 +512,8 @@ async function refusalOf(response) {
     return new StreamHubError(300, "REDIRECTED", "the answer is a redirect; give the address that it leads to");
   }
   if (status === 200) {
-    return new StreamHubError(200, "HTTP_200", `the answer is ${mediaTypeOf(response)}, not ${EVENT_STREAM}: is this a hub?`);
+    const found = mediaTypeOf(response);
+    return new StreamHubError(200, "HTTP_200", `the answer is ${found}, not ${EVENT_STREAM}: is this a hub?`);
   }
   const retryAfter = millisecondsOf(response.headers.get("Retry-After"));
   const errors = errorsIn(await textOf(response));
@@ -566,7 +571,9 @@ function addressOf(url) {
   } catch {
     throw new TypeError(`the hub's address is ${shown(url)}; give one such as "https://hub.example.com"`);
   }
-  if (found.username || found.password) throw new TypeError("the hub's address holds a user or a password; give a token instead");
+  if (found.username || found.password) {
+    throw new TypeError("the hub's address holds a user or a password; give a token instead");
+  }
   if (found.protocol !== "https:" && found.protocol !== "http:") {
     throw new TypeError(`the hub's address is ${shown(url)}; give one such as "https://hub.example.com"`);
   }
@@ -575,7 +582,11 @@ function addressOf(url) {
 
 function queryOf(options) {
   const names = {
-    types: "types", resourceTypeEq: "resource_type_eq", resourceIdIn: "resource_id_in", pathPrefix: "path_prefix", latest: "latest",
+    types: "types",
+    resourceTypeEq: "resource_type_eq",
+    resourceIdIn: "resource_id_in",
+    pathPrefix: "path_prefix",
+    latest: "latest",
   };
   const { filters = {}, envelope = "change" } = known(
     options, [...Object.keys(names), "filters", "envelope", "lastEventId"], "realtime",
@@ -590,14 +601,18 @@ function queryOf(options) {
 function listed(name, value) {
   const values = Array.isArray(value) ? value : [value];
   for (const each of values) {
-    if (!["string", "number", "boolean"].includes(typeof each)) throw new TypeError(`${name} is ${shown(each)}; give text or a list of texts`);
+    if (!["string", "number", "boolean"].includes(typeof each)) {
+      throw new TypeError(`${name} is ${shown(each)}; give text or a list of texts`);
+    }
   }
   return values.join(",");
 }
 
 /** An option that is spelled wrong would be left out in silence, and the stream would bring other events. */
 function known(options, names, of) {
-  if (typeof options !== "object" || options === null) throw new TypeError(`the options of ${of} are ${shown(options)}; give an object`);
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`the options of ${of} are ${shown(options)}; give an object`);
+  }
   for (const name of Object.keys(options)) {
     if (!names.includes(name)) throw new TypeError(`${name} is no option of ${of}; it has ${names.join(", ")}`);
   }
@@ -608,7 +623,8 @@ function known(options, names, of) {
 function matcherOf(types) {
   const patterns = listed("types", types).split(",");
   if (patterns.some((pattern) => !pattern || pattern !== pattern.trim())) {
-    throw new TypeError(`types is ${shown(types)}; give types such as "skus.update", "ticket.*" or "*", separated by commas`);
+    const right = 'such as "skus.update", "ticket.*" or "*", separated by commas';
+    throw new TypeError(`types is ${shown(types)}; give types ${right}`);
   }
   if (patterns.includes("*")) return () => true;
   const escaped = patterns.map((pattern) => pattern.replace(/[\\^$.+?()[\]{}|]/g, "\\$&").replace(/\*+/g, "[^.]*"));

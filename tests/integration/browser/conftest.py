@@ -10,16 +10,16 @@ from typing import Any, Final
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from playwright.async_api import async_playwright
 from playwright.async_api import Page as Tab
+from playwright.async_api import async_playwright
 
 from tests.conftest import missing
 from tests.integration.browser.scripted import PATIENCE, ScriptedHub, scripted_hub
 
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 
-# Time that is asked for is kept in `pauses` and `watched`, and passes faster: pauses `pausesFaster` times, but for those
-# of over 100 s, and watchdogs a hundred times where a test says so.
+# Time that is asked for is kept in `pauses` and `watched`, and passes faster: pauses `pausesFaster` times, but for
+# those of over 100 s, and watchdogs a hundred times where a test says so.
 BEFORE: Final = """
   const [real, watchdogs] = [window.setTimeout, new Set([75_000, 30_000])];
   Object.assign(window, { pauses: [], watched: new Set(), pausesFaster: 1000, fastWatchdogs: false });

@@ -46,6 +46,15 @@ class Request:
         assert self._stream is not None
         await self._stream.write(b"".join(frames) or b": begins\n\n")
 
+    async def takes(self, frame: bytes, within: float = 0.5) -> bool:
+        """Whether the browser takes so much: send it, and wait until it has left."""
+        try:
+            async with asyncio.timeout(within):
+                await self.send(frame)
+        except TimeoutError:
+            return False
+        return True
+
     def end(self) -> None:
         """The response ends as one that is complete."""
         assert self._stream is not None

@@ -7,7 +7,9 @@ from tests.integration.browser.scripted import GAP, ScriptedHub, change, control
 
 BEGIN = """
     const hub = await open_({hub});
-    window.live = hub.live({ onGap: (gap) => gaps.push(gap), onConnectionChange: (now) => changes.push(now), onError: told });
+    window.live = hub.live({
+        onGap: (gap) => gaps.push(gap), onConnectionChange: (connected) => changes.push(connected), onError: told,
+    });
     window.step = () => new Promise((done) => { window.next = done; });
     window.loop = (async () => {
         for await (const event of live) {

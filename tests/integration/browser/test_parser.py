@@ -38,7 +38,8 @@ async def test_random_streams_are_read_as_by_the_browsers_own_event_source(page:
     dice = random.Random(13)
     pieces = [
         b"data: a", b"data:b", b"data", b"data: \xe2\x82\xac", b"\xef\xbb\xbf", b": c", b"event: x", b"event", b"id: 1",
-        b"id: 2\0", b"id", b"id: 3", b"other: d", b"\xe2\x82", b"\n", b"\n", b"\n", b"\r", b"\r\n", b"\r\n", b"\n\n", b"\r\r",
+        b"id: 2\0", b"id", b"id: 3", b"other: d", b"\xe2\x82",
+        b"\n", b"\n", b"\n", b"\r", b"\r\n", b"\r\n", b"\n\n", b"\r\r",
     ]  # fmt: skip
     streams = [b"".join(dice.choices(pieces, k=60)) + b"\n\ndata: end\n\n" for _ in range(40)]
     await page.run(PARSED)

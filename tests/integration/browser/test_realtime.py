@@ -35,7 +35,8 @@ async def test_it_asks_for_the_broadcast_of_its_organization_with_its_token(page
 
 async def test_options_become_parameters(page: Page, scripted: ScriptedHub) -> None:
     await page.run("""await listen({hub}, {
-        types: ["ticket.*", "skus.create"], filters: { "resource.status_in": ["open", "new"], "delta.price.to_gt": 9.5 },
+        types: ["ticket.*", "skus.create"],
+        filters: { "resource.status_in": ["open", "new"], "delta.price.to_gt": 9.5 },
         resourceTypeEq: "skus", resourceIdIn: ["a b", "c&d"], pathPrefix: "/docs/", latest: "500ms", envelope: "event",
     });""")
     assert parse_qsl((await scripted.request()).query) == [
@@ -100,7 +101,8 @@ async def test_a_handler_gets_the_events_of_its_types(page: Page, scripted: Scri
     await page.run("""
         const realtime = await follow({hub});
         window.got = {};
-        for (const types of ["ticket.created", "ticket.*", "*.created", "t*t.c*", ["skus.update", "a.b"], "a.b,*", "tic.*"]) {
+        const several = ["ticket.created", "ticket.*", "*.created", "t*t.c*", ["skus.update", "a.b"], "a.b,*", "tic.*"];
+        for (const types of several) {
             got[types] = [];
             realtime.on(types, (event) => got[types].push(event.resource.n));
         }
@@ -269,13 +271,10 @@ async def test_a_slow_handler_holds_back_the_server(page: Page, scripted: Script
     """)
     stream = await scripted.stream(change(1))
     await page.until("events.length")
-    sent = 0
     filler = change(2, filler="x" * 1_000_000)
-    with pytest.raises(TimeoutError):
-        while sent < 300:
-            async with asyncio.timeout(0.5):
-                await stream.send(filler)
-            sent += 1
+    sent = 0
+    while sent < 300 and await stream.takes(filler):
+        sent += 1
     assert sent < 100
 
 
@@ -512,5 +511,5 @@ async def test_a_token_function_that_fails_is_an_error_and_asked_again(page: Pag
     assert errors == [
         "TOKEN_FAILED: the token function failed: no session",
         "TOKEN_FAILED: the token function failed: offline",
-        "TOKEN_FAILED: the token function returned undefined; return a JWT or an API key",
+        "TOKEN_FAILED: the token function returned a value of type undefined; return a JWT or an API key",
     ]
