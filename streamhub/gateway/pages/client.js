@@ -432,10 +432,10 @@ class Stream {
       }
       if (event === "gap") {
         yield { gap: JSON.parse(data) };
-      } else {
+      } else if (lastEventId !== this.lastEventId) {
         this.#backoff.reset();
         yield { event: data };
-      }
+      } // else it has no id of its own: a control frame that a later hub may send
       if (this.isClosed) return;
       this.lastEventId = lastEventId;
     }

@@ -193,7 +193,7 @@ async def test_what_a_handler_throws_reaches_on_error_and_stops_no_other(page: P
 
 async def test_an_event_that_is_no_json_is_an_error_and_the_next_one_comes(page: Page, scripted: ScriptedHub) -> None:
     await page.run(LISTEN)
-    await scripted.stream(b"data: {broken\n\n", change(2))
+    await scripted.stream(b"id: 1\ndata: {broken\n\n", change(2))
     assert await page.ids(1) == [number(2)]
     assert (await page.run("return errors;"))[0]["code"] == "INVALID_JSON"
 
@@ -205,10 +205,13 @@ async def test_a_gap_reaches_its_handlers_in_its_place(page: Page, scripted: Scr
     assert await page.run("return gaps;") == [GAP]
 
 
-async def test_comments_and_heartbeats_are_no_events(page: Page, scripted: ScriptedHub) -> None:
+async def test_comments_heartbeats_and_control_frames_of_a_later_hub_are_no_events(
+    page: Page, scripted: ScriptedHub
+) -> None:
     await page.run(LISTEN)
-    await scripted.stream(PING, b"event: heartbeat\ndata: 2026-11-22T10:00:00.000Z\n\n", change(1), PING)
-    assert await page.ids(1) == [number(1)]
+    control_frames = PING, b"event: heartbeat\ndata: 2026-11-22T10:00:00.000Z\n\n", control("later", {"type": "later"})
+    await scripted.stream(*control_frames, change(1), *control_frames, change(2))
+    assert await page.ids(2) == [number(1), number(2)]
 
 
 async def test_text_comes_as_it_was_sent_wherever_it_is_cut(page: Page, scripted: ScriptedHub) -> None:
