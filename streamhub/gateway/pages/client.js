@@ -125,7 +125,7 @@ export class StreamHub {
   realtime(options = {}) {
     const query = queryOf(options);
     return new Realtime((hooks) => new Stream(this.#endpoint, ["events", "stream"], {
-      query, lastEventId: options.lastEventId ?? "", watchdog: BROADCAST_WATCHDOG, ...this.#pauses, ...hooks,
+      query, lastEventId: positionOf(options.lastEventId), watchdog: BROADCAST_WATCHDOG, ...this.#pauses, ...hooks,
     }));
   }
 
@@ -134,7 +134,7 @@ export class StreamHub {
       options, ["lastEventId", "onGap", "onError", "onConnectionChange"], "live",
     );
     return new Live((hooks) => new Stream(this.#endpoint, [], {
-      query: [], lastEventId: lastEventId ?? "", watchdog: LIVE_WATCHDOG, ...this.#pauses, ...hooks,
+      query: [], lastEventId: positionOf(lastEventId), watchdog: LIVE_WATCHDOG, ...this.#pauses, ...hooks,
     }), handlers);
   }
 }
@@ -307,8 +307,8 @@ class Endpoint {
     if (typeof org !== "string" || !org) {
       throw new TypeError(`org is ${shown(org)}; give the organization's slug, such as "my-org"`);
     }
-    if (typeof token !== "function" && !(typeof token === "string" && token.trim())) {
-      throw new TypeError("token is no text; give a JWT or an API key, or a function that returns one");
+    if (typeof token !== "function" && !isToken(token)) {
+      throw new TypeError(`token is ${kindOf(token)}; give a JWT or an API key, or a function that returns one`);
     }
     this.#base = base;
     this.#org = org;
@@ -350,9 +350,9 @@ class Endpoint {
     } catch (cause) {
       throw new StreamHubError(0, "TOKEN_FAILED", `the token function failed: ${reasonOf(cause)}`, { cause });
     }
-    if (typeof token === "string" && token.trim()) return token.trim();
-    const found = typeof token === "string" ? "an empty text" : `a value of type ${typeof token}`;
-    throw new StreamHubError(0, "TOKEN_FAILED", `the token function returned ${found}; return a JWT or an API key`);
+    if (isToken(token)) return token.trim();
+    const detail = `the token function returned ${kindOf(token)}; return a JWT or an API key`;
+    throw new StreamHubError(0, "TOKEN_FAILED", detail);
   }
 }
 
@@ -630,6 +630,22 @@ function matcherOf(types) {
   const escaped = patterns.map((pattern) => pattern.replace(/[\\^$.+?()[\]{}|]/g, "\\$&").replace(/\*+/g, "[^.]*"));
   const expression = new RegExp(`^(?:${escaped.join("|")})$`);
   return (type) => expression.test(type);
+}
+
+/** A page of HTML, which a login may answer with, is none. */
+function isToken(value) {
+  return typeof value === "string" && /^[\x21-\x7e]+$/.test(value.trim());
+}
+
+/** Without the value, which may hold a secret. */
+function kindOf(value) {
+  return typeof value === "string" ? "a text that is no token" : `a value of type ${typeof value}`;
+}
+
+function positionOf(value) {
+  const position = value ?? "";
+  if (typeof position === "string" && /^[\x21-\x7e]*$/.test(position)) return position;
+  throw new TypeError(`lastEventId is ${shown(position)}; give the id of an event`);
 }
 
 // -- small things

@@ -69,7 +69,11 @@ WRONG: dict[str, tuple[str, str]] = {
     "no handler": ("hub.realtime().on('a')", "the handler is undefined; give a function"),
     "an empty type": ("hub.realtime().on('a,', () => {})", '"a,"; give types such as "skus.update"'),
     "no organization": ("new StreamHub('https://hub.example', { token: 't' })", "org is undefined; give the"),
-    "no token": ("new StreamHub('https://hub.example', { org: 'o', token: ' ' })", "token is no text; give a JWT"),
+    "no token": (
+        "new StreamHub('https://hub.example', { org: 'o', token: ' ' })",
+        "token is a text that is no token; give a JWT",
+    ),
+    "a position that no header can hold": ("hub.realtime({ lastEventId: 'ü' })", 'lastEventId is "ü"; give the id'),
     "no address": ("new StreamHub('http://', { org: 'o', token: 't' })", 'the hub\'s address is "http://"'),
     "no web address": ("new StreamHub('ftp://a', { org: 'o', token: 't' })", 'the hub\'s address is "ftp://a"'),
     "a password": ("new StreamHub('https://u:secret@a', { org: 'o', token: 't' })", "holds a user or a password"),
@@ -506,7 +510,8 @@ async def test_a_token_that_has_expired_is_an_error_where_no_function_makes_anot
 
 async def test_a_token_function_that_fails_is_an_error_and_asked_again(page: Page, scripted: ScriptedHub) -> None:
     await page.run("""
-        const answers = [() => { throw new Error("no session"); }, () => Promise.reject("offline"), () => undefined];
+        const answers = [() => { throw new Error("no session"); }, () => Promise.reject("offline"), () => undefined,
+            () => "<h1>Please log in</h1>"];
         await listen({hub}, {}, { token: () => (answers.shift() ?? (() => "at-last"))() });
     """)
     assert (await scripted.request()).token == "at-last"
@@ -515,4 +520,5 @@ async def test_a_token_function_that_fails_is_an_error_and_asked_again(page: Pag
         "TOKEN_FAILED: the token function failed: no session",
         "TOKEN_FAILED: the token function failed: offline",
         "TOKEN_FAILED: the token function returned a value of type undefined; return a JWT or an API key",
+        "TOKEN_FAILED: the token function returned a text that is no token; return a JWT or an API key",
     ]
