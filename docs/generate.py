@@ -138,10 +138,12 @@ def routes() -> str:
             rows = [(f"`{each.name}`", each.means, _codes(each.codes)) for each in parameters]
             parts += [f"## {name}", _table(("parameter", "meaning", "a wrong value is"), rows)]
     names = [(f"`{name}`", _codes(each.name for each in parameters)) for name, parameters in shown]
+    no_token = " and ".join(f"`{each.path}`" for each in ROUTES if each.is_open)
     return _page(
         "Routes",
-        "`{org}` is the organization's slug. Every route asks for a token. A parameter that a route does not have is "
-        "UNKNOWN_PARAMETER. [The contract](contract.md) says what each route answers.",
+        "`{org}` is the organization's slug. Every route asks for a token, but for "
+        f"{no_token}. A parameter that a route does not have is UNKNOWN_PARAMETER. "
+        "[The contract](contract.md) says what each route answers.",
         _table(("route", "parameters"), names),
         *parts,
     )

@@ -7,4 +7,5 @@ gateway.py     what all requests share; streams by kind and state
 streams/       what any stream needs
 live/          GET /{org}
 replay/        GET /{org}/replay
+pages/         what browsers load: the client at /-/client.js
 """

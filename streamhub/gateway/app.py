@@ -12,6 +12,7 @@ from streamhub.gateway.live.routes import end_stream, live
 from streamhub.gateway.live.shared import LIVE, LiveShared
 from streamhub.gateway.live.status import status
 from streamhub.gateway.live.upkeep import LiveUpkeep
+from streamhub.gateway.pages import files
 from streamhub.gateway.replay.request import PARAMETERS as REPLAY_PARAMETERS
 from streamhub.gateway.replay.routes import cancel_replay, list_replays, replay, show_replay
 from streamhub.gateway.replay.shared import REPLAY, ReplayShared
@@ -27,12 +28,13 @@ JOB: Final = ORGANIZATION + "/replays/{job:[^/]+}"
 
 class Route(NamedTuple):
     """`handler` begins with `admitted(request, <rule of web/scopes.py>)`, and reads its `parameters` with
-    `parameters.read`."""
+    `parameters.read`. One that `is_open` asks for no token, and is there whatever the process's roles."""
 
     method: str
     path: str
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     parameters: Sequence[Parameter] = ()
+    is_open: bool = False
 
 
 # No HEAD anywhere: on a stream it would take the lease.
@@ -44,6 +46,8 @@ ROUTES: Final = (
     Route("GET", f"{ORGANIZATION}/replays", list_replays),
     Route("GET", JOB, show_replay),
     Route("DELETE", JOB, cancel_replay),
+    Route("GET", "/-/client.js", files.client, is_open=True),
+    Route("GET", "/-/client.d.ts", files.declarations, is_open=True),
 )
 
 
@@ -64,12 +68,12 @@ class Kinds:
 
 
 def create_app(gateway: Gateway, kinds: Kinds, *, with_operations: bool = True) -> web.Application:
-    """The public application. Without the role `gateway` it serves the operators' pages alone."""
+    """The public application. Without the role `gateway` it serves what is open to all alone."""
     app = _application(gateway)
     app[LIVE], app[REPLAY] = kinds.live, kinds.replay
     add_cors(app, gateway.settings.cors_origins)
-    if "gateway" in gateway.settings.roles:
-        for route in ROUTES:
+    for route in ROUTES:
+        if route.is_open or "gateway" in gateway.settings.roles:
             app.router.add_route(route.method, route.path, route.handler)
     if with_operations:
         app.add_routes(operations.routes())
