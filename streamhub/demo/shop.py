@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any, NamedTuple
 
+from streamhub.backoff import rest
 from streamhub.demo.catalog import CITIES, FAMILY_NAMES, GIVEN_NAMES, TENANTS, WAREHOUSES, Tenant
 from streamhub.postgres.connections import DATABASE_ERRORS, AnyConnection, Pool
 
@@ -80,7 +81,7 @@ class Shop:
         while True:
             # More than a second late: skip it. A burst would show in the latencies.
             due = max(due + 1 / rate, time.perf_counter() - 1)
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            await rest(max(0.0, due - time.perf_counter()))
             (store,) = self._random.choices(
                 self._stores,
                 [each.tenant.share * (TEST_SHARE if each.test else 1 - TEST_SHARE) for each in self._stores],
@@ -90,7 +91,7 @@ class Shop:
                 await self._transact(store, application, action)
             except DATABASE_ERRORS as error:
                 log.warning("the shop could not write, retrying in 0.5 s: %s", error)
-                await asyncio.sleep(0.5)
+                await rest(0.5)
 
     def _choose(self, store: _Store) -> tuple[_Action, str]:
         if len(store.finished) > KEPT_ORDERS:

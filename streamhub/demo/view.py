@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from streamhub.backoff import rest
 from streamhub.core import frames, ids
 from streamhub.demo.monitor import Monitor
 from streamhub.history import head, newest
@@ -69,7 +70,7 @@ class Watch:
                 rows = []
             self._note(rows)
             if len(rows) < POLL_LIMIT:
-                await asyncio.sleep(POLL_EVERY)
+                await rest(POLL_EVERY)
 
     def rate(self) -> float:
         """Events a second, over the last RATE_OVER seconds."""

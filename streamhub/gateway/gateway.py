@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from streamhub.backoff import rest
 from streamhub.config import Settings
 from streamhub.gateway import budget
 from streamhub.gateway.places import Finder, Registrations
@@ -157,7 +158,7 @@ class Gateway:
 
     async def _keep_counting(self) -> None:
         while True:
-            await asyncio.sleep(COUNT_EVERY)
+            await rest(COUNT_EVERY)
             try:
                 self.refresh_metrics()
             except Exception:

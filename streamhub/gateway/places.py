@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from streamhub import organizations
+from streamhub.backoff import rest
 from streamhub.core import ids
 from streamhub.history.head import HEAD, head_of
 from streamhub.organizations import ORGANIZATIONS
@@ -125,7 +126,7 @@ class Registrations:
                             future.set_result(key)
             except Exception as error:  # noqa: BLE001 - whatever it is, streams wait for the next look
                 log.warning("the organizations cannot be read, retrying in %g s: %r", LOOK_EVERY, error)
-            await asyncio.sleep(LOOK_EVERY)
+            await rest(LOOK_EVERY)
 
     async def stop(self) -> None:
         if self._task is not None:

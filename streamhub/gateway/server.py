@@ -26,6 +26,7 @@ from streamhub.web.listening import Listening
 log = logging.getLogger(__name__)
 
 SHUTDOWN_WITHIN: Final = 5.0  # seconds, after the drain
+STOPS_WITHIN: Final = 0.75  # seconds, after that
 ANSWERED_WITHIN: Final = 0.1  # seconds that a connection which was just made has to send its request
 
 
@@ -123,10 +124,18 @@ async def serve(
         await asyncio.sleep(ANSWERED_WITHIN)
         for each in runners:
             await each.cleanup()
-        await kinds.stop()
-        await gateway.stop()
-        await authenticator.stop()
+        stopping = asyncio.create_task(_stop(gateway, kinds, authenticator))
+        await asyncio.wait({stopping}, timeout=STOPS_WITHIN)
+        if not stopping.done():
+            log.warning("the database does not answer: leases and this node's row are left to expire")
+            stopping.cancel()
         log.info("the gateway stopped in %.1f s", time.monotonic() - began)
+
+
+async def _stop(gateway: Gateway, kinds: Kinds, authenticator: Authenticator) -> None:
+    await kinds.stop()
+    await gateway.stop()
+    await authenticator.stop()
 
 
 async def _listen(listening: list[Listening], runner: web.AppRunner, host: str, port: int, reuse_port: bool) -> int:

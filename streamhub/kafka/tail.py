@@ -40,7 +40,7 @@ from typing import Final, NamedTuple
 import msgspec
 from aiokafka import ConsumerRecord
 
-from streamhub.backoff import jittered
+from streamhub.backoff import jittered, rest
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.records import AFTER, ID, event_of
@@ -324,7 +324,7 @@ class KafkaTail:
     async def _watch(self) -> None:
         away = False
         while True:
-            await asyncio.sleep(jittered(self._look_every))
+            await rest(jittered(self._look_every))
             try:
                 await self._look()
                 away = False

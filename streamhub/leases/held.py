@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from streamhub.backoff import rest
 from streamhub.core import ids
 from streamhub.core.lease import Refusal, refusal
 from streamhub.leases import streams
@@ -221,7 +222,7 @@ class Leases:
     async def _keep_cursors(self) -> None:
         moved: dict[Lease, str] = {}
         while True:
-            await asyncio.sleep(CURSORS_EVERY)
+            await rest(CURSORS_EVERY)
             try:
                 await self._give_back_doubtful()
                 await self._write_releases()

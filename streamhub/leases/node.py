@@ -10,6 +10,7 @@ import uuid
 from datetime import timedelta
 from typing import Final, Protocol
 
+from streamhub.backoff import rest
 from streamhub.core.lease import NODE_TTL, RENEW_EVERY, Trust
 from streamhub.leases import nodes
 from streamhub.postgres.connections import DATABASE_AWAY, Pool
@@ -86,7 +87,7 @@ class Node:
     async def _keep_renewed(self) -> None:
         every = RENEW_EVERY * self._ttl.total_seconds() / NODE_TTL
         for count in itertools.count(1):
-            await asyncio.sleep(every)
+            await rest(every)
             started = boottime()
             try:
                 # A renewal that takes longer than this is of no use any more.

@@ -174,7 +174,7 @@ async def keep_lean(connect: Connect, consumer: Consumer) -> None:
         try:
             connection = await connect()
             while True:
-                await asyncio.sleep(lean.pause)
+                await rest(lean.pause)
                 await lean.vacuum(connection)
                 pauses.reset()
         except DATABASE_ERRORS as error:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 
 import uvloop
 
-from streamhub.backoff import jittered
+from streamhub.backoff import jittered, rest
 from streamhub.config import Settings, load, unknown_variables
 from streamhub.postgres.connections import DATABASE_AWAY
 from streamhub.postgres.failures import explain
@@ -72,7 +72,7 @@ async def _started(settings: Settings, stack: AsyncExitStack) -> Hub:
                 raise
             pause = jittered(RETRY_PAUSE)
             log.warning("the database went away during the start: %s; retrying in %.1f s", explain(error), pause)
-            await asyncio.sleep(pause)
+            await rest(pause)
 
 
 async def _serve_with_workers(settings: Settings, given: Mapping[str, str], count: int) -> None:

@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from streamhub.backoff import Backoff
+from streamhub.backoff import Backoff, rest
 from streamhub.config import Settings
 from streamhub.errors import UserError
 from streamhub.metrics import MULTIPROCESS, forget_worker
@@ -102,7 +102,7 @@ class Workers:
         while not self._stopping:
             wait = pause.next(lasted)
             log.warning("starting worker %d again in %.1f s", number, wait)
-            await asyncio.sleep(wait)
+            await rest(wait)
             began = time.monotonic()
             try:
                 await self._run_once(number)

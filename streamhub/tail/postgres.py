@@ -18,7 +18,7 @@ from typing import Final
 
 import asyncpg
 
-from streamhub.backoff import Backoff, jittered
+from streamhub.backoff import Backoff, jittered, rest
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.history import head, notices
@@ -35,6 +35,7 @@ POLL_EVERY: Final = 2.0  # seconds
 RETRY_FIRST: Final = 0.2  # seconds
 RETRY_LONGEST: Final = 5.0
 RETRY_LISTEN: Final = 0.45
+STOPPED_WITHIN: Final = 0.5
 # A relay in this process announces within this time of the NOTIFY, so that history need not be read for it.
 ANNOUNCED_WITHIN: Final = 0.02  # seconds
 
@@ -72,7 +73,8 @@ class PostgresTail:
         self._receivers.clear()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOPPED_WITHIN)
 
     def subscribe(self, organization: int, organization_id: str, receiver: Receiver) -> str:  # noqa: ARG002
         self._receivers.setdefault(organization, []).append(receiver)
@@ -162,7 +164,7 @@ class PostgresTail:
                 if not away:
                     log.warning("the tail cannot listen, retrying; streams go on more slowly: %r", error)
                 away = True
-            await asyncio.sleep(jittered(RETRY_LISTEN))
+            await rest(jittered(RETRY_LISTEN))
 
     async def _follow(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         await notices.listen(connection, self._notified)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from servers.directories import data_directory
 from servers.ports import free_port
+from streamhub.embedded.server import EmbeddedPostgres
 from tests.acceptance.conftest import Running, none_left
 from tests.conftest import database_of
 
@@ -59,6 +64,46 @@ def test_a_signal_ends_a_start_whose_database_does_not_answer(start: Start, away
     serving = start("serve")
     serving.wait_for("the hub's database is", within=60)
     assert ended_by(serving, signal.SIGTERM) < ENDED_WITHIN
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedPostgres]:
+    directory = data_directory()
+    postgres = EmbeddedPostgres(directory)
+    postgres.start()
+    try:
+        yield postgres
+    finally:
+        postgres.stop("immediate")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def frozen(server: EmbeddedPostgres) -> Iterator[None]:
+    """Its connections stay, and nothing answers on them."""
+    main = server.pid
+    assert main is not None
+    children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+    for pid in (main, *map(int, children)):
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in (main, *map(int, children)):
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("frozen_for", [0.1, 6.0], ids=["while it is trusted", "after the lease"])
+def test_a_signal_ends_a_process_whose_database_hangs(
+    start: Start, environment: dict[str, str], tmp_path: Path, server: EmbeddedPostgres, frozen_for: float
+) -> None:
+    environment["STREAMHUB_DATABASE_URL"] = server.url
+    environment["STREAMHUB_SIGNING_KEY_FILE"] = str(tmp_path / "key.pem")
+    serving = start("serve")
+    serving.wait_for("leading with epoch", within=60)
+    with frozen(server):
+        time.sleep(frozen_for)
+        assert ended_by(serving, signal.SIGTERM) < ENDED_WITHIN
 
 
 @pytest.mark.parametrize("command", ["serve", "demo"])

@@ -14,7 +14,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from aiohttp import web
 
-from streamhub.backoff import jittered
+from streamhub.backoff import jittered, rest
 from streamhub.core import control, formats, ids, window
 from streamhub.gateway import places
 from streamhub.gateway.replay import jobs
@@ -169,7 +169,7 @@ class Replay(Stream):
                     raise
                 pause = jittered(0.75)
                 log.warning("a replay's next step needs the database, retrying in %.1f s: %r", pause, error)
-                await asyncio.sleep(pause)
+                await rest(pause)
 
     async def _claim(self) -> None:
         async with self._shared.rows:

@@ -12,6 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from streamhub.backoff import rest
+
 log = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 0.5  # seconds
@@ -45,7 +47,7 @@ class Endings:
 
     async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await rest(LOOK_EVERY)
             try:
                 await self.look()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look has to be tried
