@@ -84,6 +84,11 @@ class Stream:
         self.channel.write(frames, last_id)
         self._sent.count(events, len(frames))
 
+    async def send_page(self, frames: bytes, last_id: str, events: int) -> None:
+        """As `send`, for frames that may be many."""
+        await self.channel.write_page(frames, last_id)
+        self._sent.count(events, len(frames))
+
     def finish(self, cause: Cause) -> None:
         """The first cause counts."""
         if self.cause is None:
