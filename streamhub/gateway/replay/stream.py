@@ -210,12 +210,12 @@ class Replay(Stream):
             page = await asyncio.to_thread(self._piece.choice.of, page)
         if page.events:
             frames = self._format.events(page.frames)
-            assert page.last_id is not None, "a page with events has a last one"
-            await self.send_page(frames, page.last_id, page.events)
             self._events += page.events
             self._bytes += len(frames)
             self._first_id = self._first_id or page.first_id
             self._last_id = page.last_id
+            assert page.last_id is not None, "a page with events has a last one"
+            await self.send_page(frames, page.last_id, page.events)
             await asyncio.to_thread(self._digest.update, frames)
         now = time.monotonic()
         if now - self._noted >= PROGRESS_EVERY:

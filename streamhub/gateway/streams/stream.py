@@ -85,9 +85,9 @@ class Stream:
         self._sent.count(events, len(frames))
 
     async def send_page(self, frames: bytes, last_id: str, events: int) -> None:
-        """As `send`, for frames that may be many."""
-        await self.channel.write_page(frames, last_id)
+        """As `send`, for frames that may be many. Where it is interrupted, they are sent all the same."""
         self._sent.count(events, len(frames))
+        await self.channel.write_page(frames, last_id)
 
     def finish(self, cause: Cause) -> None:
         """The first cause counts."""
