@@ -20,7 +20,7 @@ from streamhub.core.window import timestamp
 from streamhub.keys import key, store
 from streamhub.keys.store import LONGEST, SCOPES, Listed
 
-COLUMNS = ("id", "org", "scopes", "test", "state", "created_at", "expires_at", "revoked_at")
+COLUMNS = ("id", "org", "scopes", "test", "state", "created_at", "expires_at", "revoked_at", "last_used_at")
 
 
 class ScopesType(click.ParamType[tuple[str, ...]]):
@@ -134,6 +134,7 @@ def _print(found: list[Listed], as_json: bool) -> None:
             "created_at": _time(each.created_at),
             "expires_at": _time(each.expires_at),
             "revoked_at": _time(each.revoked_at),
+            "last_used_at": _time(each.last_used_at),
         }
         for each in found
     ]

@@ -1,4 +1,4 @@
-"""API keys as tokens: what a request with one may do, and the end of the streams whose key is good no longer."""
+"""API keys as tokens: what a request with one may do, and the end of the streams whose key is no longer good."""
 
 import time
 from collections.abc import Collection
@@ -18,7 +18,7 @@ WAITS: Final = 10.0  # seconds
 
 
 class ApiKeys:
-    """`claims` for a request, `end_streams` now and then.
+    """`claims` for a request, `look` now and then.
 
     Look-ups have a line of their own, with a bound: guesses share statements with one another, and never stand before
     requests with a good token in the line for the database.
@@ -44,22 +44,26 @@ class ApiKeys:
             raise unauthorized("INVALID_TOKEN", "The API key is not valid. It was revoked: get a new one.")
         if not stored.is_good(now):
             raise unauthorized("EXPIRED_TOKEN", "The API key has expired: get a new one.")
+        self._lookup.used(stored.id)
         return Claims(
             stored.organization_id, stored.slug, stored.enterprise, KIND, stored.test, stored.scopes,
             stored.expires_at, stored.id,
         )  # fmt: skip
 
-    async def end_streams(self, streams: Collection[Stream]) -> None:
-        """End those whose key was revoked, has expired or is gone. Raises what asyncpg raises; then they all go on."""
+    async def look(self, streams: Collection[Stream]) -> None:
+        """End the streams whose key was revoked, has expired or is gone, and note which keys are in use. Raises what
+        asyncpg raises; then the streams go on."""
         opened_by = [(stream, stream.api_key) for stream in streams if stream.api_key is not None]
-        if not opened_by:
-            return
-        keys = await self._lookup.all([id for _, id in opened_by])
-        now = time.time()
-        for stream, id in opened_by:
-            stored = keys[id]
-            if stored is None or not stored.is_good(now):
-                stream.finish(Cause.EXPIRED_TOKEN)
+        if opened_by:
+            keys = await self._lookup.all([id for _, id in opened_by])
+            now = time.time()
+            for stream, id in opened_by:
+                stored = keys[id]
+                if stored is None or not stored.is_good(now):
+                    stream.finish(Cause.EXPIRED_TOKEN)
+                else:
+                    self._lookup.used(id)
+        await self._lookup.note_use()
 
     async def stop(self) -> None:
         await self._lookup.stop()

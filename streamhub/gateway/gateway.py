@@ -67,7 +67,7 @@ class Gateway:
         self.own_statements = asyncio.Semaphore(budget.REQUESTS)
         self.finder = Finder(hub, self.own_statements)
         self.api_keys = ApiKeys(Lookup(hub, self.own_statements))
-        self.endings.add(lambda: self.api_keys.end_streams(self.streams))
+        self.endings.add(lambda: self.api_keys.look(self.streams))
         self.facts = Facts(hub, self.sources, settings.publication_topic)
         self.exposition = Kept(self._exposition)
         self.connections = Connections(MOST_FILES)

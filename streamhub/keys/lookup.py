@@ -15,6 +15,7 @@ from streamhub.postgres.connections import Pool
 from streamhub.postgres.together import Together
 
 KEPT: Final = 1.0  # seconds
+USE_NOTED_EVERY: Final = 60.0  # seconds
 MOST_KEPT: Final = 10_000
 TIMEOUT: Final = 5.0  # seconds
 
@@ -35,6 +36,8 @@ class Lookup:
         self._own_statements = own_statements
         self._clock = clock
         self._kept: dict[str, _Read] = {}  # the oldest first
+        self._used: set[str] = set()
+        self._noted_at = clock()
         self._together: Together[str, Stored | None] = Together(self._asked_together, "API keys of requests")
 
     async def one(self, id: str) -> Stored | None:
@@ -55,6 +58,17 @@ class Lookup:
             for id in unread:
                 fresh[id] = self._keep(id, found.get(id), at)
         return fresh
+
+    def used(self, id: str) -> None:
+        """A key that there is was used; `note_use` writes it down some time."""
+        self._used.add(id)
+
+    async def note_use(self) -> None:
+        """Write down which keys were used, if that was not done lately. Raises what asyncpg raises."""
+        now = self._clock()
+        if self._used and now >= self._noted_at + USE_NOTED_EVERY:
+            used, self._used, self._noted_at = self._used, set(), now
+            await store.note_use(self._pool, used, TIMEOUT)
 
     def _fresh(self, id: str) -> _Read | None:
         kept = self._kept.get(id)

@@ -18,13 +18,17 @@ INSERT INTO streamhub_hub.api_keys AS k (id, organization, hash, scopes, test, e
 VALUES ($1, $2, $3, $4::text[], $5, clock_timestamp() + $6::interval)
 """
 _LIST: Final = f"""
-SELECT k.id, o.slug, k.scopes, k.test, k.created_at, k.expires_at, k.revoked_at,
+SELECT k.id, o.slug, k.scopes, k.test, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
        CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.expires_at <= clock_timestamp() THEN 'expired'
             ELSE 'active' END AS state
   FROM streamhub_hub.api_keys AS k JOIN ({ORGANIZATIONS}) AS o ON o.key = k.organization
 """
 _REVOKE: Final = """
 UPDATE streamhub_hub.api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = $1
+"""
+_NOTE_USE: Final = """
+UPDATE streamhub_hub.api_keys SET last_used_at = clock_timestamp()
+ WHERE id = ANY ($1::text[]) AND (last_used_at < clock_timestamp() - interval '1 hour' OR last_used_at IS NULL)
 """
 _FIND: Final = f"""
 SELECT k.id, k.hash, o.id AS organization_id, o.slug, o.enterprise, k.scopes, k.test,
@@ -35,7 +39,8 @@ SELECT k.id, k.hash, o.id AS organization_id, o.slug, o.enterprise, k.scopes, k.
 
 
 class Listed(NamedTuple):
-    """A key as lists show it. `state`: active, expired or revoked. Never the hash."""
+    """A key as lists show it, never its hash. `state`: active, expired or revoked. `last_used_at` is up to an hour before
+    the last use, None where there was none."""
 
     id: str
     slug: str
@@ -44,6 +49,7 @@ class Listed(NamedTuple):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
     state: str
 
 
@@ -106,6 +112,11 @@ async def find(pool: Pool, ids: Collection[str], timeout: float) -> dict[str, St
     """Those that there are, by id. `timeout` in seconds; raises what asyncpg raises."""
     rows: Sequence[Any] = await pool.fetch(_FIND, list(ids), timeout=timeout)
     return {row["id"]: _stored(row) for row in rows}
+
+
+async def note_use(pool: Pool, ids: Collection[str], timeout: float) -> None:
+    """These keys are in use. Raises what asyncpg raises."""
+    await pool.execute(_NOTE_USE, list(ids), timeout=timeout)
 
 
 def _stored(row: Any) -> Stored:

@@ -36,7 +36,7 @@ def test_the_list_tells_all_of_a_key_but_the_key(run: Run, my_org: None) -> None
     assert abs(expires_at - created_at - timedelta(days=90)) < timedelta(seconds=1)
     assert row == {
         "id": token[6:18], "org": "my-org", "scopes": ["events:read", "analytics:read", "events:write"], "test": True,
-        "state": "active", "revoked_at": None,
+        "state": "active", "revoked_at": None, "last_used_at": None,
     }  # fmt: skip
     for text in (result.output, run("key", "list").output):
         assert token[6:18] in text

@@ -14,7 +14,7 @@ from streamhub.gateway.admission import admitted
 from streamhub.gateway.app import ORGANIZATION, Route
 from streamhub.gateway.gateway import GATEWAY
 from streamhub.gateway.streams.stream import Kind, Stream, stream_error
-from streamhub.keys import key, store
+from streamhub.keys import key, lookup, store
 from streamhub.web.scopes import events_read
 from tests.integration.conftest import Hub, StartHub
 
@@ -194,6 +194,16 @@ async def test_while_the_database_is_away_streams_go_on_and_requests_get_503(
     await revoke(hub, token)
     assert await client.block() == b": open\n\n"
     assert [frame.event for frame in await client.rest()] == ["stream_error"]
+
+
+async def test_a_key_that_was_used_is_noted(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "USE_NOTED_EVERY", 0)
+    assert (await hub.get(PATH, token=await made(hub))).status == 200
+
+    async def is_noted() -> bool:
+        return await hub.history.pool.fetchval("SELECT last_used_at IS NOT NULL FROM streamhub_hub.api_keys")
+
+    await hub.eventually(is_noted)
 
 
 async def test_on_a_connection_that_goes_on_with_another_token_a_stream_is_not_the_keys(hub: Hub) -> None:

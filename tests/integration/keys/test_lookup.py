@@ -10,7 +10,7 @@ import pytest
 from streamhub import organizations
 from streamhub.errors import UserError
 from streamhub.keys import key, lookup, store
-from streamhub.keys.lookup import KEPT, Lookup
+from streamhub.keys.lookup import KEPT, USE_NOTED_EVERY, Lookup
 from tests.support.database import Pool
 
 
@@ -98,6 +98,19 @@ async def test_many_are_asked_for_by_one_statement_without_those_that_were_read_
 async def test_a_key_ends_with_its_organization(pool: Pool, made: str) -> None:
     await pool.execute("DELETE FROM streamhub_hub.organizations")
     assert await of(pool).one(made[6:18]) is None
+
+
+async def test_a_key_in_use_is_noted_once_an_hour_however_often_it_is_used(pool: Pool, made: str) -> None:
+    clock = Clock()
+    keys = of(pool, clock)
+    noted = []
+    for clock.now in (0, USE_NOTED_EVERY, USE_NOTED_EVERY * 2):
+        keys.used(made[6:18])
+        await keys.note_use()
+        noted.append(await pool.fetchval("SELECT last_used_at FROM streamhub_hub.api_keys"))
+    assert noted[0] is None
+    assert noted[1] is not None
+    assert noted[2] == noted[1]
 
 
 @pytest.mark.parametrize(

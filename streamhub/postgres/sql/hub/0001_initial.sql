@@ -31,7 +31,8 @@ CREATE TABLE streamhub_hub.api_keys (
   test          boolean NOT NULL,
   created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
   expires_at    timestamptz,            -- null: never
-  revoked_at    timestamptz
+  revoked_at    timestamptz,
+  last_used_at  timestamptz             -- to the hour, so that a key in use is hardly ever written
 );
 CREATE INDEX api_keys_organization ON streamhub_hub.api_keys (organization);
 
