@@ -39,8 +39,8 @@ SELECT k.id, k.hash, o.id AS organization_id, o.slug, o.enterprise, k.scopes, k.
 
 
 class Listed(NamedTuple):
-    """A key as lists show it, never its hash. `state`: active, expired or revoked. `last_used_at` is up to an hour before
-    the last use, None where there was none."""
+    """A key as lists show it, never its hash. `state`: active, expired or revoked. `last_used_at` is up to an hour
+    before the last use, None where there was none."""
 
     id: str
     slug: str
