@@ -21,7 +21,7 @@ else:
 
 # At once in a process. A compressor takes about 0.8 MB; a replay beyond these comes as it is.
 MOST_CODED: Final = 128
-_ZSTD: Final = {CompressionParameter.compression_level: 1, CompressionParameter.window_log: 19}
+_ZSTD: Final[dict[int, int]] = {CompressionParameter.compression_level: 1, CompressionParameter.window_log: 19}
 _GZIP_LEVEL: Final = 1
 _GZIP_HEADER: Final = 16  # added to the size of the window, it asks zlib for gzip's header and trailer
 

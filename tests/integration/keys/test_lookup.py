@@ -24,7 +24,7 @@ async def made(pool: Pool) -> str:
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[Collection[str]]:
     """The ids that each statement asked for."""
-    asked = []
+    asked: list[Collection[str]] = []
     find = store.find
 
     async def noted(pool: Any, ids: Collection[str], timeout: float) -> Any:
