@@ -17,7 +17,7 @@ _ALPHABET: Final = string.digits + string.ascii_letters
 _ID_LENGTH: Final = 12
 _SECRET_LENGTH: Final = 43  # of 62 characters each: a little over 256 bits
 _KEY: Final = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{_ID_LENGTH}}})_[0-9A-Za-z]{{{_SECRET_LENGTH}}}")
-_ANY: Final = re.compile(rf"{PREFIX}\w*", re.ASCII)
+_ANY: Final = re.compile(rf"{PREFIX}\w*…?", re.ASCII)
 
 
 class Presented(NamedTuple):

@@ -36,9 +36,14 @@ def test_what_is_not_of_a_keys_form_is_none(change: str) -> None:
     assert key.read(change.format(key.new())) is None
 
 
-@pytest.mark.parametrize("around", ["{}", "/my-org/{}?x", '"{}",', "{}.", "…{}…"])
+@pytest.mark.parametrize("around", ["{}", "/my-org/{}?x", '"{}",', "{}.", "…{} …"])
 def test_a_masked_text_has_nothing_of_a_key_and_all_of_the_rest(around: str) -> None:
     assert key.masked(around.format(key.new())) == around.format("sh_ak_…")
+
+
+def test_what_is_masked_already_stays_so() -> None:
+    masked = key.masked(f"/{key.new()}/x")
+    assert key.masked(masked) == masked
 
 
 def test_a_part_of_a_key_is_masked_too() -> None:
