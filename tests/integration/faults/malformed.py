@@ -82,7 +82,7 @@ class Generator:
         return Malformed("many headers", self._request("/org-0?x=1", *headers))
 
     def _method(self) -> Malformed:
-        method = self._chance.choice((*METHODS[2:], self._word(40), self._word(4).upper()))
+        method = self._chance.choice((*METHODS[2:], f"x{self._word(40)}", f"X{self._word(4).upper()}"))
         return Malformed(
             f"method {method}", self._request(self._chance.choice(PATHS), method=method, token=self._token)
         )
