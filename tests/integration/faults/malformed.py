@@ -117,7 +117,7 @@ class Generator:
         token = self._chance.choice((
             base64.urlsafe_b64encode(noise).decode(),
             ".".join(self._word(60) for _ in range(self._chance.randint(1, 5))), "sh_ak_" + self._word(40),
-            "a" * 40_000,
+            f"sh_ak_{self._chance.randrange(10**12):012}_{'x' * 43}", "a" * 40_000,
         ))  # fmt: skip
         return Malformed("token of noise", self._request("/org-0", token=token), (token,))
 
