@@ -31,8 +31,7 @@ def _same(run: bytes) -> bytes:
     return run
 
 
-_EVENTS: Final = "text/event-stream"
-SSE: Final = Format(f"{_EVENTS}; charset=utf-8", _same, sse.control, sse.heartbeat)
+SSE: Final = Format("text/event-stream; charset=utf-8", _same, sse.control, sse.heartbeat)
 NDJSON: Final = Format(
     "application/x-ndjson", frames.lines_of, _line, lambda now_ms: _line(HEARTBEAT, timestamp(now_ms))
 )
@@ -42,6 +41,6 @@ def preferred(accept: str) -> Format:
     """What an Accept header (RFC 9110, section 12.5.1) asks for: NDJSON where it is named and server-sent events are
     not named before it or with a greater weight; else server-sent events, whatever else is asked for."""
     asked = weights(accept)
-    ndjson, events = asked.get(NDJSON.media_type, 0.0), asked.get(_EVENTS, 0.0)
-    first = next((name for name in asked if name in (NDJSON.media_type, _EVENTS)), None)
+    ndjson, events = asked.get(NDJSON.media_type, 0.0), asked.get("text/event-stream", 0.0)
+    first = next((name for name in asked if name in (NDJSON.media_type, "text/event-stream")), None)
     return NDJSON if ndjson > events or (ndjson == events > 0 and first == NDJSON.media_type) else SSE

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from streamhub.core.accept import weights
-from streamhub.gateway.streams.channel import Coding
+from streamhub.gateway.streams.coding import Coding
 
 if sys.version_info >= (3, 14):
     from compression.zstd import CompressionParameter, ZstdCompressor

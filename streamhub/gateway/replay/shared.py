@@ -11,7 +11,7 @@ from streamhub.gateway import budget
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.replay.codings import MOST_CODED
 from streamhub.gateway.replay.slots import Slots
-from streamhub.gateway.streams.channel import Coding
+from streamhub.gateway.streams.coding import Coding
 from streamhub.history.reader import Reader
 
 

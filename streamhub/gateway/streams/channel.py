@@ -16,13 +16,14 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from streamhub.core import control
 from streamhub.core.formats import SSE, Format
+from streamhub.gateway.streams.coding import Coding
 from streamhub.web import access
 from streamhub.web.connection import Connection
 
@@ -52,20 +53,6 @@ _TCP_INFO: Final = struct.Struct("=24xI28xI")
 
 class PeerLeft(Exception):  # noqa: N818 - no error: this is how most streams end
     """The client is gone."""
-
-
-class Coding(Protocol):
-    """A content coding of one response. Not for two threads at once."""
-
-    @property
-    def name(self) -> str:
-        """As in Content-Encoding."""
-
-    def encode(self, data: bytes) -> bytes:
-        """With what came before it, this can be decoded to the end of `data`."""
-
-    def end(self) -> bytes:
-        """What comes last."""
 
 
 class Channel:
