@@ -8,12 +8,12 @@ import asyncio
 import multiprocessing
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import uvloop
@@ -52,7 +52,7 @@ def rows(count: int, start_ms: int) -> Iterator[tuple[Any, ...]]:
         yield values(StoredEvent(1, id_, False, "skus.update", "skus", sku, frame))
 
 
-async def fill(url: str, count: int) -> tuple[int, int]:
+async def fill(url: str, count: int, make: Callable[[int, int], Iterator[tuple[Any, ...]]] = rows) -> tuple[int, int]:
     """Write `count` events to history. Returns their window in milliseconds."""
     connection = await asyncpg.connect(url)
     end_ms = int(time.time() * 1000) - 1_000
@@ -65,7 +65,7 @@ async def fill(url: str, count: int) -> tuple[int, int]:
         "VALUES ('org_1', 'my-org', false, true)"
     )
     await connection.copy_records_to_table(
-        "history", schema_name="streamhub_hub", columns=COLUMNS, records=rows(count, start_ms)
+        "history", schema_name="streamhub_hub", columns=COLUMNS, records=make(count, start_ms)
     )
     await connection.execute("VACUUM ANALYZE streamhub_hub.history")
     await connection.close()
@@ -90,11 +90,32 @@ def run_gateway(url: str, key_file: Path, ready: Connection) -> None:
     uvloop.run(gateway(url, key_file, ready))
 
 
-def read_replay(port: int, path: str, token: str) -> tuple[float, int, bytes]:
-    """(seconds, bytes, the last bytes) of one replay."""
+class Serving(NamedTuple):
+    """A gateway process."""
+
+    port: int
+    pid: int
+
+
+@asynccontextmanager
+async def serving(stage: Stage, url: str) -> AsyncIterator[Serving]:
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=run_gateway, args=(url, stage.directory / "key.pem", theirs))
+    process.start()
+    port = await asyncio.to_thread(ours.recv)
+    assert process.pid is not None
+    yield Serving(port, process.pid)
+    ours.send(None)
+    process.join(20)
+
+
+def read_replay(port: int, path: str, token: str, coding: str = "identity") -> tuple[float, int, bytes]:
+    """(seconds, bytes, the last bytes) of one replay, not decoded."""
     began = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port)) as sock:
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        asked = f"Authorization: Bearer {token}\r\nAccept-Encoding: {coding}"
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{asked}\r\n\r\n".encode())
         buffer = bytearray(1 << 20)
         view, total, last = memoryview(buffer), 0, b""
         while not last.endswith(b"\r\n0\r\n\r\n"):
@@ -127,24 +148,19 @@ async def read_copy(url: str) -> float:
 async def measure(stage: Stage) -> list[Result]:
     url = await stage.database(sample=False)
     start_ms, end_ms = await fill(url, EVENTS)
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=run_gateway, args=(url, stage.directory / "key.pem", theirs))
-    process.start()
-    port = await asyncio.to_thread(ours.recv)
     path = f"/my-org/replay?date_from={timestamp(start_ms)}&date_to={timestamp(end_ms)}"
     rates, megabytes, ratios = [], [], []
-    for run in range(RUNS + 1):
-        seconds, size, last = await asyncio.to_thread(read_replay, port, path, stage.token("org_1", "my-org"))
-        if f'"events":{EVENTS}'.encode() not in last:
-            raise SystemExit(f"not every event came: {last!r}")
-        copied = await read_copy(url)
-        if run:  # the first run warms up
-            rates.append(EVENTS / seconds)
-            megabytes.append(size / seconds / 1e6)
-            ratios.append(copied / seconds)
-    ours.send(None)
-    process.join(20)
+    async with serving(stage, url) as gateway:
+        for run in range(RUNS + 1):
+            token = stage.token("org_1", "my-org")
+            seconds, size, last = await asyncio.to_thread(read_replay, gateway.port, path, token)
+            if f'"events":{EVENTS}'.encode() not in last:
+                raise SystemExit(f"not every event came: {last!r}")
+            copied = await read_copy(url)
+            if run:  # the first run warms up
+                rates.append(EVENTS / seconds)
+                megabytes.append(size / seconds / 1e6)
+                ratios.append(copied / seconds)
     return [
         Result(f"one replay of {EVENTS:,} events of about 600 bytes, sha256 on, events/s", spread(rates), "300,000"),
         Result("  MB/s", spread(megabytes), ""),

@@ -5,6 +5,19 @@
 
 CREATE SCHEMA streamhub_hub;
 
+CREATE TABLE streamhub_hub.api_keys (
+    id text NOT NULL COLLATE pg_catalog."C",
+    organization integer NOT NULL,
+    hash bytea NOT NULL,
+    scopes text[] NOT NULL,
+    test boolean NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    CONSTRAINT api_keys_hash_check CHECK ((octet_length(hash) = 32))
+);
+
 CREATE TABLE streamhub_hub.appends (
     last_id uuid NOT NULL,
     previous_id uuid NOT NULL,
@@ -216,6 +229,9 @@ WITH (fillfactor='50');
 
 ALTER TABLE ONLY streamhub_hub.history ATTACH PARTITION streamhub_hub.history_default DEFAULT;
 
+ALTER TABLE ONLY streamhub_hub.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY streamhub_hub.appends
     ADD CONSTRAINT appends_pkey PRIMARY KEY (last_id);
 
@@ -273,6 +289,8 @@ ALTER TABLE ONLY streamhub_hub.replays
 ALTER TABLE ONLY streamhub_hub.streams
     ADD CONSTRAINT streams_pkey PRIMARY KEY (organization_id);
 
+CREATE INDEX api_keys_organization ON streamhub_hub.api_keys USING btree (organization);
+
 CREATE INDEX consumed_at ON streamhub_hub.consumed USING btree (consumed_at);
 
 CREATE INDEX consumed_numbers ON streamhub_hub.consumed USING btree (source, last_seq, first_seq);
@@ -292,6 +310,9 @@ ALTER INDEX streamhub_hub.history_pkey ATTACH PARTITION streamhub_hub.history_de
 ALTER INDEX streamhub_hub.history_resource ATTACH PARTITION streamhub_hub.history_default_resource_key_id_idx;
 
 CREATE TRIGGER organization_changed AFTER INSERT OR DELETE OR UPDATE ON streamhub_hub.organizations FOR EACH ROW EXECUTE FUNCTION streamhub_hub.organization_changed();
+
+ALTER TABLE ONLY streamhub_hub.api_keys
+    ADD CONSTRAINT api_keys_organization_fkey FOREIGN KEY (organization) REFERENCES streamhub_hub.organizations(key) ON DELETE CASCADE;
 
 CREATE SCHEMA streamhub;
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "org": "streamhub.cli.org",
     "capture": "streamhub.cli.capture",
     "token": "streamhub.cli.token",
+    "key": "streamhub.cli.key",
     "doctor": "streamhub.cli.doctor",
 }
 

@@ -10,26 +10,10 @@ import click
 
 from streamhub import organizations
 from streamhub.cli.database import data_dir_option, hub_connection
-from streamhub.config import load, parse_duration
+from streamhub.cli.options import DurationType
+from streamhub.config import load
 from streamhub.organizations import Organization
 from streamhub.tokens import DevelopmentKey, claims_for
-
-
-class DurationType(click.ParamType[timedelta]):
-    """`2h`, `90d`, as in the settings."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        try:
-            duration = parse_duration(str(value))
-        except ValueError:
-            duration = timedelta(0)
-        if duration <= timedelta(0):
-            self.fail(f"{value!r} is not a duration with a unit (s, m, h, d), for example 2h", param, ctx)
-        return duration
 
 
 @click.command("token")

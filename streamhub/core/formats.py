@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from streamhub.core import frames, sse
+from streamhub.core.accept import weights
 from streamhub.core.control import HEARTBEAT
 from streamhub.core.window import timestamp
 
@@ -39,19 +40,7 @@ NDJSON: Final = Format(
 def preferred(accept: str) -> Format:
     """What an Accept header (RFC 9110, section 12.5.1) asks for: NDJSON where it is named and server-sent events are
     not named before it or with a greater weight; else server-sent events, whatever else is asked for."""
-    weights = {NDJSON.media_type: 0.0, "text/event-stream": 0.0}
-    first = None
-    for part in accept.split(","):
-        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        if name not in weights:
-            continue
-        weights[name] = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    weights[name] = float(parameter[2:])
-                except ValueError:
-                    weights[name] = 0.0
-        first = first or name
-    ndjson, events = weights.values()
+    asked = weights(accept)
+    ndjson, events = asked.get(NDJSON.media_type, 0.0), asked.get("text/event-stream", 0.0)
+    first = next((name for name in asked if name in (NDJSON.media_type, "text/event-stream")), None)
     return NDJSON if ndjson > events or (ndjson == events > 0 and first == NDJSON.media_type) else SSE

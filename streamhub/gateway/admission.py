@@ -2,21 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from aiohttp import web
 
 from streamhub.gateway import places
 from streamhub.gateway.gateway import GATEWAY, Gateway
+from streamhub.keys.key import PREFIX
 from streamhub.organizations import LONGEST_ID
-from streamhub.web.auth import Claims
+from streamhub.web.auth import Claims, bearer
 from streamhub.web.connection import Connection
 from streamhub.web.problems import unauthorized
 from streamhub.web.scopes import Rule
 
 FOUND_WITHIN: Final = 15.0  # seconds
+
+A = TypeVar("A")
 
 
 class Admitted(NamedTuple):
@@ -41,26 +44,32 @@ async def found(request: web.Request, rule: Rule) -> AsyncIterator[Admitted]:
     """As `admitted`, for a route that asks together with others: it takes `own_statements` for its own statements."""
     gateway = request.app[GATEWAY]
     gateway.admit()
-    claims = await gateway.authenticator.claims(request, time.time())
+    claims = await _claims(gateway, bearer(request.headers.getall("Authorization", [])))
     if len(claims.organization_id) > LONGEST_ID:
         detail = f"organization.id has {len(claims.organization_id)} characters; at most {LONGEST_ID} are allowed."
         raise unauthorized("INVALID_TOKEN", f"The token is not valid. Its claim {detail}")
     if isinstance(request.protocol, Connection):
-        request.protocol.has_valid_token()
+        request.protocol.has_valid_token(claims.api_key)
     slug = request.match_info["organization"]
     rule(claims, slug)
     async with gateway.turn(request):
-        yield Admitted(gateway, claims, slug, await _found(gateway, claims))
+        yield Admitted(gateway, claims, slug, await _answered(gateway, lambda: places.find(gateway.finder, claims)))
 
 
-async def _found(gateway: Gateway, claims: Claims) -> places.Place:
-    """The first statement of a request: on a busy machine the pool's time-out may be too short for a connection to be
+async def _claims(gateway: Gateway, token: str) -> Claims:
+    if token.startswith(PREFIX):
+        return await _answered(gateway, lambda: gateway.api_keys.claims(token, time.time()))
+    return await gateway.authenticator.verify(token, time.time())
+
+
+async def _answered(gateway: Gateway, ask: Callable[[], Awaitable[A]]) -> A:
+    """The first statements of a request: on a busy machine the pool's time-out may be too short for a connection to be
     made. As long as the database answers others, the request waits on."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + FOUND_WITHIN
     while True:
         try:
-            return await places.find(gateway.finder, claims)
+            return await ask()
         except TimeoutError:
             if not gateway.node.trusted or loop.time() > give_up:
                 raise

@@ -17,12 +17,14 @@ from aiohttp import web
 from streamhub.backoff import rest
 from streamhub.config import Settings
 from streamhub.gateway import budget
+from streamhub.gateway.api_keys import ApiKeys
 from streamhub.gateway.places import Finder, Registrations
 from streamhub.gateway.streams import channel
 from streamhub.gateway.streams.endings import Endings
 from streamhub.gateway.streams.stream import STATES, Cause, Kind, Stream
 from streamhub.gateway.streams.timer_wheel import TimerWheel
 from streamhub.health.facts import Facts, Kept
+from streamhub.keys.lookup import Lookup
 from streamhub.leases.node import Node
 from streamhub.metrics import Metrics
 from streamhub.postgres.connections import Pool
@@ -65,6 +67,8 @@ class Gateway:
         self.turns = Turns(budget.TURNS)
         self.own_statements = asyncio.Semaphore(budget.REQUESTS)
         self.finder = Finder(hub, self.own_statements)
+        self.api_keys = ApiKeys(Lookup(hub, self.own_statements))
+        self.endings.add(lambda: self.api_keys.look(self.streams))
         self.facts = Facts(hub, self.sources, settings.publication_topic)
         self.exposition = Kept(self._exposition)
         self.connections = Connections(MOST_FILES)
@@ -87,6 +91,7 @@ class Gateway:
         await self.endings.stop()
         await self.registrations.stop()
         await self.finder.stop()
+        await self.api_keys.stop()
         await self.node.stop()
 
     # -- requests

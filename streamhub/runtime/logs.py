@@ -1,4 +1,4 @@
-"""Logs on stderr, one line each, as text or as JSON."""
+"""Logs on stderr, one line each, as text or as JSON. No line has an API key in it, whatever it quotes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import orjson
+
+from streamhub.keys.key import masked
 
 
 def configure(log_format: Literal["text", "json"], level: int = logging.INFO, worker: int | None = None) -> None:
@@ -39,6 +41,9 @@ class TextLines(logging.Formatter):
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002
         return _time(record)
 
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
 
 class JsonLines(logging.Formatter):
     """One object a line: time, level, logger, message; with workers `worker`, with a traceback `exception`."""
@@ -58,7 +63,7 @@ class JsonLines(logging.Formatter):
             line["worker"] = self._worker
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line).decode()
+        return masked(orjson.dumps(line).decode())
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -6,6 +6,8 @@ from typing import Final
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
+from streamhub.keys.key import masked
+
 LONGEST_METHOD: Final = 16
 LONGEST_SEGMENT: Final = 63
 _OPERATORS: Final = "/-/"
@@ -33,6 +35,6 @@ def _asked(request: web.BaseRequest) -> str:
 
 
 def _loggable(path: str) -> str:
-    """A path without what is longer than any slug or job: a token goes astray into a path, too."""
-    shown = ("…" if len(segment) > LONGEST_SEGMENT else segment for segment in path[:1000].split("/"))
+    """A path without API keys, and without what is longer than any slug or job: tokens go astray into paths, too."""
+    shown = ("…" if len(segment) > LONGEST_SEGMENT else masked(segment) for segment in path[:1000].split("/"))
     return "/".join(shown)[:200]

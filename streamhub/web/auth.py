@@ -1,4 +1,4 @@
-"""Bearer tokens (RFC 6750) that are JWTs of a configured issuer.
+"""Bearer tokens (RFC 6750) that are JWTs of a configured issuer. API keys, the other kind, are gateway/api_keys.py's.
 
 The algorithm is chosen by the key, never by the token: an RSA key verifies RS512 and RS256, a P-256 key ES256, and
 nothing else is tried. No token is taken from anywhere but the header, and none is ever part of a message or a log.
@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import jwt
 import orjson
-from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.utils import base64url_decode
@@ -26,7 +25,8 @@ ALGORITHMS: Final = ("RS512", "RS256", "ES256")
 
 
 class Claims(NamedTuple):
-    """What a verified token says. `expires_at` in seconds of the Unix epoch, the leeway added."""
+    """What a verified token says. `expires_at` in seconds of the Unix epoch, the leeway added, infinite where there is
+    no end. `api_key`: the id of the API key that it is; then `enterprise` and `slug` are the registry's."""
 
     organization_id: str
     slug: str
@@ -35,6 +35,7 @@ class Claims(NamedTuple):
     test: bool
     scopes: frozenset[str]
     expires_at: float
+    api_key: str | None = None
 
 
 class Keys(Protocol):
@@ -118,11 +119,8 @@ class Authenticator:
         for issuer in self._issuers:
             await issuer.keys.stop()
 
-    async def claims(self, request: web.BaseRequest, now: float) -> Claims:
-        """The claims of a request's token at `now` (seconds of the Unix epoch). Raises ApiError: 401, or 503."""
-        return await self.verify(bearer(request.headers.getall("Authorization", [])), now)
-
     async def verify(self, token: str, now: float) -> Claims:
+        """The claims of a token at `now` (seconds of the Unix epoch). Raises ApiError: 401, or 503."""
         header, unverified = _peek(token)
         algorithm = header.get("alg")
         if algorithm not in ALGORITHMS:

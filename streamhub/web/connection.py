@@ -30,9 +30,10 @@ class Listener(Protocol):
 
 class Connection(RequestHandler):
     """`listener` is the stream that is being written, if any; `got_fin`: the peer ended it in order; `authenticated`:
-    the request that is being answered has a valid token; `refused`: it is one too many."""
+    the request that is being answered has a valid token, and `api_key` is its id where that is an API key; `refused`:
+    it is one too many."""
 
-    __slots__ = ("_connections", "authenticated", "got_fin", "listener", "made_at", "refused")
+    __slots__ = ("_connections", "api_key", "authenticated", "got_fin", "listener", "made_at", "refused")
 
     def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
         super().__init__(*args, keepalive_timeout=IDLE_FOR, **kwargs)
@@ -40,6 +41,7 @@ class Connection(RequestHandler):
         self.listener: Listener | None = None
         self.got_fin = False
         self.authenticated = False
+        self.api_key: str | None = None
         self.refused = False
         self.made_at = 0.0
 
@@ -52,9 +54,10 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         self._connections.made(self)
 
-    def has_valid_token(self) -> None:
+    def has_valid_token(self, api_key: str | None) -> None:
         """The request that is being answered has one."""
         self.authenticated = True
+        self.api_key = api_key
         self._connections.authenticated(self)
 
     def eof_received(self) -> None:

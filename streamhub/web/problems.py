@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from streamhub.keys.key import masked
+
 MEDIA_TYPE: Final = "application/vnd.api+json"
 
 # U+0085, U+2028 and U+2029, at which clients in the wild split lines. In JSON they stand in strings alone.
@@ -66,11 +68,14 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "INVALID_TOKEN": Problem(
         401,
         "The token is not valid",
-        "Its form, signature, algorithm, issuer, audience, `nbf` or one of its claims is wrong; `detail` says which.",
+        "Its form, signature, algorithm, issuer, audience, `nbf` or one of its claims is wrong; `detail` says which. "
+        "Of an API key: there is no such key, or it was revoked.",
     ),
-    "EXPIRED_TOKEN": Problem(401, "The token has expired", "Get a new one."),
+    "EXPIRED_TOKEN": Problem(401, "The token has expired", "Get a new one. It may be an API key, too."),
     "NOT_INTEGRATION": Problem(
-        401, "The token is not an integration's", "The route needs a token whose application.kind is `integration`."
+        401,
+        "The token is not an integration's",
+        "The route needs a token whose application.kind is `integration`, not an API key.",
     ),
     "ORGANIZATION_MISMATCH": Problem(
         403,
@@ -79,6 +84,9 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     ),
     "NOT_ENTERPRISE": Problem(
         403, "The organization is not enterprise", "The route needs a token whose organization.enterprise is true."
+    ),
+    "MISSING_SCOPE": Problem(
+        403, "The token lacks a scope", "The route needs one of the scopes that `detail` names; ask for such a token."
     ),
     "NOT_FOUND": Problem(404, "Not found", "The path, the live stream or the replay does not exist."),
     "METHOD_NOT_ALLOWED": Problem(
@@ -152,7 +160,8 @@ class ApiError(Exception):
         return self.faults[0].status
 
     def body(self) -> bytes:
-        body = orjson.dumps({"errors": [fault.document() for fault in self.faults]})
+        text = orjson.dumps({"errors": [fault.document() for fault in self.faults]}).decode()
+        body = masked(text).encode()  # what a message quotes may be a key that went astray
         for raw, escaped in _SPLITTING.items():
             body = body.replace(raw, escaped)
         return body

@@ -13,6 +13,8 @@ Rule = Callable[[Claims, str], None]
 
 def integration(claims: Claims, slug: str) -> None:
     """The live stream and replays: an integration's token, of this enterprise organization."""
+    if claims.api_key is not None:
+        raise unauthorized("NOT_INTEGRATION", "An API key does not open this route: it needs an integration's token.")
     if claims.kind != "integration":
         raise unauthorized(
             "NOT_INTEGRATION",
@@ -22,6 +24,24 @@ def integration(claims: Claims, slug: str) -> None:
         raise mismatch(f"The path names the organization {slug!r}; the token is for {claims.slug[:100]!r}.")
     if not claims.enterprise:
         raise ApiError(Fault("NOT_ENTERPRISE", f"The organization {slug!r} is not enterprise by its token."))
+
+
+def any_scope(*names: str) -> Rule:
+    """A token of this organization with one of these scopes."""
+
+    def rule(claims: Claims, slug: str) -> None:
+        if claims.slug != slug:
+            raise mismatch(f"The path names the organization {slug!r}; the token is for {claims.slug[:100]!r}.")
+        if claims.scopes.isdisjoint(names):
+            has = ", ".join(sorted(claims.scopes))[:100] or "none"
+            raise ApiError(
+                Fault("MISSING_SCOPE", f"The route needs the scope {' or '.join(names)}; the token has {has}.")
+            )
+
+    return rule
+
+
+events_read = any_scope("analytics:read", "events:read")
 
 
 def mismatch(detail: str) -> ApiError:

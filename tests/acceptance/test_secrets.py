@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -28,6 +29,8 @@ COMMANDS = (
     "capture add public.skus --org my-org --resource-type skus",
     "capture backfill public.skus",
     "token --org my-org",
+    "key create --org my-org --scope events:read",
+    "key list",
     "doctor",
     "doctor --json",
 )
@@ -79,6 +82,12 @@ def test_no_command_and_no_page_that_works_says_a_secret(
         done = streamhub(*command.split())
         said += done.stdout + done.stderr
     foreign = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIn0.AAAA"
+    key = streamhub("key", "create", "--org", "my-org", "--scope", "events:read").stdout.strip()
+    for command in ("key list", "key list --json", f"key create --org my-org --scope {key}", f"key revoke {key}"):
+        done = streamhub(*command.split())
+        said += done.stdout + done.stderr
+    for path in ("/my-org", f"/{key}", f"/my-org/replays/{key}", f"/my-org?{key}=1"):
+        said += bash(f'curl -s -H "Authorization: Bearer {key}" {at}{path}')
     for path in ("/-/ready", "/-/metrics", "/-/healthy", "/my-org"):
         said += bash(f'curl -s -H "Authorization: Bearer {foreign}" {at}{path}')
     serving.end(signal.SIGTERM)
@@ -86,3 +95,5 @@ def test_no_command_and_no_page_that_works_says_a_secret(
     assert "127.0.0.1" in said
     assert secret not in said
     assert PLANTED not in said
+    assert re.fullmatch(r"sh_ak_\w{12}_\w{43}", key)
+    assert key[19:] not in said

@@ -29,7 +29,7 @@ CHECKOUT: Final = (
     "CHANGELOG.md", "SECURITY.md",
 )  # fmt: skip
 # What the contract promises and a later version will have.
-PROMISED: Final = {"listen", "replay", "publish", "key", "webhook"}
+PROMISED: Final = {"listen", "replay", "publish", "webhook"}
 # Where a command stands: a line of a block, or between backticks.
 BLOCK: Final = re.compile(r"```(?:sh|console)\n(.*?)```", re.DOTALL)
 INLINE: Final = re.compile(r"`((?:pip|make|streamhub) [^`\n]+)`")

@@ -11,6 +11,7 @@ ROOT = Path(streamhub.__file__).parent
 SCHEMA = ROOT / "postgres" / "sql" / "hub"
 
 OWNERS = {
+    "api_keys": "keys/store.py",
     "appends": "history",
     "channels": "postgres/channels.py",
     "consumed": "relay/notes.py",

@@ -17,7 +17,7 @@ from aiohttp import web
 from streamhub.backoff import jittered, rest
 from streamhub.core import control, formats, ids, window
 from streamhub.gateway import places
-from streamhub.gateway.replay import jobs
+from streamhub.gateway.replay import codings, jobs
 from streamhub.gateway.replay.request import ReplayRequest
 from streamhub.gateway.replay.shared import ReplayShared
 from streamhub.gateway.streams.choice import Choice
@@ -76,6 +76,8 @@ class Replay(Stream):
     ) -> None:
         self._format = formats.preferred(",".join(request.headers.getall("Accept", [])))
         super().__init__(request, shared.gateway.metrics.replay_sent, self._format)
+        self._asked_coding = codings.preferred(",".join(request.headers.getall("Accept-Encoding", [])))
+        self.channel.response.headers["Vary"] = "Accept, Accept-Encoding"
         self._shared = shared
         self.job = job
         self._asked = asked
@@ -104,7 +106,9 @@ class Replay(Stream):
         """Stream the job on `request`'s response until it ends, and write how it ended."""
         gateway, channel = self._shared.gateway, self.channel
         cause = Cause.LEFT
-        with gateway.entered(self):
+        with gateway.entered(self), self._shared.coded(self._asked_coding) as coding:
+            if coding is not None:
+                channel.use(coding)
             gateway.heartbeats.join(self, channel.beat)
             try:
                 await channel.open(request, self._started(), self._claims.expires_at)
@@ -206,11 +210,12 @@ class Replay(Stream):
             page = await asyncio.to_thread(self._piece.choice.of, page)
         if page.events:
             frames = self._format.events(page.frames)
-            self.send(frames, page.last_id, page.events)
             self._events += page.events
             self._bytes += len(frames)
             self._first_id = self._first_id or page.first_id
             self._last_id = page.last_id
+            assert page.last_id is not None, "a page with events has a last one"
+            await self.send_page(frames, page.last_id, page.events)
             await asyncio.to_thread(self._digest.update, frames)
         now = time.monotonic()
         if now - self._noted >= PROGRESS_EVERY:

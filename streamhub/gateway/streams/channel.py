@@ -23,6 +23,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from streamhub.core import control
 from streamhub.core.formats import SSE, Format
+from streamhub.gateway.streams.coding import Coding
 from streamhub.web import access
 from streamhub.web.connection import Connection
 
@@ -45,6 +46,7 @@ LOOK_EVERY: Final = 2.5  # seconds: how often `look` is to be called
 ENDED_WITHIN: Final = 30.0  # seconds for the last bytes to leave
 ENDED_IN_HASTE_WITHIN: Final = 5.0
 MOST_MARKS: Final = 512
+ENCODED_IN_A_THREAD: Final = 32 * 1024  # bytes, from which on encoding takes longer than a thread costs
 # Of struct tcp_info in linux/tcp.h: tcpi_unacked, in segments, and tcpi_last_ack_recv, in milliseconds.
 _TCP_INFO: Final = struct.Struct("=24xI28xI")
 
@@ -63,6 +65,8 @@ class Channel:
     __slots__ = (
         "_beat_due",
         "_chunked",
+        "_coding",
+        "_encoding",
         "_expires_at",
         "_expiry",
         "_format",
@@ -86,6 +90,8 @@ class Channel:
         self._protocol = request.protocol
         self._transport = request.transport
         self._chunked = request.version >= HttpVersion11
+        self._coding: Coding | None = None
+        self._encoding = False
         self._on_end = on_end
         self._handed = 0
         self._marks: list[tuple[int, str]] = []
@@ -112,6 +118,11 @@ class Channel:
     def got_fin(self) -> bool:
         return isinstance(self._protocol, Connection) and self._protocol.got_fin
 
+    def use(self, coding: Coding) -> None:
+        """Encode the whole response; to be called before `open`."""
+        self._coding = coding
+        self._response.headers["Content-Encoding"] = coding.name
+
     async def open(self, request: web.Request, first: bytes, expires_at: float) -> None:
         """Send the headers and the first bytes. `expires_at` is the token's end, in seconds of the Unix epoch."""
         if isinstance(self._protocol, Connection):
@@ -124,13 +135,35 @@ class Channel:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(NO_PROGRESS * 1000))
         self._writer = await self._response.prepare(request)
         access.stream_begins(request, self._response.status)
-        await self._response.write(first)
+        await self._response.write(first if self._coding is None else self._coding.encode(first))
         self._handed += len(first)
         self._expires_at = expires_at
         self._watch_expiry()
 
     def write(self, frames: bytes, last_id: str | None = None) -> None:
         """Hand frames to the transport; `last_id` is the id of the last event in them, if any."""
+        if not self.closed and frames:
+            self._hand(frames if self._coding is None else self._coding.encode(frames), last_id)
+
+    async def write_page(self, frames: bytes, last_id: str) -> None:
+        """As `write`, for frames that may be many: a thread encodes them, while a heartbeat that is due waits."""
+        if self._coding is None or len(frames) < ENCODED_IN_A_THREAD:
+            self.write(frames, last_id)
+            return
+        self._encoding = True
+        encoded = asyncio.ensure_future(asyncio.to_thread(self._coding.encode, frames))
+        interrupted = None
+        while not encoded.done():
+            try:
+                await asyncio.wait({encoded})
+            except asyncio.CancelledError as error:
+                interrupted = error  # once it is written: the decoder needs every byte that the coding has made
+        self._encoding = False
+        self._hand(encoded.result(), last_id)
+        if interrupted is not None:
+            raise interrupted
+
+    def _hand(self, frames: bytes, last_id: str | None = None) -> None:
         if self.closed or self._transport is None or not frames:
             return
         if self._chunked:
@@ -147,7 +180,7 @@ class Channel:
 
     def beat(self) -> None:
         """A heartbeat is due. While the reader's buffer is full it waits, as one, for the next page or is left out."""
-        if self.unsent > BUFFER_LOW:
+        if self._encoding or self.unsent > BUFFER_LOW:
             self._beat_due = True
         else:
             self._beat_due = False
@@ -232,6 +265,8 @@ class Channel:
             return
         if error is not None:
             self.write(self._format.control(control.STREAM_ERROR, {**error, "last_id": self.last_id}))
+        if self._coding is not None:
+            self._hand(self._coding.end())
         try:
             async with asyncio.timeout(ENDED_IN_HASTE_WITHIN if in_haste else ENDED_WITHIN):
                 await self._response.write_eof()

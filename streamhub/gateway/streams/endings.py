@@ -1,7 +1,8 @@
-"""Ends that are asked for by one request and made by the process that holds the stream.
+"""Ends that are asked for elsewhere and made by the process that holds the stream.
 
     DELETE /{org}                 marks the epoch of the stream's row; its holder ends the stream and releases it
     DELETE /{org}/replays/{job}   makes the job's row `cancelled`; its holder ends the response
+    streamhub key revoke          marks the key's row; who holds a stream that it opened ends the stream
 
 Each process looks for such marks on its own streams, so that nothing rests on a connection between gateways. A process
 that was paused sees the mark when it wakes up, or finds its lease gone.

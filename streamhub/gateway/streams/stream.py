@@ -11,6 +11,7 @@ from aiohttp import web
 from streamhub.core.formats import SSE, Format
 from streamhub.gateway.streams.channel import Channel, PeerLeft
 from streamhub.metrics import Sent
+from streamhub.web.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Cause(Enum):
 
 
 DETAILS: Final[Mapping[Cause, str]] = {
-    Cause.EXPIRED_TOKEN: "The token has expired: go on with a new one.",
+    Cause.EXPIRED_TOKEN: "The token has expired, or its API key was revoked: go on with a new one.",
     Cause.DELETED: "The stream was ended by a request to delete it.",
     Cause.REPLAY_CANCELLED: "The replay was cancelled.",
     Cause.LEASE_LOST: "This gateway was cut off for so long that another one may have taken the stream: connect again.",
@@ -55,14 +56,16 @@ def stream_error(cause: Cause) -> dict[str, Any] | None:
 
 
 class Stream:
-    """Subclasses feed the channel in `feed`; `finish` ends it from anywhere, whatever it is waiting for."""
+    """Subclasses feed the channel in `feed`; `finish` ends it from anywhere, whatever it is waiting for. `api_key`: the
+    id of the API key that opened it, if any."""
 
-    __slots__ = ("_sent", "_task", "cause", "channel")
+    __slots__ = ("_sent", "_task", "api_key", "cause", "channel")
 
     kind: ClassVar[Kind]
 
     def __init__(self, request: web.Request, sent: Sent, written: Format = SSE) -> None:
         self.channel = Channel(request, self._channel_ended, written)
+        self.api_key = request.protocol.api_key if isinstance(request.protocol, Connection) else None
         self.cause: Cause | None = None
         self._sent = sent
         self._task: asyncio.Task[object] | None = None
@@ -80,6 +83,11 @@ class Stream:
         """Hand the frames of so many events to the channel."""
         self.channel.write(frames, last_id)
         self._sent.count(events, len(frames))
+
+    async def send_page(self, frames: bytes, last_id: str, events: int) -> None:
+        """As `send`, for frames that may be many. Where it is interrupted, they are sent all the same."""
+        self._sent.count(events, len(frames))
+        await self.channel.write_page(frames, last_id)
 
     def finish(self, cause: Cause) -> None:
         """The first cause counts."""

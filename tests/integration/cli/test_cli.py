@@ -8,45 +8,23 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import jwt
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from servers.ports import free_port
 from streamhub import capture, organizations
 from streamhub.capture import CaptureSpec
-from streamhub.cli import main
-from streamhub.config import PREFIX, Settings, load
+from streamhub.config import load
 from streamhub.errors import UserError
 from streamhub.runtime.process import prepare
 from streamhub.tokens import DevelopmentKey
 from tests.conftest import database_of
+from tests.integration.cli.conftest import Run, rows
 from tests.support.stage import until
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command on this test's database; settings as keyword arguments."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(PREFIX + name.upper(), raising=False)
-    monkeypatch.setenv("STREAMHUB_DATABASE_URL", database_url)
-    monkeypatch.setenv("STREAMHUB_SIGNING_KEY_FILE", str(tmp_path / "key.pem"))
-
-    def invoke(*arguments: str, **settings: str | None) -> Result:
-        environment = {PREFIX + name: value for name, value in settings.items()}
-        # A command runs an event loop of its own, so it needs a thread that has none.
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(CliRunner().invoke, main, arguments, env=environment, prog_name="streamhub").result()
-
-    return invoke
 
 
 @pytest.fixture
@@ -58,16 +36,10 @@ async def table(connection: asyncpg.Connection) -> str:
     return "public.skus"
 
 
-def rows(result: Result) -> list[dict[str, Any]]:
-    assert result.exit_code == 0, result.output
-    found: list[dict[str, Any]] = json.loads(result.stdout)
-    return found
-
-
 def test_help_lists_every_command(run: Run) -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("demo", "serve", "migrate", "org", "capture", "token", "doctor"):
+    for command in ("demo", "serve", "migrate", "org", "capture", "token", "key", "doctor"):
         assert f"  {command} " in result.stdout
 
 
@@ -75,7 +47,7 @@ def test_help_lists_every_command(run: Run) -> None:
     "command",
     ["demo", "serve", "migrate", "org add", "org list", "org set", "capture add", "capture list", "capture remove",
      "capture backfill",
-     "token", "doctor"],
+     "token", "key create", "key list", "key revoke", "doctor"],
 )  # fmt: skip
 def test_the_help_of_a_command_has_an_example_of_it(run: Run, command: str) -> None:
     result = run(*command.split(), "--help")

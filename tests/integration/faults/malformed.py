@@ -82,7 +82,7 @@ class Generator:
         return Malformed("many headers", self._request("/org-0?x=1", *headers))
 
     def _method(self) -> Malformed:
-        method = self._chance.choice((*METHODS[2:], self._word(40), self._word(4).upper()))
+        method = self._chance.choice((*METHODS[2:], f"x{self._word(40)}", f"X{self._word(4).upper()}"))
         return Malformed(
             f"method {method}", self._request(self._chance.choice(PATHS), method=method, token=self._token)
         )
@@ -117,7 +117,7 @@ class Generator:
         token = self._chance.choice((
             base64.urlsafe_b64encode(noise).decode(),
             ".".join(self._word(60) for _ in range(self._chance.randint(1, 5))), "sh_ak_" + self._word(40),
-            "a" * 40_000,
+            f"sh_ak_{self._chance.randrange(10**12):012}_{'x' * 43}", "a" * 40_000,
         ))  # fmt: skip
         return Malformed("token of noise", self._request("/org-0", token=token), (token,))
 

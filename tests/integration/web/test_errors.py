@@ -10,6 +10,7 @@ import pytest
 
 from servers.ports import free_port
 from streamhub.errors import UserError
+from streamhub.keys import key
 from streamhub.postgres.connections import DATABASE_AWAY
 from streamhub.web.problems import PROBLEMS
 from tests.integration.conftest import Hub
@@ -79,6 +80,17 @@ async def test_a_token_that_went_astray_into_the_url_is_not_logged(
         await hub.get(path.format(token))
         await hub.eventually(lambda: asyncio.sleep(0, "aiohttp.access" in str(caplog.record_tuples)))
     assert token[:32] not in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/my-org/{}", "/{}", "/my-org/replays/{}", "/my-org?{}=1", "/my-org/replay?{}=1"])
+async def test_an_api_key_that_went_astray_into_the_url_is_neither_logged_nor_answered(
+    hub: Hub, organization: int, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = key.new()
+    with caplog.at_level(logging.INFO):
+        answer = await hub.get(path.format(token))
+        await hub.eventually(lambda: asyncio.sleep(0, "aiohttp.access" in str(caplog.record_tuples)))
+    assert token not in caplog.text + answer.body.decode()
 
 
 async def test_a_repeated_parameter_is_named(hub: Hub) -> None:

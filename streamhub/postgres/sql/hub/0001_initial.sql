@@ -21,6 +21,21 @@ CREATE TABLE streamhub_hub.organizations (
   created_at    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- API keys. `id` is the part of a key that is no secret; `hash` is the SHA-256 of the whole key, whose secret part has 256
+-- bits. A change made here counts within about a second, in open streams too.
+CREATE TABLE streamhub_hub.api_keys (
+  id            text COLLATE "C" PRIMARY KEY,
+  organization  integer NOT NULL REFERENCES streamhub_hub.organizations ON DELETE CASCADE,
+  hash          bytea NOT NULL CHECK (octet_length(hash) = 32),
+  scopes        text[] NOT NULL,
+  test          boolean NOT NULL,
+  created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+  expires_at    timestamptz,            -- null: never
+  revoked_at    timestamptz,
+  last_used_at  timestamptz             -- to the hour, so that a key in use is hardly ever written
+);
+CREATE INDEX api_keys_organization ON streamhub_hub.api_keys (organization);
+
 -- Any role of the database may LISTEN and NOTIFY, on any channel whose name it knows. A notification of an append that is
 -- not ours would have gateways pass over events, so the hub's role alone knows what the channels are called.
 CREATE TABLE streamhub_hub.channels (
