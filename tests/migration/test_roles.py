@@ -179,7 +179,7 @@ async def test_a_dump_that_was_restored_without_owners_gets_its_functions_owner_
     await bare.sql("CREATE TABLE t (id int PRIMARY KEY, organization_id text)")
     spec = CaptureSpec("t", "t", organization_column="organization_id")
     await capture.add(bare.connection, spec)
-    await bare.sql("ALTER FUNCTION streamhub.capture() OWNER TO CURRENT_USER")
+    await bare.sql("ALTER FUNCTION streamhub.capture_truncate() OWNER TO CURRENT_USER")
     assert await migrate_source(bare.connection) == ["functions"]
     owners = await bare.rows(
         "SELECT DISTINCT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'streamhub'::regnamespace AND prosecdef"  # noqa: E501

@@ -13,5 +13,6 @@ BEGIN
     END IF;
   END LOOP;
 END $$;
-REVOKE ALL ON FUNCTION streamhub.make_capture_function, streamhub.hand_over FROM streamhub_capture;
+REVOKE ALL ON FUNCTION streamhub.make_capture_function, streamhub.make_trigger_function, streamhub.hand_over
+  FROM streamhub_capture;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA streamhub FROM PUBLIC;
