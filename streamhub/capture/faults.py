@@ -35,14 +35,13 @@ ORDER BY c.name
 _TABLES: Final = f"""
 SELECT leaf.oid::regclass::text AS name, leaf.oid = $1 AS is_root, leaf.relkind::text AS kind,
        row_trigger.tgenabled::text AS row_enabled,
-       row_trigger.tgfoid = to_regprocedure(format('streamhub.capture_%s()', $2::integer))
-         OR $2::text = split_part(encode(row_trigger.tgargs, 'escape'), '\\000', 1) AS row_is_ours,
+       row_trigger.tgfoid = to_regprocedure(format('streamhub.capture_%s()', $2::integer)) AS row_is_ours,
        truncate_trigger.tgenabled::text AS truncate_enabled,
        (SELECT min(t.tgname) FROM pg_trigger t WHERE t.tgrelid = leaf.oid AND NOT t.tgisinternal
         AND t.tgtype & 2 = 0 AND t.tgtype & 1 = 1 AND t.tgname < '{ROW_TRIGGER}') AS before_ours,
        quote_ident(n.nspname) AS schema, {HIDDEN_ROWS.format("leaf")} AS hidden_rows,
        quote_ident(pg_get_userbyid(leaf.relowner)) AS owner,
-       has_function_privilege(leaf.relowner, 'streamhub.capture()', 'EXECUTE') AS may_attach,
+       has_function_privilege(leaf.relowner, row_trigger.tgfoid, 'EXECUTE') AS may_attach,
        has_table_privilege(r.oid, leaf.oid, 'SELECT') AND has_schema_privilege(r.oid, n.oid, 'USAGE') AS may_select
 FROM pg_class leaf JOIN pg_namespace n ON n.oid = leaf.relnamespace
 JOIN pg_roles r ON r.rolname = '{CAPTURE_ROLE}'
@@ -189,8 +188,8 @@ def _of_triggers(row: "asyncpg.Record", leaf: "asyncpg.Record", names: Names) ->
     if is_leaf and leaf["hidden_rows"]:
         fault = f"has row-level security that {CAPTURE_ROLE} does not bypass: a TRUNCATE of it gives no events"
         yield CaptureFault(table, fault, f"ALTER ROLE {CAPTURE_ROLE} BYPASSRLS")
-    if leaf["kind"] == "p" and not leaf["may_attach"]:
-        grant = f"GRANT EXECUTE ON FUNCTION streamhub.capture() TO {leaf['owner']}"
+    if leaf["kind"] == "p" and leaf["row_is_ours"] and not leaf["may_attach"]:
+        grant = f"GRANT EXECUTE ON FUNCTION streamhub.capture_{row['id']}() TO {leaf['owner']}"
         yield CaptureFault(
             table, f"can get no new partition from its owner, {leaf['owner']}", grant, grant, unattended=True
         )

@@ -2,9 +2,9 @@
 
 ``"!streamhub"`` is the row trigger. Its name sorts before usual names, so that a change comes before those that the
 application's triggers make because of it. It fires ALWAYS, in a replicating session too. PostgreSQL copies it to
-partitions, also to new ones, but not the TRUNCATE trigger, so each leaf has its own. A table without partitions has its
-own trigger function, ``streamhub.capture_<id of the capture>``, generated for its columns; the others share one. The
-names of a partitioned table's triggers end with its oid, so that a captured table can be attached to it.
+partitions, also to new ones, but not the TRUNCATE trigger, so each leaf has its own. A capture has a function of its
+own, ``streamhub.capture_<id>``; for a table without partitions it is generated for the columns. The names of a
+partitioned table's triggers end with its oid, so that a captured table can be attached to it.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from streamhub.postgres.migrate import CAPTURE_ROLE
 
 TRUNCATE_TRIGGER: Final = "!streamhub_truncate"
 
-# The trigger function of a table's own capture; no row where it is the shared one.
+# The trigger function of a table's capture; no row where it was removed and its trigger stayed.
 _FUNCTION: Final = """
 SELECT format('streamhub.%I()', proname) FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
 WHERE tgrelid = $1 AND tgname = $2 AND pronamespace = 'streamhub'::regnamespace AND proname LIKE 'capture\\_%'
@@ -79,22 +79,23 @@ async def install(connection: "asyncpg.Connection[Any]", relation: int, capture:
     Raises asyncpg.InsufficientPrivilegeError where the role of the trigger functions may not read a leaf and this role
     cannot grant it.
     """
-    table = await connection.fetchval("SELECT $1::oid::regclass::text", relation)
+    found = await connection.fetchrow(
+        "SELECT oid::regclass::text, relkind = 'p', quote_ident(pg_get_userbyid(relowner)) "
+        "FROM pg_class WHERE oid = $1",
+        relation,
+    )
+    assert found is not None, "the table is locked"
+    table, is_partitioned, owner = found
     money = await connection.fetchval("SELECT quote_literal(streamhub.money_format())")
     function = await connection.fetchval("SELECT streamhub.make_capture_function($1, $2)", capture, relation)
-    names = Names.of(relation, function is None)
+    names = Names.of(relation, is_partitioned)
     former = await connection.fetchval(_FUNCTION, relation, names.row)
-    call = f"streamhub.capture('{capture}', {money})" if function is None else function
-    await _make_row_trigger(connection, table, names.row, call)
-    if function is None:
-        # PostgreSQL requires it of the role that creates or attaches a partition. Without USAGE on the schema a role
-        # cannot name the function.
-        owner = await connection.fetchval(
-            "SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class WHERE oid = $1", relation
-        )
-        await connection.execute(f"GRANT EXECUTE ON FUNCTION streamhub.capture() TO {owner}")
+    await _make_row_trigger(connection, table, names.row, function)
+    if is_partitioned:
+        # PostgreSQL requires it of the role that creates or attaches a partition.
+        await connection.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {owner}")
     if former is not None and former != function:
-        await connection.execute(f"DROP FUNCTION IF EXISTS {former}")
+        await _drop(connection, former)
     leaves = await _leaves(connection, relation)
     for leaf in leaves:
         await _grant_read(connection, leaf)
@@ -136,7 +137,7 @@ async def uninstall(connection: "asyncpg.Connection[Any]", relation: int) -> boo
                 "FOR EACH STATEMENT EXECUTE FUNCTION streamhub.capture_nothing()"
             )
     if function is not None:
-        await connection.execute(f"DROP FUNCTION IF EXISTS {function}")
+        await _drop(connection, function)
     return owns
 
 
@@ -156,6 +157,14 @@ async def _make_row_trigger(connection: "asyncpg.Connection[Any]", table: str, n
         f'CREATE OR REPLACE TRIGGER "{name}" AFTER INSERT OR UPDATE OR DELETE ON {table} '
         f"FOR EACH ROW EXECUTE FUNCTION {call}"
     )
+
+
+async def _drop(connection: "asyncpg.Connection[Any]", function: str) -> None:
+    """Not where a trigger calls it that is none of this table's: `captures.forget_dropped` looks again later."""
+    if not await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure($1))", function
+    ):
+        await connection.execute(f"DROP FUNCTION IF EXISTS {function}")
 
 
 async def _grant_read(connection: "asyncpg.Connection[Any]", leaf: str) -> None:

@@ -13,6 +13,9 @@ TOO_LARGE: Final = "l"
 LINK: Final = "n"
 UNREAD_TRUNCATE: Final = "t"
 
+PUBLISHED: Final = "published"
+"""The origin of an event that an application published; see streamhub.publish in sql/source."""
+
 
 class _Described(msgspec.Struct):
     columns: list[list[Any]]

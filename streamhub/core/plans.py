@@ -38,7 +38,7 @@ class EventKind:
 
     __slots__ = ("frame_start", "head", "resource_type", "type")
 
-    def __init__(self, event: str, type_: str, resource_type: str) -> None:
+    def __init__(self, event: str, type_: str, resource_type: str | None) -> None:
         self.type = type_
         self.resource_type = resource_type
         self.frame_start = frames.start_of(event)

@@ -10,10 +10,11 @@ from typing import Final
 import msgspec
 
 from streamhub.core import ids, literals, scan
-from streamhub.core.changes import DESCRIBED, LINK, TOO_LARGE, UNREAD_TRUNCATE, Capture, Change, Origin
+from streamhub.core.changes import DESCRIBED, LINK, PUBLISHED, TOO_LARGE, UNREAD_TRUNCATE, Capture, Change, Origin
 from streamhub.core.frames import TAIL, one_line
 from streamhub.core.kinds import NULL, Kind
 from streamhub.core.plans import EventKind, Identity, Members, Plan
+from streamhub.core.published import Published, kind_of, published
 from streamhub.core.shapes import Shape, ShapeBook
 from streamhub.core.texts import is_text, readable
 
@@ -40,7 +41,7 @@ class Rendered(msgspec.Struct, frozen=True, gc=False):
     organization_id: str
     test: bool
     kind: EventKind
-    resource_id: str
+    resource_id: str | None
     resource: bytes
     tail: bytes
 
@@ -94,6 +95,8 @@ class Renderer:
         """
         if change.origin.endswith(":::"):  # no flags, no attachment, no description: nearly all of them
             return self._of_json(change, settle)
+        if change.origin == PUBLISHED:
+            return self._of_published(change)
         origin = Origin.of(change.origin)
         if LINK in origin.flags:
             return Outcome((), ("unchanged",))
@@ -133,6 +136,42 @@ class Renderer:
         except (ValueError, msgspec.DecodeError, RecursionError) as error:
             return self._without_values(change, settle, f"the row's text cannot be read: {error}")
         return self._with_values(plan, change, old_row, new_row, settle)
+
+    def _of_published(self, change: Change) -> Outcome:
+        try:
+            about = published(readable(change.old_row or ""))
+        except (msgspec.DecodeError, UnicodeError) as error:
+            return Outcome((), ("unattributable",), f"a published event whose description cannot be read: {error}")
+        data = (change.new_row or "null").strip()
+        if not is_text(data):
+            return Outcome(
+                (self._published(change, about, b"null", b',"error":' + _encode(NO_TEXT)),), ("errors",), NO_TEXT
+            )
+        encoded = data.encode()
+        if len(encoded) + len((change.who or "").encode("utf-8", "replace")) > self._max_bytes:
+            return Outcome((self._published(change, about, b"null", b',"too_large":true'),), ("too_large",))
+        return Outcome((self._published(change, about, encoded, b""),))
+
+    def _published(self, change: Change, about: Published, data: bytes, flag: bytes) -> Rendered:
+        """With a `flag`, which stands before `publish_id`, an envelope gets the whole object: no data can be sliced."""
+        who = _json_of(change.who)
+        if len(who) > self._max_bytes:
+            who = b"null"
+        second, microsecond = divmod(change.created_at, 1_000_000)
+        tail = TAIL % (
+            b"true" if about.test else b"false",
+            ids.datetime_of(second * 1_000).isoformat()[:19].encode(),
+            microsecond,
+            change.xid,
+            b"null",
+            b"null",
+            who,
+            b'%b,"publish_id":%b,"data":%b' % (flag, _encode(about.publish_id), data),
+        )
+        return Rendered(
+            about.organization, about.test, kind_of(about.type, about.resource_type), about.resource_id,
+            one_line(_encode(about.resource_id)), one_line(tail),
+        )  # fmt: skip
 
     def _with_values(
         self, plan: Plan, change: Change, old: Members | None, new: Members | None, settle: bool

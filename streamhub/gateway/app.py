@@ -13,6 +13,8 @@ from streamhub.gateway.live.shared import LIVE, LiveShared
 from streamhub.gateway.live.status import status
 from streamhub.gateway.live.upkeep import LiveUpkeep
 from streamhub.gateway.pages import files
+from streamhub.gateway.publishing.routes import publish
+from streamhub.gateway.publishing.store import PUBLISHING, Publishing
 from streamhub.gateway.replay.request import PARAMETERS as REPLAY_PARAMETERS
 from streamhub.gateway.replay.routes import cancel_replay, list_replays, replay, show_replay
 from streamhub.gateway.replay.shared import REPLAY, ReplayShared
@@ -42,6 +44,7 @@ ROUTES: Final = (
     Route("GET", ORGANIZATION, live),
     Route("DELETE", ORGANIZATION, end_stream),
     Route("GET", f"{ORGANIZATION}/status", status),
+    Route("POST", f"{ORGANIZATION}/events", publish),
     Route("GET", f"{ORGANIZATION}/replay", replay, REPLAY_PARAMETERS),
     Route("GET", f"{ORGANIZATION}/replays", list_replays),
     Route("GET", JOB, show_replay),
@@ -52,11 +55,13 @@ ROUTES: Final = (
 
 
 class Kinds:
-    """What each kind of stream owns beside the gateway that they share. Between the gateway's start and stop."""
+    """What each kind of stream, and publishing, owns beside the gateway that they share. Between the gateway's start
+    and stop."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.live = LiveShared(gateway)
         self.replay = ReplayShared(gateway)
+        self.publishing = Publishing(gateway)
         self._live_upkeep = LiveUpkeep(self.live)
         gateway.endings.add(partial(end_cancelled, gateway))
 
@@ -70,7 +75,7 @@ class Kinds:
 def create_app(gateway: Gateway, kinds: Kinds, *, with_operations: bool = True) -> web.Application:
     """The public application. Without the role `gateway` it serves what is open to all alone."""
     app = _application(gateway)
-    app[LIVE], app[REPLAY] = kinds.live, kinds.replay
+    app[LIVE], app[REPLAY], app[PUBLISHING] = kinds.live, kinds.replay, kinds.publishing
     add_cors(app, gateway.settings.cors_origins)
     for route in ROUTES:
         if route.is_open or "gateway" in gateway.settings.roles:

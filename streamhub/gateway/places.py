@@ -21,16 +21,17 @@ TIMEOUT: Final = 5.0  # seconds
 LOOK_EVERY: Final = 0.5  # seconds
 
 _FIND: Final = f"""
-SELECT o.id, o.key, o.slug, o.slug_is_made, h.last_ms, h.last_counter, clock_timestamp() AS clock
+SELECT o.id, o.key, o.slug, o.slug_is_made, o.enterprise, h.last_ms, h.last_counter, clock_timestamp() AS clock
   FROM ({HEAD}) h LEFT JOIN ({ORGANIZATIONS}) o ON o.id = ANY ($1::text[])
 """
 
 
 class Place(NamedTuple):
-    """`key` is None for an organization not registered yet. `now_ms`: the later of the hub's clock, rounded up to a
-    millisecond, and the time of the last id given. `head`: the last id given."""
+    """`key` and `enterprise` are None for an organization not registered yet. `now_ms`: the later of the hub's clock,
+    rounded up to a millisecond, and the time of the last id given. `head`: the last id given."""
 
     key: int | None
+    enterprise: bool | None
     now_ms: int
     head: str
 
@@ -72,11 +73,15 @@ class Finder:
         known = {row["id"]: row for row in rows}
         head = head_of(rows[0])
         now_ms = max(ids.ceil_ms(rows[0]["clock"]), rows[0]["last_ms"])
-        unknown = Found(None, False, Place(None, now_ms, head))
-        return [
-            unknown if row is None else Found(row["slug"], row["slug_is_made"], Place(row["key"], now_ms, head))
-            for row in map(known.get, organization_ids)
-        ]
+        unknown = Found(None, False, Place(None, None, now_ms, head))
+
+        def found(organization_id: str) -> Found:
+            row = known.get(organization_id)
+            if row is None:
+                return unknown
+            return Found(row["slug"], row["slug_is_made"], Place(row["key"], row["enterprise"], now_ms, head))
+
+        return [*map(found, organization_ids)]
 
 
 async def find(finder: Finder, claims: Claims) -> Place:

@@ -127,7 +127,7 @@ async def keys_of(pool: Pool, ids: Collection[str], timeout: float) -> dict[str,
     return {row["id"]: row["key"] for row in rows}
 
 
-async def take_slug(pool: Pool, id: str, slug: str, timeout: float) -> None:
+async def take_slug(pool: Pool | AnyConnection, id: str, slug: str, timeout: float) -> None:
     """Replace a made slug by this one, where it is free. `timeout` in seconds; raises what asyncpg raises."""
     with contextlib.suppress(asyncpg.UniqueViolationError):
         await pool.execute(_TAKE_SLUG, id, slug, timeout=timeout)

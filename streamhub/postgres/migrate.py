@@ -22,6 +22,8 @@ Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 SCHEMAS: Final = {"hub": "streamhub_hub", "source": "streamhub"}
 CAPTURE_ROLE: Final = "streamhub_capture"
+PUBLISHER_ROLE: Final = "streamhub_publisher"
+_WANTED_PUBLISHER: Final = f"CREATE ROLE {PUBLISHER_ROLE} NOLOGIN NOINHERIT"
 FUNCTIONS: Final = "functions"
 _MOST_TRIES: Final = 3
 # What a first migration meets where another process has just made the schema or its table of migrations.
@@ -50,7 +52,9 @@ FROM pg_catalog.pg_roles r WHERE rolname = $1
 # Functions that run as somebody else than they should: a dump was restored without its owners.
 _FOREIGN_FUNCTIONS: Final = f"""
 SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
-               WHERE p.pronamespace = to_regnamespace('streamhub') AND r.rolname <> '{CAPTURE_ROLE}' AND p.prosecdef)
+               LEFT JOIN pg_catalog.pg_class c ON c.oid = to_regclass('streamhub.outbox')
+               WHERE p.pronamespace = to_regnamespace('streamhub') AND p.prosecdef
+                 AND CASE p.proname WHEN 'publish' THEN r.oid <> c.relowner ELSE r.rolname <> '{CAPTURE_ROLE}' END)
 """
 
 
@@ -127,6 +131,7 @@ async def _migrate_once(connection: Connection, kind: str) -> list[str]:
                 raise UserError(f"migration {name} of the {kind} schema was changed after it ran here")
             if kind == "source":
                 await _capture_role(connection)
+                await _publisher_role(connection)
             try:
                 await connection.execute(sql)
             except asyncpg.InternalServerError as error:  # an older version's process, which locks no other out
@@ -174,7 +179,8 @@ async def _capture_role(connection: Connection) -> None:
         except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
             pass  # another database of this server migrates
         except asyncpg.InsufficientPrivilegeError:
-            raise UserError(_wanted_role(await connection.fetchval("SELECT quote_ident(current_user)"))) from None
+            us = await connection.fetchval("SELECT quote_ident(current_user)")
+            raise UserError(f"{_wanted_role(us)}{await _and_publisher(connection)}") from None
         found = await connection.fetchrow(_ROLE, CAPTURE_ROLE)
     assert found is not None
     if found["has_rights"]:
@@ -188,7 +194,27 @@ async def _capture_role(connection: Connection) -> None:
             async with connection.transaction():
                 await connection.execute(f"GRANT {CAPTURE_ROLE} TO {us}")
         except asyncpg.PostgresError:
-            raise UserError(_wanted_role(us)) from None
+            raise UserError(f"{_wanted_role(us)}{await _and_publisher(connection)}") from None
+
+
+async def _publisher_role(connection: Connection) -> None:
+    """The role that may publish. The hub's role may without it, as the function's owner."""
+    if await connection.fetchrow(_ROLE, PUBLISHER_ROLE) is not None:
+        return
+    try:
+        async with connection.transaction():
+            await connection.execute(_WANTED_PUBLISHER)
+    except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+        pass  # another database of this server migrates
+    except asyncpg.InsufficientPrivilegeError:
+        raise UserError(
+            f"publishing needs a role that may do nothing else. As a superuser: {_WANTED_PUBLISHER}"
+        ) from None
+
+
+async def _and_publisher(connection: Connection) -> str:
+    made = await connection.fetchrow(_ROLE, PUBLISHER_ROLE) is not None
+    return "" if made else f"; {_WANTED_PUBLISHER}"
 
 
 async def _bypass(connection: Connection) -> str:

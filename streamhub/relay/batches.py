@@ -90,7 +90,7 @@ class Preparer:
                 counted["invalid_organization"] += 1
                 await self._report(
                     "invalid_organization",
-                    f"a row of {rendered.kind.resource_type}, id {rendered.resource_id[:80]!r}: "
+                    f"a row of {rendered.kind.resource_type}, id {(rendered.resource_id or '')[:80]!r}: "
                     f"{rendered.organization_id[:80]!r} cannot be an organization's id",
                 )
             elif not organization.enterprise:

@@ -42,6 +42,12 @@ VACUUM_FROM: Final = 20_000  # consumed changes
 SHRINK_FROM: Final = 64 * 1024 * 1024  # bytes of an outbox that holds next to nothing
 
 _VACUUM: Final = "VACUUM (SKIP_LOCKED, TRUNCATE {truncate}) streamhub.outbox"
+PUBLISH_IDS_EVERY: Final = 600.0
+_FORGET_PUBLISH_IDS: Final = """
+DELETE FROM streamhub.publish_ids WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM streamhub.publish_ids WHERE published_at <= clock_timestamp() - interval '24 hours'
+  ORDER BY published_at LIMIT 5000 FOR UPDATE SKIP LOCKED))
+"""
 _SIZE: Final = "SELECT pg_table_size('streamhub.outbox')"
 
 
@@ -176,6 +182,7 @@ async def keep_lean(connect: Connect, consumer: Consumer) -> None:
             while True:
                 await rest(lean.pause)
                 await lean.vacuum(connection)
+                await lean.forget(connection)
                 pauses.reset()
         except DATABASE_ERRORS as error:
             pause = pauses.next()
@@ -191,6 +198,17 @@ class _Lean:
         self.pause = VACUUM_EVERY
         self._consumer = consumer
         self._vacuumed = consumer.consumed
+        self._forget_at = 0.0
+
+    async def forget(self, connection: "asyncpg.Connection[Any]") -> None:
+        """Delete the publish_ids that are older than 24 hours, in steps."""
+        if time.monotonic() < self._forget_at:
+            return
+        done = ""
+        while done != "DELETE 0":
+            done = await connection.execute(_FORGET_PUBLISH_IDS, timeout=60)
+            await asyncio.sleep(STEP_PAUSE)
+        self._forget_at = time.monotonic() + PUBLISH_IDS_EVERY
 
     async def vacuum(self, connection: "asyncpg.Connection[Any]") -> None:
         started = time.monotonic()

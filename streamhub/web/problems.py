@@ -63,6 +63,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "INVALID_LAST_EVENT_ID": Problem(
         400, "Not a position", "Last-Event-ID is no UUIDv7, lies in the future, or was given more than once."
     ),
+    "INVALID_JSON": Problem(400, "Not JSON", "The body is no JSON in UTF-8, or not what the route takes."),
     "INVALID_REQUEST": Problem(400, "Not an HTTP request", "The request is not HTTP/1.1 or HTTP/1.0 as we speak it."),
     "MISSING_TOKEN": Problem(401, "The token is missing", "Send the header Authorization: Bearer <token>."),
     "INVALID_TOKEN": Problem(
@@ -98,6 +99,14 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "A live stream has one consumer: retry after Retry-After; `meta` has the exact time.",
     ),
     "REPLAY_FINISHED": Problem(409, "The replay has ended already", "Only a replay that is queued or running ends."),
+    "BODY_TOO_LARGE": Problem(413, "The body is too large", "An event has at most 1 MiB, a request at most 16 MiB."),
+    "TOO_MANY_EVENTS": Problem(413, "Too many events", "A request publishes at most 1,000 events: send several."),
+    "UNSUPPORTED_MEDIA_TYPE": Problem(
+        415, "The body has another media type", "Send the header Content-Type: application/json."
+    ),
+    "INVALID_EVENT": Problem(
+        422, "Not an event", "An event lacks a member or has one it cannot have; `source.pointer` says where."
+    ),
     "TOO_MANY_REPLAYS": Problem(
         429, "Too many replays at once", "The organization has MAX_REPLAYS replays that are queued or running."
     ),

@@ -42,6 +42,7 @@ def any_scope(*names: str) -> Rule:
 
 
 events_read = any_scope("analytics:read", "events:read")
+events_write = any_scope("events:write")
 
 
 def mismatch(detail: str) -> ApiError:

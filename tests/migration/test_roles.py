@@ -10,7 +10,7 @@ import pytest
 from streamhub import capture
 from streamhub.capture import CaptureSpec
 from streamhub.errors import UserError
-from streamhub.postgres.migrate import CAPTURE_ROLE, SCHEMAS, migrate_source
+from streamhub.postgres.migrate import CAPTURE_ROLE, PUBLISHER_ROLE, SCHEMAS, migrate_source
 from tests.integration.capture.roles import Role, role
 from tests.migration.conftest import NewDatabase
 from tests.migration.test_migrate import MIGRATE
@@ -179,9 +179,39 @@ async def test_a_dump_that_was_restored_without_owners_gets_its_functions_owner_
     await bare.sql("CREATE TABLE t (id int PRIMARY KEY, organization_id text)")
     spec = CaptureSpec("t", "t", organization_column="organization_id")
     await capture.add(bare.connection, spec)
-    await bare.sql("ALTER FUNCTION streamhub.capture() OWNER TO CURRENT_USER")
+    await bare.sql("ALTER FUNCTION streamhub.capture_truncate() OWNER TO CURRENT_USER")
     assert await migrate_source(bare.connection) == ["functions"]
     owners = await bare.rows(
-        "SELECT DISTINCT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'streamhub'::regnamespace AND prosecdef"  # noqa: E501
+        "SELECT DISTINCT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'streamhub'::regnamespace "
+        "AND prosecdef AND proname <> 'publish'"
     )
     assert owners == [(CAPTURE_ROLE,)]
+
+
+async def test_what_publishes_goes_to_the_owner_of_the_outbox_whoever_migrates(bare: Stage, template: str) -> None:
+    owners = "SELECT DISTINCT proowner::regrole::text FROM pg_proc WHERE proname IN ('publish', 'write_published')"
+    signature = "streamhub.publish(text, text, json, text, text, text, boolean)"
+    async with role(bare, "hub") as hub:
+        await bare.sql(f"GRANT {CAPTURE_ROLE} TO {hub.name}")
+        await migrate_source(hub.connection)
+        assert await bare.rows(owners) == [(hub.name,)]
+        await bare.sql(f"ALTER FUNCTION {signature} OWNER TO CURRENT_USER")
+        assert await migrate_source(bare.connection) == ["functions"]
+        assert await bare.rows(owners) == [(hub.name,)]
+
+
+async def test_a_role_that_may_not_make_the_publishers_role_is_told_what_a_superuser_does(
+    bare: Stage, template: str
+) -> None:
+    others = f"others_{PUBLISHER_ROLE}"
+    async with role(bare, "hub") as hub:
+        await bare.sql(f"GRANT {CAPTURE_ROLE} TO {hub.name}")
+        async with altered(
+            bare,
+            f"ALTER ROLE {PUBLISHER_ROLE} RENAME TO {others}",
+            back=f"ALTER ROLE {others} RENAME TO {PUBLISHER_ROLE}",
+        ):
+            with pytest.raises(UserError, match=f"As a superuser: CREATE ROLE {PUBLISHER_ROLE} ") as refused:
+                await migrate_source(hub.connection)
+            assert "\n" not in str(refused.value)
+            assert await objects(bare, "streamhub") == []

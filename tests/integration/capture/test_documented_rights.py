@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from streamhub import capture
 from streamhub.capture import CaptureSpec, Progress, faults
 from streamhub.errors import UserError
 from streamhub.postgres import connections
-from streamhub.postgres.migrate import CAPTURE_ROLE, migrate_source
+from streamhub.postgres.migrate import CAPTURE_ROLE, PUBLISHER_ROLE, migrate_source
 from tests.integration.capture.roles import Role, role, url_of
 from tests.support.database import Connection
 from tests.support.stage import Stage, kinds
@@ -215,3 +216,14 @@ async def test_a_role_that_is_a_member_of_the_owner_makes_the_triggers_fire_alwa
     assert await enabled(stage.connection) == ["A", "A"]
     assert (await capture.remove(hub.connection, "app.skus")).warnings == []
     assert await enabled(stage.connection) == []
+
+
+async def test_the_hubs_role_publishes_and_gives_an_application_the_right_to(
+    stage: Stage, owner: Role, hub: Role
+) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await owner.sql("SELECT streamhub.publish('org_1', 'a.b', '1')")
+    await stage.sql(f"GRANT {PUBLISHER_ROLE} TO {owner.name}")
+    await owner.sql("SELECT streamhub.publish('org_1', 'a.b', '1')")
+    await hub.sql("SELECT streamhub.publish('org_1', 'a.c', '2')")
+    assert [event["type"] for event in await stage.relayed()] == ["a.b", "a.c"]

@@ -111,14 +111,3 @@ async def test_an_update_that_changes_nothing_is_no_change(stage: Stage) -> None
     await captured(stage)
     await stage.sql("INSERT INTO t VALUES (1, 'org_1', 1)", "TRUNCATE streamhub.outbox", "UPDATE t SET a = 1")
     assert await stage.value("SELECT count(*) FROM streamhub.outbox") == 0
-
-
-async def test_a_capture_made_before_tables_had_functions_goes_on(stage: Stage) -> None:
-    await captured(stage)
-    await stage.sql(
-        'DROP TRIGGER "!streamhub" ON t',
-        'CREATE TRIGGER "!streamhub" AFTER INSERT OR UPDATE OR DELETE ON t '
-        "FOR EACH ROW EXECUTE FUNCTION streamhub.capture('1', 'C', '3', '4')",
-        "INSERT INTO t VALUES (1, 'org_1', 1)",
-    )
-    assert one(await stage.relayed())["resource"] == {"id": 1, "organization_id": "org_1", "a": 1}

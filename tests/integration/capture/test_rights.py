@@ -519,16 +519,16 @@ async def test_the_role_of_the_trigger_functions_owns_functions_and_nothing_else
     assert owned == [("pg_proc",)]
 
 
-async def test_every_function_that_runs_as_its_owner_belongs_to_the_role_that_may_write_to_the_outbox(
+async def test_every_function_of_capture_that_runs_as_its_owner_belongs_to_the_role_that_may_write_to_the_outbox(
     stage: Stage,
 ) -> None:
     await stage.shop()
     await stage.add(exclude=["note"])
-    owners = await stage.rows(
-        """SELECT DISTINCT proowner::regrole::text FROM pg_proc
-           WHERE pronamespace = 'streamhub'::regnamespace AND prosecdef"""
+    others = await stage.rows(
+        """SELECT proname::text FROM pg_proc WHERE pronamespace = 'streamhub'::regnamespace AND prosecdef
+             AND proowner <> 'streamhub_capture'::regrole"""
     )
-    assert owners == [("streamhub_capture",)]
+    assert others == [("publish",)]
 
 
 async def test_the_role_of_the_trigger_functions_can_log_in_nowhere_and_is_in_no_other(stage: Stage) -> None:

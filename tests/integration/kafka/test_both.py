@@ -77,6 +77,18 @@ async def test_readers_hear_of_everything_through_relays_that_come_and_go(
     await audience.heard_everything()
 
 
+async def test_readers_hear_of_what_was_published_to_the_byte(stage: Broadcasting, audience: Audience) -> None:
+    async with stage.relaying():
+        for n in range(ORGANIZATIONS * 10):
+            await stage.sql(
+                f"SELECT streamhub.publish('org_{n % ORGANIZATIONS}', 'query.received', '{{\"n\": {n}.00}}')"
+            )
+        await stage.published()
+    await audience.heard_everything()
+    records = await stage.audited()
+    assert sum(record.value.endswith(b".00}}") for record in records) == ORGANIZATIONS * 10
+
+
 async def test_readers_hear_of_everything_while_the_topic_gets_more_partitions(
     stage: Broadcasting, audience: Audience, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,10 +17,12 @@ PASSING = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError,
 
 
 class Application:
-    """Writes to skus all the time, over connections of its own; a statement that fails for a restart is tried again."""
+    """Writes to skus and publishes all the time, over connections of its own. An event of which it does not know
+    whether it was published is published again, under the same publish_id."""
 
     def __init__(self, url: str, seed: int) -> None:
         self._url = url
+        self._seed = seed
         self._chance = random.Random(seed)
         self.statements = 0
 
@@ -28,6 +30,8 @@ class Application:
         id_ = self._chance.randint(1, 15)
         upsert = "ON CONFLICT (id) DO UPDATE SET price = skus.price + 1"
         undone = "SAVEPOINT s; DELETE FROM skus; ROLLBACK TO s"
+        told = f"{self._seed}-{self.statements}"
+        tell = f"SELECT streamhub.publish('org_1', 'sku.told', '1', publish_id => '{told}')"
         return self._chance.choice(
             [
                 f"INSERT INTO skus VALUES ({id_}, 'org_1', 0, 'a') {upsert}",
@@ -35,6 +39,7 @@ class Application:
                 f"DELETE FROM skus WHERE id = {id_}",
                 f"BEGIN; UPDATE skus SET price = price + 1 WHERE id < {id_}; {undone}; COMMIT",
                 "BEGIN; UPDATE skus SET price = -1; ROLLBACK",
+                f"BEGIN; INSERT INTO told VALUES ('{told}') ON CONFLICT DO NOTHING; {tell}; COMMIT",
             ]
         )
 
@@ -56,13 +61,18 @@ class Application:
 
 
 async def follows(hub: Stage, source: Stage) -> None:
-    held = rebuilt(await hub.history())
+    history = await hub.history()
+    published = [event["publish_id"] for event in history if "publish_id" in event]
+    held = rebuilt([event for event in history if "publish_id" not in event])
     assert {id_: row["price"] for (_, _, id_), row in held.items()} == dict(
         await source.rows("SELECT id::text, price::text FROM skus")
     )
+    if published or await source.value("SELECT to_regclass('told') IS NOT NULL"):
+        assert sorted(published) == [id_ for (id_,) in await source.rows('SELECT id FROM told ORDER BY id COLLATE "C"')]
 
 
 async def under_load(source: Stage, during: Callable[[], Awaitable[None]]) -> None:
+    await source.sql("CREATE TABLE told (id text PRIMARY KEY)")
     done = asyncio.Event()
     applications = [Application(source.url, seed) for seed in range(3)]
     tasks = [asyncio.create_task(application.run(done)) for application in applications]

@@ -265,3 +265,18 @@ async def test_an_outbox_that_cannot_be_shortened_is_left_alone_for_longer_each_
     await lean.vacuum(stage.connection)
     assert await stage.value(upkeep._SIZE) < 100_000
     await old.close()
+
+
+async def test_publish_ids_are_forgotten_after_24_hours(stage: Stage) -> None:
+    """All that are old, at once; not one that a transaction is publishing again just now."""
+    await stage.sql(
+        "INSERT INTO streamhub.publish_ids SELECT 'org_1', false, n, now() - interval '24 hours' "
+        "FROM generate_series(1, 12000) AS n",
+        "INSERT INTO streamhub.publish_ids SELECT 'org_1', false, 'young', now() - interval '23 hours'",
+    )
+    other = await asyncpg.connect(stage.url)
+    async with asyncio.timeout(PROMPT), other.transaction():
+        await other.execute("SELECT streamhub.publish('org_1', 'a.b', '1', publish_id => '7')")
+        await upkeep._Lean(Consumed()).forget(stage.connection)
+    await other.close()
+    assert await stage.rows("SELECT publish_id FROM streamhub.publish_ids ORDER BY 1") == [("7",), ("young",)]

@@ -92,7 +92,7 @@ async def test_the_new_owner_of_a_captured_table_can_make_partitions_of_it(stage
     await stage.sql(f"{SHOP} PARTITION BY RANGE (id)")
     await stage.add()
     await stage.sql(f"ALTER TABLE skus OWNER TO {new_owner}")
-    granted = f"SELECT has_function_privilege('{new_owner}', 'streamhub.capture()', 'EXECUTE')"
+    granted = f"SELECT has_function_privilege('{new_owner}', 'streamhub.capture_1()', 'EXECUTE')"
     assert not await stage.value(granted)
     async with stage.relaying():
         await until(lambda: stage.value(granted), "the new owner may copy the trigger")

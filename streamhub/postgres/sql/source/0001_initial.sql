@@ -1,9 +1,10 @@
 -- What a source database holds: the outbox, the captures and what is known of captured tables. The functions are in
 -- functions/. Closed to PUBLIC: a role that knows nothing of streamhub writes captured tables and sees nothing of ours.
 -- The role streamhub_capture, which can log in nowhere, owns the functions that triggers run; all that it may do is here.
+-- The role streamhub_publisher may run streamhub.publish, and nothing else.
 
 REVOKE ALL ON SCHEMA streamhub FROM PUBLIC;
-GRANT USAGE ON SCHEMA streamhub TO streamhub_capture;
+GRANT USAGE ON SCHEMA streamhub TO streamhub_capture, streamhub_publisher;
 
 -- One row a change, gone once the relay has it in history. xid stands before seq so that its default is evaluated
 -- first: a transaction that takes a sequence number already holds its id, and the relay's floor rests on that. Each
@@ -105,5 +106,15 @@ CREATE TABLE streamhub.backfills (
   runner       integer,                 -- the session that runs it, or ran it last: its process, and
   runner_key   bigint                   -- its mark (streamhub/postgres/session_marks.py)
 );
+
+-- The keys under which events were published, for 24 hours; a key is one of an organization and an environment.
+CREATE TABLE streamhub.publish_ids (
+  organization  text COLLATE "C" NOT NULL,
+  test          boolean NOT NULL,
+  publish_id    text COLLATE "C" NOT NULL,
+  published_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (organization, test, publish_id)
+);
+CREATE INDEX publish_ids_published_at ON streamhub.publish_ids (published_at);
 
 REVOKE ALL ON ALL TABLES IN SCHEMA streamhub FROM PUBLIC;

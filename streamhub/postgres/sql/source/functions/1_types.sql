@@ -4,8 +4,8 @@
 -- whose columns have no type of a user's own. All other rows are written as a record's text, which calls
 -- output functions alone, and those of types that are no superuser's are PostgreSQL's own. No value is cast to a type or
 -- from one, none is compared, and nothing is found by a search_path but pg_catalog. Nothing in here parses the JSON of a
--- row: `->`, to_jsonb and their kin raise an error on \u0000 anywhere in it. No string in a function has a backslash: what
--- that means is a setting of the writer's session.
+-- row: `->`, to_jsonb and their kin raise an error on \u0000 anywhere in it. No string in a function has a backslash, but
+-- in E'': what it means elsewhere is a setting of the writer's session.
 --
 -- Here: what a table's columns are, and in which form its rows can be written.
 

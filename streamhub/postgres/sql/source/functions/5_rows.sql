@@ -1,5 +1,4 @@
--- The capture of rows: one function for a table that has no partitions, made for it; one for all partitions; one for
--- every case that is not quick.
+-- The capture of rows: one function for each captured table, made for it; one for every case that is not quick.
 
 -- What no trigger function does in one statement: a session with settings of its own, a large row, a table that was
 -- altered since its function was made or has composite types, and a row that did not change. `natts` is null where the
@@ -50,7 +49,7 @@ END $$;
 -- Makes the trigger function of a captured table, or makes it again for the table as it is now. It needs no lock on the
 -- table: while the table has another file node, or a column that it had not, the function goes the slow way. PL/pgSQL
 -- prepares every expression in each transaction, so leaving out what does not concern a table is what makes a capture
--- cheap. Null for a partitioned table, whose leaves share streamhub.capture.
+-- cheap. The leaves of a partitioned table share one that holds for every leaf. Null for any other relation.
 CREATE OR REPLACE FUNCTION streamhub.make_capture_function(capture integer, relation oid) RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -69,7 +68,11 @@ BEGIN
          streamhub.expanding_columns(oid) AS expanding, streamhub.wanted_settings(oid) AS settings INTO made
   FROM pg_class WHERE oid = relation AND relkind = 'r';
   IF NOT FOUND THEN
-    RETURN NULL;
+    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind = 'p') THEN
+      RETURN NULL;
+    END IF;
+    PERFORM streamhub.make_trigger_function(function, streamhub.capture_of_partitions(capture));
+    RETURN function;
   END IF;
   state := format('pg_relation_filenode(TG_RELID) = %s AND pg_describe_object(1259, TG_RELID, %s) IS NULL',
                   made.filenode, made.natts + 1);
@@ -101,9 +104,7 @@ BEGIN
         END) AS looks (look);
     END IF;
   END IF;
-  -- The body is one literal, so that no name in it can end it.
-  EXECUTE format('CREATE OR REPLACE FUNCTION %s RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
-                 'SET search_path = pg_catalog, pg_temp AS %L', function, format($format$
+  PERFORM streamhub.make_trigger_function(function, format($format$
 DECLARE
   digits bigint;
 BEGIN%1$s
@@ -121,8 +122,63 @@ END $format$,
     measuring, quick,
     streamhub.origin(capture::text, relation, made.natts, CASE made.form WHEN 'record' THEN 'd' END, NULL, NULL),
     old_text, new_text, capture, state, made.natts, made.form, made.expanding <> '{}', streamhub.money_format()));
-  PERFORM streamhub.hand_over(function::regprocedure);
   RETURN function;
+END $make$;
+
+CREATE OR REPLACE FUNCTION streamhub.make_trigger_function(function text, body text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- The body is one literal, so that no name in it can end it.
+  EXECUTE format('CREATE OR REPLACE FUNCTION %s RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+                 'SET search_path = pg_catalog, pg_temp AS %L', function, body);
+  PERFORM streamhub.hand_over(function::regprocedure);
+END $$;
+
+-- The body of the row trigger of a partitioned table's leaves, which PostgreSQL makes for each from that of the root: in the name
+-- of the role that makes the partition, which has to have EXECUTE. So each capture has one of its own: a role that may use it
+-- could put it on another table, and is the captured table's owner anyway.
+CREATE OR REPLACE FUNCTION streamhub.capture_of_partitions(capture integer) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $make$
+BEGIN
+  RETURN format($format$
+DECLARE
+  known record;
+BEGIN
+  -- The form of a state is a fact whenever it was found. A trigger that the snapshot does not show was made since.
+  SELECT t.oid AS attachment, s.natts, s.form, s.expands INTO known
+  FROM (VALUES (1)) AS one (n)
+  LEFT JOIN pg_trigger t ON t.tgrelid = TG_RELID AND t.tgname = TG_NAME
+  LEFT JOIN LATERAL (
+    SELECT natts, form, expands FROM streamhub.shapes
+    WHERE capture = %1$s AND relation = TG_RELID AND attachment = t.oid
+      AND filenode = pg_relation_filenode(TG_RELID) AND pg_describe_object(1259, TG_RELID, natts + 1) IS NULL
+    ORDER BY form DESC, expands LIMIT 1
+  ) AS s ON true;
+  IF known.form <> 'described' AND NOT known.expands AND current_setting('TimeZone') IN ('UTC', 'Etc/UTC')
+    AND current_setting('bytea_output') = 'hex' AND current_setting('extra_float_digits') = '1'
+    AND current_setting('IntervalStyle') = 'postgres' AND current_setting('DateStyle') LIKE 'ISO,%%'
+    AND current_setting('lc_monetary') = %2$L AND current_setting('quote_all_identifiers') = 'off'
+    AND (OLD *= NEW) IS NOT TRUE AND greatest(pg_column_size(OLD), pg_column_size(NEW)) <= 32768
+  THEN
+    INSERT INTO streamhub.outbox (origin, old_ctid, new_ctid, chained, who, old_row, new_row)
+    VALUES (streamhub.origin('%1$s', TG_RELID, known.natts, CASE known.form WHEN 'record' THEN 'd' END,
+                             known.attachment, NULL),
+            OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0, current_setting('streamhub.who', true),
+            CASE WHEN known.form = 'json' THEN row_to_json(OLD)::text
+                 WHEN OLD.ctid IS NOT NULL THEN format('%%s', OLD) END,
+            CASE WHEN known.form = 'json' THEN row_to_json(NEW)::text
+                 WHEN NEW.ctid IS NOT NULL THEN format('%%s', NEW) END);
+  ELSE
+    PERFORM streamhub.capture_slowly(
+      %1$s, TG_RELID, known.attachment, known.natts, known.form, known.expands, %2$L,
+      OLD, NEW, OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0);
+  END IF;
+  RETURN NULL;
+END $format$, capture, streamhub.money_format());
 END $make$;
 
 -- Gives a function to the role that may do nothing but write to the outbox. PostgreSQL wants a new owner to have CREATE
@@ -140,45 +196,6 @@ BEGIN
     REVOKE CREATE ON SCHEMA streamhub FROM streamhub_capture;
   END IF;
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
-END $$;
-
--- The row trigger of partitions, which PostgreSQL makes for each from that of the root. TG_ARGV: the capture's id, and the
--- database's lc_monetary when the trigger was made.
-CREATE OR REPLACE FUNCTION streamhub.capture() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  known record;
-BEGIN
-  -- The form of a state is a fact whenever it was found. A trigger that the snapshot does not show was made since.
-  SELECT t.oid AS attachment, s.natts, s.form, s.expands INTO known
-  FROM (VALUES (1)) AS one (n)
-  LEFT JOIN pg_trigger t ON t.tgrelid = TG_RELID AND t.tgname = TG_NAME
-  LEFT JOIN LATERAL (
-    SELECT natts, form, expands FROM streamhub.shapes
-    WHERE capture = TG_ARGV[0]::integer AND relation = TG_RELID AND attachment = t.oid
-      AND filenode = pg_relation_filenode(TG_RELID) AND pg_describe_object(1259, TG_RELID, natts + 1) IS NULL
-    ORDER BY form DESC, expands LIMIT 1
-  ) AS s ON true;
-  IF known.form <> 'described' AND NOT known.expands AND current_setting('TimeZone') IN ('UTC', 'Etc/UTC')
-    AND current_setting('bytea_output') = 'hex' AND current_setting('extra_float_digits') = '1'
-    AND current_setting('IntervalStyle') = 'postgres' AND current_setting('DateStyle') LIKE 'ISO,%'
-    AND current_setting('lc_monetary') = TG_ARGV[1] AND current_setting('quote_all_identifiers') = 'off'
-    AND (OLD *= NEW) IS NOT TRUE AND greatest(pg_column_size(OLD), pg_column_size(NEW)) <= 32768
-  THEN
-    INSERT INTO streamhub.outbox (origin, old_ctid, new_ctid, chained, who, old_row, new_row)
-    VALUES (streamhub.origin(TG_ARGV[0], TG_RELID, known.natts, CASE known.form WHEN 'record' THEN 'd' END,
-                             known.attachment, NULL),
-            OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0, current_setting('streamhub.who', true),
-            CASE WHEN known.form = 'json' THEN row_to_json(OLD)::text WHEN OLD.ctid IS NOT NULL THEN format('%s', OLD) END,
-            CASE WHEN known.form = 'json' THEN row_to_json(NEW)::text WHEN NEW.ctid IS NOT NULL THEN format('%s', NEW) END);
-  ELSE
-    PERFORM streamhub.capture_slowly(
-      TG_ARGV[0]::integer, TG_RELID, known.attachment, known.natts, known.form, known.expands, TG_ARGV[1],
-      OLD, NEW, OLD.ctid, NEW.ctid, age(OLD.xmin) <= 0);
-  END IF;
-  RETURN NULL;
 END $$;
 
 -- What stands in place of a trigger function while a table is being captured, and after a capture was removed by a role

@@ -1,0 +1,64 @@
+"""The bodies of requests: what may be sent, how long that may take, and how much of it a process holds at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from streamhub.web.problems import ApiError, Fault, unavailable
+
+JSON: Final = "application/json"
+READ_WITHIN: Final = 60.0  # seconds
+MOST_HELD: Final = 64 * 1024 * 1024  # bytes
+
+
+class Bodies:
+    """Those that one process holds: `held` bytes, never more than `most`."""
+
+    def __init__(self, most: int = MOST_HELD, read_within: float = READ_WITHIN) -> None:
+        self.held = 0
+        self._most = most
+        self._read_within = read_within
+
+    @asynccontextmanager
+    async def json(self, request: web.Request, longest: int) -> AsyncIterator[bytearray]:
+        """A body of at most `longest` bytes that says it is JSON, held until the block ends. Raises ApiError: 413, 415;
+        400 where it is not HTTP; 503 where it does not arrive in time, or too many others are held."""
+        if (request.content_length or 0) > longest:
+            raise _too_large(longest)
+        if request.content_type != JSON:
+            given = request.headers.get("Content-Type")
+            detail = "There is no Content-Type" if given is None else f"Content-Type is {given[:100]!r}"
+            raise ApiError(Fault("UNSUPPORTED_MEDIA_TYPE", f"{detail}; this route takes {JSON!r}."))
+        body = bytearray()
+        try:
+            await self._read(request, body, longest)
+            yield body
+        finally:
+            self.held -= len(body)
+
+    async def _read(self, request: web.Request, body: bytearray, longest: int) -> None:
+        try:
+            async with asyncio.timeout(self._read_within):
+                async for chunk in request.content.iter_any():
+                    if len(body) + len(chunk) > longest:
+                        raise _too_large(longest)
+                    if self.held + len(chunk) > self._most:
+                        raise unavailable("This gateway holds as many bodies of requests as it may; try again in 5 s.")
+                    body += chunk
+                    self.held += len(chunk)
+        except TimeoutError:
+            raise unavailable(f"The body did not arrive within {self._read_within:g} s; send it again.") from None
+        except (HttpProcessingError, web.RequestPayloadError):
+            detail = "The body is not as its headers say: it is cut short, or its encoding is wrong."
+            raise ApiError(Fault("INVALID_REQUEST", detail)) from None
+        except ConnectionError:
+            raise unavailable("The client has left.") from None  # no client reads it
+
+
+def _too_large(longest: int) -> ApiError:
+    detail = f"The body has more than {longest} bytes, which are allowed at most: send several requests."
+    return ApiError(Fault("BODY_TOO_LARGE", detail))
