@@ -34,6 +34,8 @@ _FRAME: Final = re.compile(rb"event: [^\n]*\nid: [^\n]*\ndata: ([^\n]*)\n\n")
 
 _TYPE_AT: Final = len('{"id":"') + _ID_LENGTH + len('","type":')
 _EVENT: Final = b',"event":'
+_RESOURCE_TYPE: Final = b',"resource_type":'
+_NO_RESOURCE: Final = b',"resource_id":null'
 _RESOURCE_ID: Final = b',"resource_id":'
 _ORGANIZATION: Final = b',"organization":'
 _SLUG: Final = b',"slug":"'
@@ -142,6 +144,18 @@ def organization_in(data: bytes) -> bytes | None:
     start = data.find(_ORGANIZATION)
     end = data.find(_TEST, start)
     return None if start < 0 or end < 0 else data[start + len(_ORGANIZATION) : end]
+
+
+def resource_in(data: bytes) -> bytes | None:
+    """What names the resource in an event's object, the same bytes for the same resource; None where there is none."""
+    start = data.index(_RESOURCE_TYPE, _TYPE_AT)
+    found = data[start : data.index(_ORGANIZATION, start)]
+    return None if found.endswith(_NO_RESOURCE) else found
+
+
+def stored(frame: bytes, organization: int, *, test: bool) -> StoredEvent:
+    """The event of a stored frame, as far as its envelopes ask: its resource is not read."""
+    return StoredEvent(organization, first_id(frame), test, type_in(data_of(frame)), None, None, frame)
 
 
 # -- envelopes

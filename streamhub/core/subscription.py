@@ -9,6 +9,7 @@
                                    still holds
     LIVE         announce          does not fit                   CATCHING_UP  buffer emptied, joint = its last id
     LIVE         take              -                              LIVE         buffer joined and handed over
+    LIVE         passed(to)        nothing is kept                LIVE         position moves
     both         fell_behind(to)   -                              CATCHING_UP  buffer emptied, joint = max(joint, to)
     both         end               -                              ENDING       buffer emptied
     ENDING       anything          -                              ENDING       nothing
@@ -90,6 +91,11 @@ class Subscription:
         self.position = max(self.position, read_to)
         if self.position >= self.joint:
             self.state = State.LIVE
+
+    def passed(self, to: str) -> None:
+        """Of what came up to `to` nothing else is this reader's: history need not be read again for it."""
+        if self.state is State.LIVE and not self._buffer:
+            self.position = max(self.position, to)
 
     def take(self) -> Due | None:
         """What is due, joined; None where nothing is."""

@@ -6,6 +6,7 @@ admission.py   what every route of an organization asks first
 gateway.py     what all requests share; streams by kind and state
 streams/       what any stream needs
 live/          GET /{org}
+broadcast/     GET /{org}/events/stream
 replay/        GET /{org}/replay
 pages/         what browsers load: the client at /-/client.js
 """

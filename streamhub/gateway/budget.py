@@ -11,6 +11,7 @@ REQUESTS: Final = 3  # whose statements are their own
 TOGETHER: Final = 2  # requests whose statements are put together: one connection finds, one takes
 LIVE_PAGES: Final = 2
 REPLAY_PAGES: Final = 2
+BROADCAST_PAGES: Final = 2
 JOBS: Final = 2  # rows of replays that are running
 OTHERS: Final = 9  # renewal, cursors and ends, looks for ends, closing of windows, registrations, facts 2, tail 2
 

@@ -58,6 +58,9 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "TOO_MANY_FILTERS": Problem(
         400, "Too many filters", "A request has at most 20 field filters; filter further in the client."
     ),
+    "INVALID_ENVELOPE": Problem(
+        400, "No such envelope", "envelope is none of `event`, `engine`, `change`, `cloudevents`."
+    ),
     "INVALID_LAST_EVENT_ID": Problem(
         400, "Not a position", "Last-Event-ID is no UUIDv7, lies in the future, or was given more than once."
     ),
@@ -80,6 +83,9 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "NOT_ENTERPRISE": Problem(
         403, "The organization is not enterprise", "The route needs a token whose organization.enterprise is true."
     ),
+    "MISSING_SCOPE": Problem(
+        403, "The token lacks a scope", "The route needs one of the scopes that `detail` names; ask for such a token."
+    ),
     "NOT_FOUND": Problem(404, "Not found", "The path, the live stream or the replay does not exist."),
     "METHOD_NOT_ALLOWED": Problem(
         405, "Method not allowed", "The path exists, the method does not; the header Allow has those that do."
@@ -92,6 +98,9 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "REPLAY_FINISHED": Problem(409, "The replay has ended already", "Only a replay that is queued or running ends."),
     "TOO_MANY_REPLAYS": Problem(
         429, "Too many replays at once", "The organization has MAX_REPLAYS replays that are queued or running."
+    ),
+    "TOO_MANY_STREAMS": Problem(
+        429, "Too many streams at once", "The organization has MAX_STREAMS broadcast streams on this gateway."
     ),
     "REPLAY_QUEUE_FAILED": Problem(
         500, "The replay could not be queued", "The database refused the job's row: retry, and tell the operator."

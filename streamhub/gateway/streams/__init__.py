@@ -3,6 +3,7 @@
 stream.py        a kind, a state, one task that feeds one channel until something ends it
 following.py     a stream that follows without end: history, then the tail
 channel.py       the response to one client
+gap.py           what the consumer of a following stream missed
 endings.py       ends that other requests asked for
 timer_wheel.py   what is done for every stream at an interval
 """

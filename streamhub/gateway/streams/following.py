@@ -5,24 +5,24 @@ same turn of the event loop; what the reader's socket does not take in time is r
 page, once it takes it. There is no queue for a reader beside its subscription, which has a bound.
 
 A kind of following stream adds three hooks: `may_send` and `until_it_may_send` (may events be sent now?), and
-`to_send`, which turns a run of stored events into what this reader gets of it.
+`read_page`, which reads what this reader gets of history.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from streamhub.backoff import jittered
 from streamhub.core import ids
-from streamhub.core.events import StoredEvent
-from streamhub.core.subscription import State, Subscription
+from streamhub.core.formats import SSE, Format
+from streamhub.core.subscription import Framed, State, Subscription
 from streamhub.gateway.places import Registrations
 from streamhub.gateway.streams.stream import Stream
-from streamhub.history.reader import Reader, Selection
+from streamhub.history.reader import Page, Reader, Selection
 from streamhub.metrics import Sent
 from streamhub.postgres.connections import DATABASE_AWAY
 from streamhub.tail import Tail
@@ -45,25 +45,16 @@ class Supply(NamedTuple):
     delivered: Callable[[float], None]
 
 
-class Frames(Protocol):
-    """Whole stored frames in id order: a run of the tail (Run), or a page of history (Page)."""
-
-    @property
-    def frames(self) -> bytes: ...
-    @property
-    def last_id(self) -> str | None: ...
-    @property
-    def events(self) -> int: ...
-
-
 class FollowingStream(Stream):
     """`begin` says where, `feed` follows, `unfollow` ends it."""
 
     __slots__ = ("_key", "_organization_id", "_position", "_subscription", "_supply", "_turned")
 
-    def __init__(self, request: web.Request, supply: Supply, organization_id: str, key: int | None) -> None:
+    def __init__(
+        self, request: web.Request, supply: Supply, organization_id: str, key: int | None, written: Format = SSE
+    ) -> None:
         """`key` is the registry's, None while the organization is not registered: then the stream waits for it."""
-        super().__init__(request, supply.sent)
+        super().__init__(request, supply.sent, written)
         self._supply = supply
         self._organization_id = organization_id
         self._key = key
@@ -96,13 +87,13 @@ class FollowingStream(Stream):
     def until_it_may_send(self) -> Awaitable[None]:
         raise NotImplementedError
 
-    def to_send(self, stored: Frames) -> Frames:
-        """What this reader gets of these events: all of them, as they are stored."""
-        return stored
+    async def read_page(self, key: int, after: str, until: str) -> Page:
+        """What this reader gets of history: all events, as they are stored. Raises what asyncpg raises."""
+        return await self._supply.reader.page(Selection(key), after, until, PAGE_BYTES)
 
     # -- from the tail
 
-    def receive(self, events: Sequence[StoredEvent]) -> None:
+    def receive(self, events: Sequence[Framed]) -> None:
         subscription = self._subscription
         if subscription is None:
             return
@@ -126,8 +117,7 @@ class FollowingStream(Stream):
             return
         run = subscription.take()
         if run is not None:
-            found = self.to_send(run)
-            self.send(found.frames, found.last_id, found.events)
+            self.send(run.frames, run.last_id, run.events)
             self._supply.delivered(time.time() - ids.milliseconds(run.last_id) / 1_000)
 
     # -- from history
@@ -156,13 +146,12 @@ class FollowingStream(Stream):
     async def _feed_page(self, subscription: Subscription, key: int) -> None:
         """A method of its own, so that no page is kept while the stream follows the tail."""
         try:
-            page = await self._supply.reader.page(Selection(key), subscription.position, subscription.joint, PAGE_BYTES)
+            page = await self.read_page(key, subscription.position, subscription.joint)
         except DATABASE_AWAY as error:
             pause = jittered(0.75)
             log.warning("a stream's next page cannot be read from history, retrying in %.1f s: %r", pause, error)
             await asyncio.sleep(pause)
             return
         if self.may_send():
-            found = self.to_send(page)
-            self.send(found.frames, found.last_id, found.events)
+            self.send(page.frames, page.last_id, page.events)
             subscription.page(page.read_to)

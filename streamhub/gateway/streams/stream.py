@@ -15,10 +15,11 @@ from streamhub.metrics import Sent
 log = logging.getLogger(__name__)
 
 
-Kind = Literal["live", "replay"]
+Kind = Literal["live", "broadcast", "replay"]
 # The kinds there are, in the order in which they are drained, with the states in which metrics count their streams.
 STATES: Final[Mapping[Kind, Sequence[str]]] = {
     "live": ("opening", "catching_up", "live", "ending"),
+    "broadcast": ("opening", "catching_up", "live", "ending"),
     "replay": ("queued", "running"),
 }
 

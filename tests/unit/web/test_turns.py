@@ -71,5 +71,13 @@ async def test_one_that_left_the_line_holds_up_nobody() -> None:
 
 
 def test_all_who_use_the_pool_together_have_no_more_connections_than_it_has() -> None:
-    used = budget.REQUESTS + budget.TOGETHER + budget.LIVE_PAGES + budget.REPLAY_PAGES + budget.JOBS + budget.OTHERS
+    used = (
+        budget.REQUESTS
+        + budget.TOGETHER
+        + budget.LIVE_PAGES
+        + budget.REPLAY_PAGES
+        + budget.BROADCAST_PAGES
+        + budget.JOBS
+        + budget.OTHERS
+    )
     assert used <= HUB_CONNECTIONS
