@@ -1,18 +1,35 @@
-"""Pages of history, read, filtered and enveloped once for all subscribers who wait for the same.
+"""Pages of history, read, filtered and enveloped once for all subscribers that ask for the same at one time.
 
-Where many fall behind at one moment, they ask for the same page; only what is under way is shared, nothing is kept.
+Where many fall behind at one moment, they ask for the same page. Only what is under way is shared; nothing is kept.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Final, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from streamhub.core import frames
-from streamhub.gateway.broadcast.request import Wanted
+from streamhub.gateway.broadcast.latest import Enveloped
+from streamhub.gateway.broadcast.request import Interest
 from streamhub.history.reader import Page, Reader, Selection
 
 T = TypeVar("T")
 PAGE_BYTES: Final = 256 * 1024
+
+
+class Chosen(NamedTuple):
+    """The events of a page that match, in their envelope. `frames` is all of them, one copy for all that share it."""
+
+    kept: Sequence[Enveloped]
+    frames: bytes
+    read_to: str
+
+    @property
+    def last_id(self) -> str | None:
+        return self.kept[-1].id if self.kept else None
+
+    @property
+    def events(self) -> int:
+        return len(self.kept)
 
 
 class _Shared(Generic[T]):
@@ -48,32 +65,33 @@ class Pages:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._stored: _Shared[Page] = _Shared()
-        self._chosen: _Shared[Page] = _Shared()
+        self._chosen: _Shared[Chosen] = _Shared()
 
     def stop(self) -> None:
         self._chosen.stop()
         self._stored.stop()
 
-    async def page(self, organization: int, wanted: Wanted, after: str, until: str) -> Page:
-        """The next of what is wanted with `after` < id <= `until`, in its envelope; `read_to` says how far it goes."""
+    async def page(self, organization: int, interest: Interest, after: str, until: str) -> Chosen:
+        """The next that matches with `after` < id <= `until`; `read_to` says how far it goes."""
+        if after >= until:
+            return Chosen((), b"", until)
 
-        async def chosen() -> Page:
-            selection = Selection(organization, test=wanted.test)
+        async def chosen() -> Chosen:
+            selection = Selection(organization, test=interest.test)
             stored = await self._stored.answer(
                 (selection, after, until), lambda: self._reader.page(selection, after, until, PAGE_BYTES)
             )
-            return await asyncio.to_thread(choose, stored, wanted, organization)
+            return await asyncio.to_thread(choose, stored, interest)
 
-        return await self._chosen.answer((organization, wanted, after, until), chosen)
+        return await self._chosen.answer((organization, interest, after, until), chosen)
 
 
-def choose(page: Page, wanted: Wanted, organization: int) -> Page:
-    """The page with what is wanted of it alone, in its envelope."""
-    chosen, first, last = [], None, None
+def choose(page: Page, interest: Interest) -> Chosen:
+    """What matches of a page of one environment."""
+    kept = []
     for frame in frames.each_of(page.frames):
-        found = wanted.chosen_of(frame, organization)
-        if found is not None:
-            chosen.append(found)
-            last = frames.first_id(frame)
-            first = first or last
-    return page._replace(frames=b"".join(chosen), events=len(chosen), first_id=first, last_id=last)
+        data = frames.data_of(frame)
+        if interest.matches(data):
+            enveloped = frames.enveloped(frame, interest.envelope)
+            kept.append(Enveloped(frames.first_id(frame), enveloped, frames.resource_in(data)))
+    return Chosen(kept, b"".join(event.frame for event in kept), page.read_to)

@@ -20,44 +20,31 @@ LATEST_MOST: Final = timedelta(seconds=60)
 LONGEST_PREFIX: Final = 1_024
 
 
-class Wanted(NamedTuple):
-    """Which events, and in which envelope. Subscribers who want the same share what is made of an append."""
+class Interest(NamedTuple):
+    """Which events of its organization a subscriber gets, and in which envelope."""
 
     test: bool
     choice: Choice
     path_prefix: str | None
     envelope: str
 
-    def chosen_of(self, frame: bytes, organization: int) -> bytes | None:
-        """A stored frame in the envelope; None where it is not wanted. The environment is not looked at."""
-        data = frames.data_of(frame)
+    def has_path(self, paths: tuple[str, ...]) -> bool:
+        """Whether an event with these paths has the prefix that is asked for."""
+        return self.path_prefix is None or any(path.startswith(self.path_prefix) for path in paths)
+
+    def matches(self, data: bytes) -> bool:
+        """`data` is the object of an event of the right environment."""
         if not self.choice.matches(data):
-            return None
-        if self.path_prefix is not None and not begins(paths_in(View(data)), self.path_prefix):
-            return None
-        return in_envelope(frame, organization, self.envelope, test=self.test)
+            return False
+        return self.path_prefix is None or self.has_path(paths_in(View(data)))
 
 
 class Asked(NamedTuple):
-    """`wanted` is in the envelope `change` where there is a `latest`: what is left is enveloped at the end.
+    """`latest` is in seconds. `position`: after which id, None where none is named."""
 
-    `position`: after which id, None where none is named. `latest` in seconds.
-    """
-
-    wanted: Wanted
-    envelope: str
+    interest: Interest
     latest: float | None
     position: str | None
-
-
-def begins(paths: tuple[str, ...], prefix: str) -> bool:
-    return any(path.startswith(prefix) for path in paths)
-
-
-def in_envelope(frame: bytes, organization: int, envelope: str, *, test: bool) -> bytes:
-    if envelope == frames.CHANGE:
-        return frame
-    return frames.enveloped(frames.stored(frame, organization, test=test), envelope)
 
 
 def _latest(text: str) -> float:
@@ -123,12 +110,10 @@ def read(request: web.Request, now_ms: int, default_envelope: str, faults: list[
     named = _position(given, now_ms, faults)
     judge_resources(given, faults)
     header = parameters.last_event_id(request, now_ms, faults)
-    envelope = given.get("envelope") or default_envelope
-    latest = given.get("latest")
     filters = given.filters.with_resources(given.get("resource_type_eq"), given.get("resource_id_in"))
-    choice = Choice(given.types(), filters)
-    wanted = Wanted(test, choice, given.get("path_prefix"), envelope if latest is None else frames.CHANGE)
-    return Asked(wanted, envelope, latest, header or named)
+    envelope = given.get("envelope") or default_envelope
+    interest = Interest(test, Choice(given.types(), filters), given.get("path_prefix"), envelope)
+    return Asked(interest, given.get("latest"), header or named)
 
 
 def _position(given: Given, now_ms: int, faults: list[Fault]) -> str | None:

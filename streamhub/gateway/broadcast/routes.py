@@ -8,7 +8,7 @@ from streamhub.core import window
 from streamhub.gateway.admission import found
 from streamhub.gateway.broadcast import request as broadcast_request
 from streamhub.gateway.broadcast.shared import BROADCAST
-from streamhub.gateway.broadcast.stream import BroadcastStream
+from streamhub.gateway.broadcast.stream import stream_of
 from streamhub.gateway.streams.gap import missed
 from streamhub.web.problems import ApiError, Fault
 from streamhub.web.scopes import events_read
@@ -33,11 +33,11 @@ async def _broadcast(request: web.Request, envelope: str) -> web.StreamResponse:
         if faults:
             raise ApiError(faults)
     with shared.place(claims.organization_id):
-        stream = BroadcastStream(shared, request, asked, claims.organization_id, place.key)
+        stream = stream_of(shared, request, asked, claims, place.key)
         with gateway.entered(stream):
             start = asked.position or max(window.before(place.now_ms), place.head)
             position, gap = await missed(shared.reader, gateway.settings, slug, place, start)
             await stream.open(request, position, gap, claims.expires_at)
-            del asked, gap  # this frame lasts as long as the stream
+            del asked, gap, claims, place, start, position  # this frame lasts as long as the stream
             await stream.run()
     return stream.channel.response

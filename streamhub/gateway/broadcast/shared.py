@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import web
 
@@ -14,7 +14,6 @@ from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.streams.following import Supply
 from streamhub.gateway.streams.timer_wheel import TimerWheel
 from streamhub.history.reader import Reader
-from streamhub.tail import Tail
 from streamhub.web.problems import ApiError, Fault
 
 RETRY_AFTER: Final = 5  # seconds, after a refusal for too many streams
@@ -25,13 +24,13 @@ class BroadcastShared:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
+        sent = gateway.metrics.broadcast_sent
         self.reader = Reader(gateway.hub, budget.BROADCAST_PAGES)
+        self.supply = Supply(gateway.registrations, gateway.tail, self.reader, sent, _not_observed)
+        self.fans = Fans(gateway.tail, sent)
         self.pages = Pages(self.reader)
         self.pings = TimerWheel(gateway.settings.ping_interval)
         self._streams: Counter[str] = Counter()
-        # Broadcast streams alone subscribe by this supply, and they are what a fan takes.
-        tail = cast("Tail", Fans(gateway.tail))
-        self.supply = Supply(gateway.registrations, tail, self.reader, gateway.metrics.broadcast_sent, _not_counted)
 
     @contextmanager
     def place(self, organization_id: str) -> Iterator[None]:
@@ -55,8 +54,8 @@ class BroadcastShared:
         self.pages.stop()
 
 
-def _not_counted(_seconds: float) -> None:
-    """The time from publication to writing is one of live streams: a thousand subscribers would drown it."""
+def _not_observed(_seconds: float) -> None:
+    """The histogram is one of live streams: a thousand subscribers of one event would drown them."""
 
 
 BROADCAST: Final = web.AppKey("BROADCAST", BroadcastShared)

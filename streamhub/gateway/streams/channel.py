@@ -16,7 +16,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
@@ -53,11 +53,24 @@ class PeerLeft(Exception):  # noqa: N818 - no error: this is how most streams en
     """The client is gone."""
 
 
+class Run(NamedTuple):
+    """Frames of events for many channels: as they are, and as one HTTP/1.1 chunk."""
+
+    frames: bytes
+    chunk: bytes
+    last_id: str
+
+    @classmethod
+    def of(cls, frames: bytes, last_id: str) -> Self:
+        return cls(frames, b"%x\r\n%b\r\n" % (len(frames), frames), last_id)
+
+
 class Channel:
     """The response of one stream.
 
     `on_end` is called on the loop when there is nothing more to write: the peer left, or the token expired.
     `last_id` is that of the last event written; until then its owner's to set, to where the stream begins.
+    `acknowledged` is told of a channel that `follows_acknowledgements`.
     """
 
     __slots__ = (
@@ -77,6 +90,7 @@ class Channel:
         "acknowledged",
         "closed",
         "expired",
+        "follows_acknowledgements",
         "last_id",
     )
 
@@ -97,6 +111,7 @@ class Channel:
         self.acknowledged: str | None = None
         self.closed = self._transport is None or self._transport.is_closing()
         self.expired = False
+        self.follows_acknowledgements = False
         self.last_id: str | None = None
 
     @property
@@ -139,11 +154,21 @@ class Channel:
             self._transport.write(frames)
         # Framing is left out of the count: what is unacknowledged is then taken for more, never for less.
         self._handed += len(frames)
-        if last_id is not None:
-            self.last_id = last_id
+        if last_id is None:
+            return
+        self.last_id = last_id
+        if self.follows_acknowledgements:
             if len(self._marks) >= MOST_MARKS:
                 self._marks.pop()  # the later mark stands for both: a cursor may stay behind, never run ahead
             self._marks.append((self._handed, last_id))
+
+    def write_shared(self, run: Run) -> None:
+        """Hand a run to the transport as it is, one copy for all that it is handed to."""
+        if self.closed or self._transport is None:
+            return
+        self._transport.write(run.chunk if self._chunked else run.frames)
+        self._handed += len(run.frames)
+        self.last_id = run.last_id
 
     def beat(self) -> None:
         """A heartbeat is due. While the reader's buffer is full it waits, as one, for the next page or is left out."""

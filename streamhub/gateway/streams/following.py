@@ -4,15 +4,15 @@ What is sent when is core/subscription.py's business. Here events come from the 
 same turn of the event loop; what the reader's socket does not take in time is read from history by `feed`, page by
 page, once it takes it. There is no queue for a reader beside its subscription, which has a bound.
 
-A kind of following stream adds three hooks: `may_send` and `until_it_may_send` (may events be sent now?), and
-`read_page`, which reads what this reader gets of history.
+A kind of following stream has hooks: `may_send` and `until_it_may_send` (may events be sent now?), `subscribe` and
+`unsubscribe`, `before_page` and `read_page` (what this reader gets of history), `hand_over` (how it gets to the socket).
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -22,7 +22,7 @@ from streamhub.core.formats import SSE, Format
 from streamhub.core.subscription import Framed, State, Subscription
 from streamhub.gateway.places import Registrations
 from streamhub.gateway.streams.stream import Stream
-from streamhub.history.reader import Page, Reader, Selection
+from streamhub.history.reader import Reader, Selection
 from streamhub.metrics import Sent
 from streamhub.postgres.connections import DATABASE_AWAY
 from streamhub.tail import Tail
@@ -43,6 +43,24 @@ class Supply(NamedTuple):
     reader: Reader
     sent: Sent
     delivered: Callable[[float], None]
+
+
+class Batch(Protocol):
+    """Events for one reader, in id order, as bytes; `last_id` is None where there are none."""
+
+    @property
+    def frames(self) -> bytes: ...
+    @property
+    def last_id(self) -> str | None: ...
+    @property
+    def events(self) -> int: ...
+
+
+class PageOfBatch(Batch, Protocol):
+    """Events of history; up to `read_to` nothing else is this reader's."""
+
+    @property
+    def read_to(self) -> str: ...
 
 
 class FollowingStream(Stream):
@@ -69,7 +87,7 @@ class FollowingStream(Stream):
     def unfollow(self) -> None:
         """Nothing more comes from the tail."""
         if self._key is not None:
-            self._supply.tail.unsubscribe(self._key, self)
+            self.unsubscribe(self._key)
         if self._subscription is not None:
             self._subscription.end()
 
@@ -87,9 +105,25 @@ class FollowingStream(Stream):
     def until_it_may_send(self) -> Awaitable[None]:
         raise NotImplementedError
 
-    async def read_page(self, key: int, after: str, until: str) -> Page:
+    def subscribe(self, key: int) -> str:
+        """As Tail.subscribe."""
+        return self._supply.tail.subscribe(key, self._organization_id, self)
+
+    def unsubscribe(self, key: int) -> None:
+        """As Tail.unsubscribe."""
+        self._supply.tail.unsubscribe(key, self)
+
+    async def before_page(self, key: int, subscription: Subscription) -> None:
+        """Before each page of history. It may write to the channel and move the subscription. Raises what asyncpg
+        raises."""
+
+    async def read_page(self, key: int, after: str, until: str) -> PageOfBatch:
         """What this reader gets of history: all events, as they are stored. Raises what asyncpg raises."""
         return await self._supply.reader.page(Selection(key), after, until, PAGE_BYTES)
+
+    def hand_over(self, batch: Batch) -> None:
+        """Send these events, or keep them to send them soon."""
+        self.send(batch.frames, batch.last_id, batch.events)
 
     # -- from the tail
 
@@ -115,10 +149,10 @@ class FollowingStream(Stream):
             subscription.fell_behind(subscription.position)
             self._turn()
             return
-        run = subscription.take()
-        if run is not None:
-            self.send(run.frames, run.last_id, run.events)
-            self._supply.delivered(time.time() - ids.milliseconds(run.last_id) / 1_000)
+        due = subscription.take()
+        if due is not None:
+            self.hand_over(due)
+            self._supply.delivered(time.time() - ids.milliseconds(due.last_id) / 1_000)
 
     # -- from history
 
@@ -126,7 +160,7 @@ class FollowingStream(Stream):
         supply = self._supply
         if self._key is None:
             self._key = await supply.registrations.key_of(self._organization_id)
-        joint = supply.tail.subscribe(self._key, self._organization_id, self)
+        joint = self.subscribe(self._key)
         subscription = self._subscription = Subscription(self._position, joint, BOUND)
         while True:
             while subscription.state is State.CATCHING_UP:
@@ -146,6 +180,7 @@ class FollowingStream(Stream):
     async def _feed_page(self, subscription: Subscription, key: int) -> None:
         """A method of its own, so that no page is kept while the stream follows the tail."""
         try:
+            await self.before_page(key, subscription)
             page = await self.read_page(key, subscription.position, subscription.joint)
         except DATABASE_AWAY as error:
             pause = jittered(0.75)
@@ -153,5 +188,5 @@ class FollowingStream(Stream):
             await asyncio.sleep(pause)
             return
         if self.may_send():
-            self.send(page.frames, page.last_id, page.events)
+            self.hand_over(page)
             subscription.page(page.read_to)
