@@ -136,6 +136,9 @@ class Fans:
         self._sent = sent
         self._fans: dict[int, Fan] = {}
 
+    def __len__(self) -> int:
+        return len(self._fans)
+
     def subscribe(self, organization: int, organization_id: str, subscriber: Subscriber) -> str:
         """From now on `subscriber` is offered every event that matches and is beyond the position returned; up to that
         position history has them all."""
