@@ -208,24 +208,24 @@ class History:
 
     def event(
         self, organization: int, id: str, number: int = 0, *, test: bool = False, size: int = 0,
-        resource_type: str | None = "skus", resource_id: str | None = None, type: str | None = None,
-        own: Any = None,
+        resource_type: str | None = "skus", resource_id: str | None = None,
+        event_type: str | None = None, own: Any = None,
     ) -> StoredEvent:  # fmt: skip
         """`own`: the data of an event that an application published; it names no resource but the one given."""
-        type = type or f"{resource_type}.update"
-        name = type.rpartition(".")[2]
+        event_type = event_type or f"{resource_type}.update"
+        name = event_type.rpartition(".")[2]
         if own is None:
             resource_id = resource_id or f"sku_{number}"
         at = ids.datetime_of(ids.milliseconds(id)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         data = {
-            "id": id, "type": type, "event": name, "resource_type": resource_type, "resource_id": resource_id,
+            "id": id, "type": event_type, "event": name, "resource_type": resource_type, "resource_id": resource_id,
             "organization": self._organizations.get(organization), "test": test, "created_at": at,
             "transaction_id": "7", "resource": {"n": number} if own is None else None,
             "delta": {} if own is None else None, "who": None,
         }  # fmt: skip
         data |= {"n": number, "filler": "x" * size} if own is None else {"publish_id": f"p-{number}", "data": own}
         frame = f"event: {name}\nid: {id}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
-        return StoredEvent(organization, id, test, type, resource_type, resource_id, frame)
+        return StoredEvent(organization, id, test, event_type, resource_type, resource_id, frame)
 
     async def append(self, organization: int, count: int = 1, *, first: int = 0, **more: Any) -> Append:
         """`count` events, numbered from `first`, published now."""

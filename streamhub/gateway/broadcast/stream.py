@@ -112,16 +112,14 @@ class BroadcastStream(FollowingStream):
 
     # -- from history
 
-    async def before_page(self, key: int, subscription: Subscription) -> None:
+    async def before_page(self, subscription: Subscription) -> None:
         window = self._shared.gateway.settings.resume_window
         behind = timedelta(milliseconds=time.time_ns() // 1_000_000 - ids.milliseconds(subscription.position))
         if behind <= window + min(window, GRACE):
             return
         gateway = self._shared.gateway
         place = (await gateway.finder.find(self._organization_id)).place
-        position, gap = await missed(
-            self._shared.reader, gateway.settings, self._slug, place, subscription.position
-        )
+        position, gap = await missed(self._shared.reader, gateway.settings, self._slug, place, subscription.position)
         if gap is not None:
             self.tell(gap)
         if position > subscription.position:

@@ -5,7 +5,7 @@ same turn of the event loop; what the reader's socket does not take in time is r
 page, once it takes it. There is no queue for a reader beside its subscription, which has a bound.
 
 A kind of following stream has hooks: `may_send` and `until_it_may_send` (may events be sent now?), `subscribe` and
-`unsubscribe`, `before_page` and `read_page` (what this reader gets of history), `hand_over` (how it gets to the socket).
+`unsubscribe`, `before_page` and `read_page` (what this reader gets of history), and `hand_over` (on to the socket).
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class FollowingStream(Stream):
         """As Tail.unsubscribe."""
         self._supply.tail.unsubscribe(key, self)
 
-    async def before_page(self, key: int, subscription: Subscription) -> None:
+    async def before_page(self, subscription: Subscription) -> None:
         """Before each page of history. It may write to the channel and move the subscription. Raises what asyncpg
         raises."""
 
@@ -180,7 +180,7 @@ class FollowingStream(Stream):
     async def _feed_page(self, subscription: Subscription, key: int) -> None:
         """A method of its own, so that no page is kept while the stream follows the tail."""
         try:
-            await self.before_page(key, subscription)
+            await self.before_page(subscription)
             page = await self.read_page(key, subscription.position, subscription.joint)
         except DATABASE_AWAY as error:
             pause = jittered(0.75)

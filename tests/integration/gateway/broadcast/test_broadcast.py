@@ -179,9 +179,7 @@ async def test_only_the_tokens_environment_and_organization_arrive(hub: Hub, org
 # -- gaps
 
 
-async def test_what_is_older_than_the_window_is_a_gap_that_comes_before_the_events(
-    hub: Hub, organization: int
-) -> None:
+async def test_what_is_older_than_the_window_is_a_gap_that_comes_before_the_events(hub: Hub, organization: int) -> None:
     old = await hub.history.append_past(organization, [timedelta(hours=2), timedelta(hours=1), timedelta(minutes=5)])
     client = await hub.broadcast(last_event_id=old[0])
     gap, event = await client.frames(2)
