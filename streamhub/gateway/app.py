@@ -10,6 +10,7 @@ from streamhub.gateway import operations
 from streamhub.gateway.broadcast.request import PARAMETERS as BROADCAST_PARAMETERS
 from streamhub.gateway.broadcast.routes import broadcast, own_broadcast
 from streamhub.gateway.broadcast.shared import BROADCAST, BroadcastShared
+from streamhub.gateway.broadcast.types import types
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.gateway.live.routes import end_stream, live
 from streamhub.gateway.live.shared import LIVE, LiveShared
@@ -47,6 +48,7 @@ ROUTES: Final = (
     Route("GET", f"{ORGANIZATION}/status", status),
     Route("GET", "/events/stream", own_broadcast, BROADCAST_PARAMETERS),
     Route("GET", f"{ORGANIZATION}/events/stream", broadcast, BROADCAST_PARAMETERS),
+    Route("GET", f"{ORGANIZATION}/types", types),
     Route("GET", f"{ORGANIZATION}/replay", replay, REPLAY_PARAMETERS),
     Route("GET", f"{ORGANIZATION}/replays", list_replays),
     Route("GET", JOB, show_replay),
