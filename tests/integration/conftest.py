@@ -217,7 +217,7 @@ class History:
         if own is None:
             resource_id = resource_id or f"sku_{number}"
         at = ids.datetime_of(ids.milliseconds(id)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        data = {
+        data: dict[str, Any] = {
             "id": id, "type": event_type, "event": name, "resource_type": resource_type, "resource_id": resource_id,
             "organization": self._organizations.get(organization), "test": test, "created_at": at,
             "transaction_id": "7", "resource": {"n": number} if own is None else None,

@@ -1,7 +1,5 @@
 """The types of events are noted beside the appends: each once an hour, bounded, and none is lost with a leader."""
 
-from typing import Any
-
 import pytest
 
 from streamhub.core import ids

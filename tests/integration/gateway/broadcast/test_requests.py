@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from streamhub.core import ids
-from streamhub.gateway.broadcast import fan as broadcast_fan
+from streamhub.core import frames, ids
 from tests.integration.conftest import Frame, Hub, StartHub
 
 PATH = "/my-org/events/stream"
@@ -131,9 +130,9 @@ async def events_of(hub: Hub, organization: int, query: str, count: int) -> list
         await hub.history.append(organization, event_type="page.viewed", resource_type="page", own=own)
     end = {"path": "/docs/end", "status": "end"}
     await hub.history.append(organization, event_type="the.end", resource_id="end", own=end)
-    frames = await client.frames(count)
+    found = await client.frames(count)
     assert await client.quiet(0.05)
-    return frames
+    return found
 
 
 @pytest.mark.parametrize(
@@ -155,8 +154,8 @@ async def events_of(hub: Hub, organization: int, query: str, count: int) -> list
 async def test_the_events_that_match_arrive_and_no_others(
     hub: Hub, organization: int, query: str, types: list[str]
 ) -> None:
-    frames = await events_of(hub, organization, query, len(types))
-    assert [frame.data["type"] for frame in frames] == types
+    found = await events_of(hub, organization, query, len(types))
+    assert [frame.data["type"] for frame in found] == types
 
 
 async def test_what_comes_from_history_is_chosen_as_what_comes_from_the_tail(hub: Hub, organization: int) -> None:
@@ -209,7 +208,7 @@ async def test_subscribers_of_one_interest_share_what_is_made_of_an_event(
     hub: Hub, organization: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    enveloped = broadcast_fan.frames.enveloped
+    enveloped = frames.enveloped
 
     def counted(frame: bytes, envelope: str) -> bytes:
         made.append(envelope)
@@ -217,7 +216,7 @@ async def test_subscribers_of_one_interest_share_what_is_made_of_an_event(
 
     queries = ["", "types=skus.*", "resource.n_eq=0", "envelope=engine", "envelope=engine&types=*", "latest=100ms"]
     clients = [await hub.broadcast(query) for query in queries for _ in range(3)]
-    monkeypatch.setattr(broadcast_fan.frames, "enveloped", counted)
+    monkeypatch.setattr(frames, "enveloped", counted)
     await hub.history.append(organization)
     for client in clients:
         await client.frame()
