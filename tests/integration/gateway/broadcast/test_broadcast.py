@@ -11,6 +11,7 @@ from streamhub.core import ids
 from streamhub.gateway.broadcast import stream as broadcast_stream
 from tests.integration.conftest import EACH_ENGINE, Client, Frame, Hub, StartHub
 
+
 def numbers(frames: Sequence[Frame]) -> list[int]:
     """Of changes in the envelope `event`."""
     return [frame.data["data"]["n"] for frame in frames]
