@@ -163,7 +163,7 @@ async def test_an_organization_that_is_not_registered_yet_delivers_once_it_is(hu
     assert [frame.id for frame in await client.frames(3)] == [event.id for event in append.events]
 
 
-# -- nobody else's
+# -- whose events
 
 
 @EACH_ENGINE
