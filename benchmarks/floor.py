@@ -9,6 +9,7 @@ transport.
 import asyncio
 import sys
 import time
+from typing import cast
 
 import uvloop
 from aiohttp import web
@@ -23,8 +24,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers=HEADERS)
     await response.prepare(request)
     await response.write(b":\n\n")
-    transport = request.transport
-    assert isinstance(transport, asyncio.WriteTransport)
+    transport = cast("asyncio.WriteTransport", request.transport)
     subscribers.add(transport)
     try:
         await asyncio.Event().wait()
