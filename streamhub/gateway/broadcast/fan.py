@@ -47,12 +47,12 @@ class _Cohort:
         self.subscribers: dict[Subscriber, None] = {}
 
     def offer(self, before: str, events: Sequence[Enveloped], sent: Sent) -> None:
-        run = Run.of(b"".join(event.frame for event in events), events[-1].id)
+        run = Run.of(b"".join(event.frame for event in events), events[0].id, events[-1].id)
         written = 0
         for subscriber in tuple(self.subscribers):
             written += subscriber.offer(before, events, run)
         if written:
-            sent.count(written * len(events), written * len(run.frames))
+            sent.count(written * len(events), written * run.size)
 
 
 class Fan:

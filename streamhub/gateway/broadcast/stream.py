@@ -97,8 +97,9 @@ class BroadcastStream(FollowingStream):
         subscription = self._subscription
         if subscription is None or self.cause is not None:
             return False
-        if subscription.hand_over(events[0].id, run.last_id, len(run.frames), self.channel.unsent):
-            self.channel.write_shared(run)
+        channel = self.channel
+        if subscription.hand_over(run.first_id, run.last_id, run.size, channel.unsent):
+            channel.write_shared(run)
             return True
         subscription.passed(before)
         self.receive(events)
@@ -171,9 +172,9 @@ class LatestStream(BroadcastStream):
         subscription = self._subscription
         if subscription is None or self.cause is not None:
             return False
-        if self._latest.size + len(run.frames) > MOST_WAITING:
+        if self._latest.size + run.size > MOST_WAITING:
             self.overtaken(before, run.last_id)
-        elif subscription.hand_over(events[0].id, run.last_id, 0, 0):
+        elif subscription.hand_over(run.first_id, run.last_id, 0, 0):
             self._keep(events)
         else:
             subscription.passed(before)

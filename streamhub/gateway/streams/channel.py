@@ -54,15 +54,18 @@ class PeerLeft(Exception):  # noqa: N818 - no error: this is how most streams en
 
 
 class Run(NamedTuple):
-    """Frames of events for many channels: as they are, and as one HTTP/1.1 chunk."""
+    """Frames of events for many channels: as they are, and as one HTTP/1.1 chunk. `size` is that of the frames."""
 
     frames: bytes
     chunk: bytes
+    size: int
+    first_id: str
     last_id: str
 
     @classmethod
-    def of(cls, frames: bytes, last_id: str) -> Self:
-        return cls(frames, b"%x\r\n%b\r\n" % (len(frames), frames), last_id)
+    def of(cls, frames: bytes, first_id: str, last_id: str) -> Self:
+        size = len(frames)
+        return cls(frames, b"%x\r\n%b\r\n" % (size, frames), size, first_id, last_id)
 
 
 class Channel:
@@ -163,12 +166,11 @@ class Channel:
             self._marks.append((self._handed, last_id))
 
     def write_shared(self, run: Run) -> None:
-        """Hand a run to the transport as it is, one copy for all that it is handed to."""
-        if self.closed or self._transport is None:
-            return
-        self._transport.write(run.chunk if self._chunked else run.frames)
-        self._handed += len(run.frames)
-        self.last_id = run.last_id
+        """Hand a run to the transport as it is, one copy for all that it is handed to. Not for a channel that
+        follows acknowledgements."""
+        if not self.closed and self._transport is not None:
+            self._transport.write(run.chunk if self._chunked else run.frames)
+            self.last_id = run.last_id
 
     def beat(self) -> None:
         """A heartbeat is due. While the reader's buffer is full it waits, as one, for the next page or is left out."""
