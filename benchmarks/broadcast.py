@@ -148,7 +148,7 @@ async def commit(url: str, rate: int, seconds: int, size: int) -> None:
     began = time.monotonic()
     for number in range(rate * seconds):
         await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
-        await update.fetch(f"tick_{number % 10_000}", str(number % 10).ljust((size - 420) // 3, "x"))
+        await update.fetch(f"tick_{number % 10_000}", str(time.time_ns()).ljust((size - 420) // 3, "x"))
     await connection.close()
 
 

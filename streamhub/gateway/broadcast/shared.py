@@ -1,8 +1,6 @@
 """What the broadcast streams of one process share."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
@@ -12,6 +10,7 @@ from streamhub.gateway.broadcast.fan import Fans
 from streamhub.gateway.broadcast.pages import Pages
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.streams.following import Supply
+from streamhub.gateway.streams.stream import Stream
 from streamhub.gateway.streams.timer_wheel import TimerWheel
 from streamhub.history.reader import Reader
 from streamhub.web.problems import ApiError, Fault
@@ -32,9 +31,8 @@ class BroadcastShared:
         self.pings = TimerWheel(gateway.settings.ping_interval)
         self._streams: Counter[str] = Counter()
 
-    @contextmanager
-    def place(self, organization_id: str) -> Iterator[None]:
-        """Within the block the organization has one stream more. Raises ApiError (429)."""
+    def enter(self, stream: Stream, organization_id: str) -> None:
+        """Until it leaves the stream counts as one of its organization's. Raises ApiError (429)."""
         most = self.gateway.settings.max_streams
         if self._streams[organization_id] >= most:
             detail = (
@@ -42,12 +40,13 @@ class BroadcastShared:
             )
             raise ApiError(Fault("TOO_MANY_STREAMS", detail), {"Retry-After": str(RETRY_AFTER)})
         self._streams[organization_id] += 1
-        try:
-            yield
-        finally:
-            self._streams[organization_id] -= 1
-            if not self._streams[organization_id]:
-                del self._streams[organization_id]
+        self.gateway.enter(stream)
+
+    def leave(self, stream: Stream, organization_id: str) -> None:
+        self.gateway.leave(stream)
+        self._streams[organization_id] -= 1
+        if not self._streams[organization_id]:
+            del self._streams[organization_id]
 
     def stop(self) -> None:
         self.pings.stop()

@@ -7,6 +7,7 @@ wait on, and newer ones take their places; where too much waits the stream stops
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -52,10 +53,15 @@ class BroadcastStream(FollowingStream):
     def __init__(
         self, shared: BroadcastShared, request: web.Request, asked: Asked, claims: Claims, key: int | None
     ) -> None:
-        super().__init__(request, shared.supply, claims.organization_id, key, PINGED)
+        # Many streams of one organization: its names are kept once.
+        super().__init__(request, shared.supply, sys.intern(claims.organization_id), key, PINGED)
         self.interest = asked.interest
         self._shared = shared
-        self._slug = claims.slug
+        self._slug = sys.intern(claims.slug)
+
+    @property
+    def organization_id(self) -> str:
+        return self._organization_id
 
     async def open(self, request: web.Request, position: str, gap: dict[str, Any] | None, expires_at: float) -> None:
         """Send the 200 and what comes before the events after `position`."""
