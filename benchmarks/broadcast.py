@@ -1,4 +1,4 @@
-"""Broadcast beside the floor of this stack (floor.py), in one run: fan-out, filters, and idle streams.
+"""Broadcast beside the floor of this stack (floor.py), in one run: fan-out, a stalled reader, filters, idle streams.
 
 A latency is the time from an event's id (a millisecond) to its arrival at a subscriber. The floor makes ids when it
 hands a frame over, the relay when an append begins; so the hub's latencies hold the commit of the append.
@@ -27,6 +27,7 @@ from streamhub.capture import CaptureSpec
 SUBSCRIBERS = 1_000
 RATE, SECONDS, SIZE = 100, 15, 600
 FILTERED_RATE, FILTERED_SECONDS = 1_000, 15
+FEW, STALL, STALLED_SECONDS = 20, 8, 10
 IDLE = 4_000
 IDLE_ORGANIZATIONS = 4
 FILES = 10_000
@@ -34,14 +35,19 @@ TABLE = """
 CREATE TABLE ticks (id text PRIMARY KEY, organization_id text, note text) WITH (fillfactor = 50);
 INSERT INTO ticks SELECT 'tick_' || n, 'org_0', '' FROM generate_series(0, 9999) AS n;
 """
+UPDATE_MANY = """
+UPDATE ticks SET note = $2::text || repeat('x', 60)
+ WHERE id IN (SELECT 'tick_' || n FROM generate_series($1::int, $1 + 29) AS n)
+"""
 UPDATE = "UPDATE ticks SET note = $2 WHERE id = $1"
 
 
 class Seen(NamedTuple):
-    """`latencies` in ms; `cpu` is the client's, in seconds."""
+    """`latencies` in ms; `events` of each stream, `inversions` of all: events that did not come in the order of ids."""
 
     latencies: list[float]
-    cpu: float
+    events: list[int]
+    inversions: int
 
 
 class Floor(NamedTuple):
@@ -74,8 +80,9 @@ async def floor() -> AsyncIterator[Floor]:
         process.wait()
 
 
-def subscribe(port: int, requests: Sequence[bytes], to: Connection) -> None:
-    """Opens a stream a request, and says so; reads until a message on `to`, then sends what was Seen."""
+def subscribe(port: int, requests: Sequence[bytes], stall: float, to: Connection) -> None:
+    """Opens a stream a request, and says so; reads until a message on `to`, then sends what was Seen. The first stream
+    is not read before `stall` seconds have passed."""
     allow_files()
     poll, streams, latencies = select.epoll(), {}, []
     for asked in requests:
@@ -87,16 +94,27 @@ def subscribe(port: int, requests: Sequence[bytes], to: Connection) -> None:
         streams[stream.fileno()] = stream
         poll.register(stream, select.EPOLLIN)
     to.send(None)
-    now, used = time.time, time.process_time()
+    now, resume_at = time.time, time.monotonic() + stall
+    last, events, inversions = dict.fromkeys(streams, 0), dict.fromkeys(streams, 0), 0
+    rest = dict.fromkeys(streams, b"")
+    first = next(iter(streams))
+    if stall:
+        poll.unregister(first)
     while not to.poll():
+        if stall and time.monotonic() > resume_at:
+            poll.register(first, select.EPOLLIN)
+            stall = 0
         for fileno, _ in poll.poll(0.1, len(streams)):
-            data = streams[fileno].recv(1 << 16)
-            at = data.find(b"id: ")
-            while at >= 0:
+            data, at = rest[fileno] + streams[fileno].recv(1 << 16), 0
+            while (at := data.find(b"id: ", at)) >= 0 and len(data) >= at + 17:
                 sent = int(data[at + 4 : at + 12] + data[at + 13 : at + 17], 16)
+                at += 17
                 latencies.append(now() * 1_000 - sent)
-                at = data.find(b"\nid: ", at + 36) + 1 or -1
-    to.send(Seen(latencies, time.process_time() - used))
+                inversions += sent < last[fileno]
+                last[fileno] = sent
+                events[fileno] += 1
+            rest[fileno] = data[-3:] if at < 0 else data[at:]
+    to.send(Seen(latencies, list(events.values()), inversions))
     to.recv()
 
 
@@ -107,11 +125,13 @@ def allow_files() -> None:
 
 
 @asynccontextmanager
-async def subscribed(port: int, requests: Sequence[bytes]) -> AsyncIterator[Callable[[], Awaitable[Seen]]]:
+async def subscribed(
+    port: int, requests: Sequence[bytes], stall: float = 0
+) -> AsyncIterator[Callable[[], Awaitable[Seen]]]:
     """What is called within the block ends the reading."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=subscribe, args=(port, requests, theirs))
+    process = spawn.Process(target=subscribe, args=(port, requests, stall, theirs))
     process.start()
     await asyncio.to_thread(ours.recv)
 
@@ -195,6 +215,31 @@ def ratio(ours: Sequence[float], floors: Sequence[float], share: float) -> float
     return sorted(ours)[int(len(ours) * share)] / sorted(floors)[int(len(floors) * share)]
 
 
+async def stalled(stage: Stage) -> list[Result]:
+    url = await prepare(stage)
+    async with stage.hub(url) as hub:
+        await commit(url, 10, 1, SIZE)
+        requests = [asked("/org-0/events/stream", stage.token("org_0", "org-0", scope="events:read"))] * FEW
+        async with subscribed(hub.port, requests, STALL) as seen:
+            connection = await asyncpg.connect(url)
+            began = time.monotonic()
+            for number in range(STALLED_SECONDS * 100):
+                await asyncio.sleep(max(0.0, began + number / 100 - time.monotonic()))
+                await connection.execute(UPDATE_MANY, number * 30 % 9_000, str(number))
+            await connection.close()
+            await asyncio.sleep(5)
+            found = await seen()
+    events = STALLED_SECONDS * 3_000
+    return [
+        Result(
+            f"{FEW} subscribers at 3,000 events/s, one of them stalled for {STALL} s: events lost",
+            f"{sum(events - each for each in found.events)}",
+            "0",
+        ),
+        Result("  out of order", f"{found.inversions}", "0"),
+    ]
+
+
 async def filtered(stage: Stage) -> list[Result]:
     """The gateway's processor time, in a process without the relay."""
     seconds = {}
@@ -257,4 +302,4 @@ async def idle(stage: Stage) -> list[Result]:
 
 
 async def measure(stage: Stage) -> list[Result]:
-    return [*await fan_out(stage), *await filtered(stage), *await idle(stage)]
+    return [*await fan_out(stage), *await stalled(stage), *await filtered(stage), *await idle(stage)]
