@@ -13,6 +13,7 @@ from benchmarks import (
     backfill,
     backlog,
     beside,
+    broadcast,
     brokers,
     compressed,
     crowd,
@@ -45,6 +46,7 @@ ALL = {
     "idle": idle.measure,
     "demo": demo.measure,
     "filters": filters.measure,
+    "broadcast": broadcast.measure,
 }
 # With Kafka between history and the gateways.
 KAFKA = {

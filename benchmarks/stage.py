@@ -90,11 +90,11 @@ class Stage:
         assert self.postgres.pid is not None
         return processor_seconds(self.postgres.pid, with_children=True)
 
-    def token(self, organization: str, slug: str) -> str:
+    def token(self, organization: str, slug: str, scope: str = "") -> str:
         now = int(time.time())
         return self.key.sign(
             {
-                "iat": now, "exp": now + 7200, "test": False, "scope": "",
+                "iat": now, "exp": now + 7200, "test": False, "scope": scope,
                 "organization": {"id": organization, "slug": slug, "enterprise": True},
                 "application": {"id": "benchmark", "kind": "integration", "client_id": "benchmark"},
             }
@@ -143,12 +143,16 @@ class HubProcess(NamedTuple):
         raise SystemExit("the hub does not listen after 30 s")
 
     def rss(self) -> int:
-        """Resident bytes."""
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return resident(self.process.pid)
 
     def cpu_seconds(self) -> float:
         return processor_seconds(self.process.pid)
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory."""
+    pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def processor_seconds(pid: int, *, with_children: bool = False) -> float:

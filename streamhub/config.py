@@ -249,6 +249,8 @@ class Settings(BaseSettings):
     """How long an organization's stream is kept for its last consumer after a connection has ended."""
     heartbeat_interval: Duration = Field(timedelta(seconds=10), description=_A_DURATION, examples=["10s"])
     """The time between two heartbeats of a live stream or a replay."""
+    ping_interval: Duration = Field(timedelta(seconds=30), description=_A_DURATION, examples=["30s"])
+    """The time between two pings of a broadcast stream."""
     replay_max_window: Duration = Field(timedelta(days=7), description=_A_DURATION, examples=["7d"])
     """The longest window of a replay."""
     drain_time: DurationOrNone = Field(timedelta(seconds=10), description=_A_DURATION, examples=["10s"])
@@ -259,6 +261,8 @@ class Settings(BaseSettings):
     """Overlap after a clean end too: for a proxy that sends none of `X-Forwarded-For`, `Via`, `Forwarded`."""
     max_event_bytes: Size = Field(16 * 2**20, description="a size (bytes, KiB, MiB, GiB)", examples=["16MiB"])
     """An event larger than this comes without values, and says `"too_large"`."""
+    max_streams: int = Field(1000, ge=1, description="a number from 1", examples=["1000"])
+    """Broadcast streams at once for one organization on one gateway process."""
     max_replays: int = Field(4, ge=1, description="a number from 1", examples=["4"])
     """Replays at once for one organization, queued ones included."""
     replay_queue_limit: int = Field(1000, ge=1, description="a number from 1", examples=["1000"])

@@ -81,10 +81,18 @@ class Metrics:
             "streamhub_sent_bytes", "Bytes of the events handed to clients' sockets.", ["stream"], registry=own
         )
         self.live_sent = Sent(events, size, "live")
+        self.broadcast_sent = Sent(events, size, "broadcast")
         self.replay_sent = Sent(events, size, "replay")
         self._streams = {
             "live": Gauge(
                 "streamhub_live_streams", "Live streams.", ["state"], registry=own, multiprocess_mode="livesum"
+            ),
+            "broadcast": Gauge(
+                "streamhub_broadcast_streams",
+                "Broadcast streams.",
+                ["state"],
+                registry=own,
+                multiprocess_mode="livesum",
             ),
             "replay": Gauge(
                 "streamhub_replays",
@@ -96,6 +104,9 @@ class Metrics:
         }
         self._live_ended = Counter(
             "streamhub_live_streams_ended", "Live streams that ended, by cause.", ["cause"], registry=own
+        )
+        self._broadcast_ended = Counter(
+            "streamhub_broadcast_streams_ended", "Broadcast streams that ended, by cause.", ["cause"], registry=own
         )
         self._replays_ended = Counter("streamhub_replays_ended", "Replays that ended.", ["state"], registry=own)
         for state in ("completed", "cancelled", "failed"):
@@ -120,11 +131,14 @@ class Metrics:
     def live_ended(self, cause: str) -> None:
         self._live_ended.labels(cause).inc()
 
+    def broadcast_ended(self, cause: str) -> None:
+        self._broadcast_ended.labels(cause).inc()
+
     def replay_ended(self, state: str) -> None:
         self._replays_ended.labels(state).inc()
 
     def count_streams(self, kind: str, counts: Mapping[str, int]) -> None:
-        """How many streams of a kind (`live`, `replay`) there are now, by state."""
+        """How many streams of a kind (`live`, `broadcast`, `replay`) there are now, by state."""
         for state, count in counts.items():
             self._streams[kind].labels(state).set(count)
 

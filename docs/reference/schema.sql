@@ -64,6 +64,13 @@ CREATE VIEW streamhub_hub.counters AS
    FROM streamhub_hub.counted
   GROUP BY name, source;
 
+CREATE TABLE streamhub_hub.event_types (
+    organization integer NOT NULL,
+    test boolean NOT NULL,
+    type text NOT NULL COLLATE pg_catalog."C",
+    seen_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE streamhub_hub.history (
     organization integer NOT NULL,
     id uuid NOT NULL,
@@ -240,6 +247,9 @@ ALTER TABLE ONLY streamhub_hub.channels
 
 ALTER TABLE ONLY streamhub_hub.consumed
     ADD CONSTRAINT consumed_pkey PRIMARY KEY (source, batch);
+
+ALTER TABLE ONLY streamhub_hub.event_types
+    ADD CONSTRAINT event_types_pkey PRIMARY KEY (organization, test, type);
 
 ALTER TABLE ONLY streamhub_hub.history
     ADD CONSTRAINT history_pkey PRIMARY KEY (organization, id);

@@ -32,6 +32,8 @@ def _same(run: bytes) -> bytes:
 
 
 SSE: Final = Format("text/event-stream; charset=utf-8", _same, sse.control, sse.heartbeat)
+PINGED: Final = SSE._replace(heartbeat=lambda _now_ms: sse.PING)
+"""Server-sent events with comments for heartbeats, which no handler of a browser sees."""
 NDJSON: Final = Format(
     "application/x-ndjson", frames.lines_of, _line, lambda now_ms: _line(HEARTBEAT, timestamp(now_ms))
 )

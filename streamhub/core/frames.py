@@ -21,7 +21,6 @@ from typing import Final, NamedTuple
 import msgspec
 
 from streamhub.core import ids
-from streamhub.core.events import StoredEvent
 
 _ID: Final = b"\nid: "
 _ID_LENGTH: Final = 36
@@ -32,8 +31,11 @@ _END: Final = b"\n\n"
 _LINE_ENDS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 _FRAME: Final = re.compile(rb"event: [^\n]*\nid: [^\n]*\ndata: ([^\n]*)\n\n")
 
-_TYPE_AT: Final = len('{"id":"') + _ID_LENGTH + len('","type":')
+_ID_AT: Final = len('{"id":"')
+_TYPE_AT: Final = _ID_AT + _ID_LENGTH + len('","type":')
 _EVENT: Final = b',"event":'
+_RESOURCE_TYPE: Final = b',"resource_type":'
+_NO_RESOURCE: Final = b',"resource_id":null'
 _RESOURCE_ID: Final = b',"resource_id":'
 _ORGANIZATION: Final = b',"organization":'
 _SLUG: Final = b',"slug":"'
@@ -144,6 +146,13 @@ def organization_in(data: bytes) -> bytes | None:
     return None if start < 0 or end < 0 else data[start + len(_ORGANIZATION) : end]
 
 
+def resource_in(data: bytes) -> bytes | None:
+    """What names the resource in an event's object, the same bytes for the same resource; None where there is none."""
+    start = data.index(_RESOURCE_TYPE, _TYPE_AT)
+    found = data[start : data.index(_ORGANIZATION, start)]
+    return None if found.endswith(_NO_RESOURCE) else found
+
+
 # -- envelopes
 
 
@@ -163,9 +172,9 @@ class Parts(NamedTuple):
     data: bytes
 
 
-def parts_of(event: StoredEvent) -> Parts:
+def parts_of(frame: bytes) -> Parts:
     """Raises ValueError where the frame is not as this module builds it."""
-    data = data_of(event.frame)
+    data = data_of(frame)
     event_at = data.index(_EVENT, _TYPE_AT)
     resource_at = data.index(_RESOURCE_ID, event_at)
     organization_at = data.index(_ORGANIZATION, resource_at)
@@ -176,8 +185,8 @@ def parts_of(event: StoredEvent) -> Parts:
     organization = data[organization_at + len(_ORGANIZATION) : test_at]
     slug_at = organization.rindex(_SLUG)
     return Parts(
-        event.id.encode(),
-        event.type.encode(),
+        data[_ID_AT : _ID_AT + _ID_LENGTH],
+        type_in(data).encode(),
         data[_TYPE_AT:event_at],
         data[resource_at + len(_RESOURCE_ID) : organization_at],
         organization[len(b'{"id":') : slug_at],
@@ -275,6 +284,6 @@ _ENVELOPES: Final[Mapping[str, Callable[[Parts], bytes]]] = {
 ENVELOPES: Final = (CHANGE, *_ENVELOPES)
 
 
-def enveloped(event: StoredEvent, envelope: str) -> bytes:
-    """The SSE frame of an event in one of ENVELOPES. Raises KeyError for another name."""
-    return event.frame if envelope == CHANGE else _ENVELOPES[envelope](parts_of(event))
+def enveloped(frame: bytes, envelope: str) -> bytes:
+    """A stored frame as the SSE frame of one of ENVELOPES. Raises KeyError for another name."""
+    return frame if envelope == CHANGE else _ENVELOPES[envelope](parts_of(frame))

@@ -15,6 +15,9 @@ from streamhub.core.window import timestamp
 RETRY: Final = b"retry: 6000\n\n"
 
 
+PING: Final = b": ping\n\n"
+
+
 def heartbeat(now_ms: int) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (HEARTBEAT.encode(), timestamp(now_ms).encode())
 

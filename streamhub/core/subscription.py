@@ -9,6 +9,8 @@
                                    still holds
     LIVE         announce          does not fit                   CATCHING_UP  buffer emptied, joint = its last id
     LIVE         take              -                              LIVE         buffer joined and handed over
+    LIVE         hand_over         nothing is kept, fits          LIVE         position moves, nothing is kept
+    LIVE         passed(to)        nothing is kept                LIVE         position moves
     both         fell_behind(to)   -                              CATCHING_UP  buffer emptied, joint = max(joint, to)
     both         end               -                              ENDING       buffer emptied
     ENDING       anything          -                              ENDING       nothing
@@ -38,26 +40,40 @@ class Framed(Protocol):
 
 
 class Due(NamedTuple):
-    """Frames handed over at once, the id of the last event in them, and how many events they are."""
+    """Events handed over at once, in id order."""
 
-    frames: bytes
-    last_id: str
-    events: int
+    kept: Sequence[Framed]
+
+    @property
+    def frames(self) -> bytes:
+        return b"".join(event.frame for event in self.kept)
+
+    @property
+    def last_id(self) -> str:
+        return self.kept[-1].id
+
+    @property
+    def events(self) -> int:
+        return len(self.kept)
 
 
 class Subscription:
     """See the table above. `bound` is the most bytes that wait here and in the socket's buffer together."""
 
-    __slots__ = ("_bound", "_buffer", "_last", "_size", "joint", "position", "state")
+    __slots__ = ("_bound", "_buffer", "_size", "joint", "position", "state")
 
     def __init__(self, position: str, joint: str, bound: int) -> None:
         self.position = position
         self.joint = joint
         self.state = State.CATCHING_UP
         self._bound = bound
-        self._buffer: list[bytes] = []
+        self._buffer: list[Framed] = []
         self._size = 0
-        self._last = ""  # the last id in the buffer
+
+    @property
+    def _last(self) -> str:
+        """The last id in the buffer."""
+        return self._buffer[-1].id if self._buffer else ""
 
     def announce(self, events: Sequence[Framed], unsent: int = 0) -> bool:
         """Events of this reader in id order, with the bytes that its socket still holds.
@@ -78,9 +94,8 @@ class Subscription:
             self.fell_behind(events[-1].id)
             return False
         was_empty = not self._buffer
-        self._buffer.extend(event.frame for event in events)
+        self._buffer.extend(events)
         self._size += size
-        self._last = events[-1].id
         return was_empty and self.state is State.LIVE
 
     def page(self, read_to: str) -> None:
@@ -91,13 +106,27 @@ class Subscription:
         if self.position >= self.joint:
             self.state = State.LIVE
 
+    def hand_over(self, first: str, last: str, size: int, unsent: int) -> bool:
+        """Whether events of `size` bytes, from the id `first` to the id `last`, may go to the socket at once, past the
+        buffer. Where true they count as handed over; else `announce` them."""
+        if self.state is not State.LIVE or self._buffer or first <= self.position or unsent + size > self._bound:
+            return False
+        self.position = last
+        return True
+
+    def passed(self, to: str) -> None:
+        """Of what came up to `to` nothing else is this reader's: history need not be read again for it."""
+        if self.state is State.LIVE and not self._buffer:
+            self.position = max(self.position, to)
+
     def take(self) -> Due | None:
-        """What is due, joined; None where nothing is."""
+        """What is due; None where nothing is."""
         if self.state is not State.LIVE or not self._buffer:
             return None
-        due = Due(b"".join(self._buffer), self._last, len(self._buffer))
+        due = Due(self._buffer)
         self.position = self._last
-        self._empty()
+        self._buffer = []
+        self._size = 0
         return due
 
     def fell_behind(self, to: str) -> None:
@@ -115,4 +144,3 @@ class Subscription:
     def _empty(self) -> None:
         self._buffer.clear()
         self._size = 0
-        self._last = ""

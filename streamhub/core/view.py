@@ -87,6 +87,10 @@ class View:
         """Whether the column is one of those that changed."""
         return column in self._members("delta", self._root("delta"))
 
+    def raw(self, root: str) -> msgspec.Raw:
+        """The bytes of a root; `null` where it is absent."""
+        return self._root(root)
+
     def _read(self, path: str) -> Value:
         taken, dot, rest = path.partition(".")
         raw = self._root(taken)

@@ -7,6 +7,7 @@ api_keys.py    API keys as tokens, and the end of their streams
 gateway.py     what all requests share; streams by kind and state
 streams/       what any stream needs
 live/          GET /{org}
+broadcast/     GET /{org}/events/stream
 replay/        GET /{org}/replay
 pages/         what browsers load: the client at /-/client.js
 publishing/    POST /{org}/events

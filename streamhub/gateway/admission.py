@@ -50,7 +50,7 @@ async def found(request: web.Request, rule: Rule) -> AsyncIterator[Admitted]:
         raise unauthorized("INVALID_TOKEN", f"The token is not valid. Its claim {detail}")
     if isinstance(request.protocol, Connection):
         request.protocol.has_valid_token(claims.api_key)
-    slug = request.match_info["organization"]
+    slug = request.match_info.get("organization", claims.slug)
     rule(claims, slug)
     async with gateway.turn(request):
         yield Admitted(gateway, claims, slug, await _answered(gateway, lambda: places.find(gateway.finder, claims)))

@@ -7,6 +7,10 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from streamhub.gateway import operations
+from streamhub.gateway.broadcast.request import PARAMETERS as BROADCAST_PARAMETERS
+from streamhub.gateway.broadcast.routes import broadcast, own_broadcast
+from streamhub.gateway.broadcast.shared import BROADCAST, BroadcastShared
+from streamhub.gateway.broadcast.types import types
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.gateway.live.routes import end_stream, live
 from streamhub.gateway.live.shared import LIVE, LiveShared
@@ -45,6 +49,9 @@ ROUTES: Final = (
     Route("DELETE", ORGANIZATION, end_stream),
     Route("GET", f"{ORGANIZATION}/status", status),
     Route("POST", f"{ORGANIZATION}/events", publish),
+    Route("GET", "/events/stream", own_broadcast, BROADCAST_PARAMETERS),
+    Route("GET", f"{ORGANIZATION}/events/stream", broadcast, BROADCAST_PARAMETERS),
+    Route("GET", f"{ORGANIZATION}/types", types),
     Route("GET", f"{ORGANIZATION}/replay", replay, REPLAY_PARAMETERS),
     Route("GET", f"{ORGANIZATION}/replays", list_replays),
     Route("GET", JOB, show_replay),
@@ -60,6 +67,7 @@ class Kinds:
 
     def __init__(self, gateway: Gateway) -> None:
         self.live = LiveShared(gateway)
+        self.broadcast = BroadcastShared(gateway)
         self.replay = ReplayShared(gateway)
         self.publishing = Publishing(gateway)
         self._live_upkeep = LiveUpkeep(self.live)
@@ -70,12 +78,14 @@ class Kinds:
 
     async def stop(self) -> None:
         await self._live_upkeep.stop()
+        self.broadcast.stop()
 
 
 def create_app(gateway: Gateway, kinds: Kinds, *, with_operations: bool = True) -> web.Application:
     """The public application. Without the role `gateway` it serves what is open to all alone."""
     app = _application(gateway)
-    app[LIVE], app[REPLAY], app[PUBLISHING] = kinds.live, kinds.replay, kinds.publishing
+    app[LIVE], app[BROADCAST] = kinds.live, kinds.broadcast
+    app[REPLAY], app[PUBLISHING] = kinds.replay, kinds.publishing
     add_cors(app, gateway.settings.cors_origins)
     for route in ROUTES:
         if route.is_open or "gateway" in gateway.settings.roles:

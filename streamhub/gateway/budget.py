@@ -12,6 +12,7 @@ TOGETHER: Final = 2  # requests whose statements are put together: one connectio
 LIVE_PAGES: Final = 2
 REPLAY_PAGES: Final = 2
 PUBLISHING: Final = 2  # requests that store events
+BROADCAST_PAGES: Final = 2
 JOBS: Final = 2  # rows of replays that are running
 OTHERS: Final = 9  # renewal, cursors and ends, looks for ends, closing of windows, registrations, facts 2, tail 2
 

@@ -47,6 +47,7 @@ async def ready(request: web.Request) -> web.Response:
         "broker_lag_seconds": None if publication is None else round(publication.lag, 3),
         "tail": "degraded" if gateway.tail.degraded else "ok",
         "live_streams": len(gateway.of_kind("live")),
+        "broadcast_streams": len(gateway.of_kind("broadcast")),
         "replays": len(gateway.of_kind("replay")),
     }
     return web.json_response(body, status=200 if body["status"] == "ready" else 503)

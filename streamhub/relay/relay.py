@@ -230,6 +230,7 @@ class Relay:
         if done.append is not None:
             published_at = ids.milliseconds(done.append.first_id) / 1_000
             self._observe(len(done.append.events), done.bytes, published_at - written_at)
+            upkeep.types.note(done.append.events)
             if self._publisher is not None:
                 self._publisher.announce(done)
         # CLOCK_BOOTTIME goes on through a suspended machine, and nothing sets it.

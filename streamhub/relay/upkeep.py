@@ -16,8 +16,9 @@ import asyncpg
 
 from streamhub.backoff import Backoff, rest
 from streamhub.health import incidents
-from streamhub.history import counters, head
+from streamhub.history import counters, head, types
 from streamhub.history.partitions import MovedError, Partitions
+from streamhub.history.types import SeenTypes
 from streamhub.leases import jobs
 from streamhub.postgres.connections import DATABASE_ERRORS
 from streamhub.relay import notes
@@ -56,10 +57,12 @@ Connect = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
 
 class Upkeep:
     """`connect` opens a connection to the hub with SETTINGS, for this alone. `looked` is set once it was seen to that
-    there is a week for what is appended now; where that failed it is set as well, as the DEFAULT partition takes it."""
+    there is a week for what is appended now; where that failed it is set as well, as the DEFAULT partition takes it.
+    `types` is told of each append."""
 
     def __init__(self, connect: Connect, retention: timedelta | None) -> None:
         self.looked = asyncio.Event()
+        self.types = SeenTypes()
         self._connect = connect
         self._connection: asyncpg.Connection[Any] | None = None
         self._retention = retention
@@ -68,11 +71,13 @@ class Upkeep:
         self._steps = (
             _Step("weeks of history", self._make_weeks, WEEKS_EVERY),
             _Step("incidents", self._report_incidents, 0),
+            _Step("types of events", self.types.write, 0),
             _Step("old heads of the log", self._trim, TRIM_EVERY),
             _Step("counters", counters.add_up, TRIM_EVERY),
             _Step("retention", self._drop_weeks, RARELY_EVERY),
             _Step("old notes", self._delete(notes.FORGET, NOTES_KEPT), RARELY_EVERY),
             _Step("old incidents", self._delete(incidents.FORGET, INCIDENTS_KEPT), RARELY_EVERY),
+            _Step("old types of events", self._delete(types.FORGET, types.LISTED), RARELY_EVERY),
             _Step("old replays", self._delete(jobs.FORGET, REPLAYS_KEPT), RARELY_EVERY),
         )
 

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-HUB_CONNECTIONS = 22  # a process, and up to 5 more of its tail and its relay
+HUB_CONNECTIONS = 24  # a process, and up to 5 more of its tail and its relay
 OTHER_CONNECTIONS = 175  # of an embedded server: the leading relay's, commands, and an application
 DATABASE_COMES_WITHIN = 30.0  # seconds; machines that start together do not start in order
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0  # seconds between two attempts to connect

@@ -176,18 +176,25 @@ def last_event_id(request: web.Request, now_ms: int, faults: list[Fault]) -> str
         return None
     if not values or not values[0]:
         return None
-    shown = short(values[0], _LONGEST_SHOWN)
     try:
-        position = ids.normalize(values[0])
+        return position(values[0], now_ms, "Last-Event-ID")
+    except ValueError as error:
+        faults.append(_header_fault(str(error)))
+        return None
+
+
+def position(text: str, now_ms: int, name: str) -> str:
+    """The position that `text` names, canonical. Raises ValueError with a sentence that begins with `name`."""
+    shown = short(text, _LONGEST_SHOWN)
+    try:
+        found = ids.normalize(text)
     except ValueError:
         example = ids.event_id(now_ms, 0)
-        faults.append(_header_fault(f"Last-Event-ID is {shown!r}; give the id of an event, a UUIDv7: {example}."))
-        return None
-    if ids.milliseconds(position) > now_ms:
-        when = window.timestamp(min(ids.milliseconds(position), ids.ms_of(_LAST_TIME)))
-        faults.append(_header_fault(f"Last-Event-ID {shown!r} lies in the future, at {when}; no event has it."))
-        return None
-    return position
+        raise ValueError(f"{name} is {shown!r}; give the id of an event, a UUIDv7: {example}.") from None
+    if ids.milliseconds(found) > now_ms:
+        when = window.timestamp(min(ids.milliseconds(found), ids.ms_of(_LAST_TIME)))
+        raise ValueError(f"{name} {shown!r} lies in the future, at {when}; no event has it.")
+    return found
 
 
 _LAST_TIME: Final = ids.datetime_of(253_402_300_799_999)

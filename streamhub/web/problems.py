@@ -60,6 +60,9 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "TOO_MANY_FILTERS": Problem(
         400, "Too many filters", "A request has at most 20 field filters; filter further in the client."
     ),
+    "INVALID_ENVELOPE": Problem(
+        400, "No such envelope", "envelope is none of `event`, `engine`, `change`, `cloudevents`."
+    ),
     "INVALID_LAST_EVENT_ID": Problem(
         400, "Not a position", "Last-Event-ID is no UUIDv7, lies in the future, or was given more than once."
     ),
@@ -109,6 +112,9 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     ),
     "TOO_MANY_REPLAYS": Problem(
         429, "Too many replays at once", "The organization has MAX_REPLAYS replays that are queued or running."
+    ),
+    "TOO_MANY_STREAMS": Problem(
+        429, "Too many streams at once", "The organization has MAX_STREAMS broadcast streams on this gateway."
     ),
     "REPLAY_QUEUE_FAILED": Problem(
         500, "The replay could not be queued", "The database refused the job's row: retry, and tell the operator."

@@ -140,14 +140,15 @@ class Client:
             block = await self.block(within)
             if block is None:
                 return None
-            if block.startswith(b"retry:"):
+            if block.startswith((b"retry:", b":")):
                 continue
             fields = dict(line.split(": ", 1) for line in block.decode().rstrip("\n").split("\n"))
-            if fields["event"] == "heartbeat":
+            event = fields.get("event", "message")
+            if event == "heartbeat":
                 if heartbeats:
-                    return Frame("heartbeat", fields.get("id"), fields["data"], block)
+                    return Frame(event, fields.get("id"), fields["data"], block)
                 continue
-            return Frame(fields["event"], fields.get("id"), json.loads(fields["data"]), block)
+            return Frame(event, fields.get("id"), json.loads(fields["data"]), block)
 
     async def frames(self, count: int, within: float = 10) -> list[Frame]:
         found: list[Frame] = []
@@ -207,16 +208,24 @@ class History:
 
     def event(
         self, organization: int, id: str, number: int = 0, *, test: bool = False, size: int = 0,
-        resource_type: str = "skus", resource_id: str | None = None,
+        resource_type: str | None = "skus", resource_id: str | None = None,
+        event_type: str | None = None, own: Any = None,
     ) -> StoredEvent:  # fmt: skip
-        resource_id = resource_id or f"sku_{number}"
-        data = {
-            "id": id, "type": f"{resource_type}.update", "event": "update", "resource_type": resource_type,
-            "resource_id": resource_id, "organization": self._organizations.get(organization), "test": test,
-            "n": number, "filler": "x" * size, "resource": {"n": number},
+        """`own`: the data of an event that an application published; it names no resource but the one given."""
+        event_type = event_type or f"{resource_type}.update"
+        name = event_type.rpartition(".")[2]
+        if own is None:
+            resource_id = resource_id or f"sku_{number}"
+        at = ids.datetime_of(ids.milliseconds(id)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        data: dict[str, Any] = {
+            "id": id, "type": event_type, "event": name, "resource_type": resource_type, "resource_id": resource_id,
+            "organization": self._organizations.get(organization), "test": test, "created_at": at,
+            "transaction_id": "7", "resource": {"n": number} if own is None else None,
+            "delta": {} if own is None else None, "who": None,
         }  # fmt: skip
-        frame = f"event: update\nid: {id}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
-        return StoredEvent(organization, id, test, f"{resource_type}.update", resource_type, resource_id, frame)
+        data |= {"n": number, "filler": "x" * size} if own is None else {"publish_id": f"p-{number}", "data": own}
+        frame = f"event: {name}\nid: {id}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+        return StoredEvent(organization, id, test, event_type, resource_type, resource_id, frame)
 
     async def append(self, organization: int, count: int = 1, *, first: int = 0, **more: Any) -> Append:
         """`count` events, numbered from `first`, published now."""
@@ -282,6 +291,17 @@ class Hub(NamedTuple):
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
         client = await self.open("/my-org", headers=headers, token=token, **more)
+        assert client.status == 200, await client.answer()
+        return client
+
+    async def broadcast(self, query: str = "", *, last_event_id: str | None = None, **more: Any) -> Client:
+        """`GET /my-org/events/stream`, where `path` names no other."""
+        headers = {**more.pop("headers", {})}
+        if last_event_id is not None:
+            headers["Last-Event-ID"] = last_event_id
+        token = more.pop("token", None) or self.token(scope="events:read")
+        path = more.pop("path", "/my-org/events/stream")
+        client = await self.open(path + (f"?{query}" if query else ""), headers=headers, token=token, **more)
         assert client.status == 200, await client.answer()
         return client
 

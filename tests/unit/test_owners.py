@@ -17,6 +17,7 @@ OWNERS = {
     "consumed": "relay/notes.py",
     "counted": "history/counters.py",
     "counters": "history/counters.py",
+    "event_types": "history/types.py",
     "history": "history",
     "history_default": "history",
     "identity": "postgres/ownership.py",

@@ -2,7 +2,6 @@
 
 routes.py   GET and DELETE /{org}
 status.py   GET /{org}/status
-gap.py      where a stream begins, and what its consumer missed
 stream.py   the stream
 upkeep.py   cursors, lost leases, ends that were asked for
 shared.py   what the streams of one process share

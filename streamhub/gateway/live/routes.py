@@ -8,9 +8,9 @@ from aiohttp import web
 from streamhub.core import window
 from streamhub.core.lease import Refusal
 from streamhub.gateway.admission import admitted, found
-from streamhub.gateway.live.gap import earlier, missed
 from streamhub.gateway.live.shared import LIVE, LiveShared
 from streamhub.gateway.live.stream import LiveStream
+from streamhub.gateway.streams.gap import earlier, missed
 from streamhub.leases import endings
 from streamhub.leases.held import Asked, Lease, Taken
 from streamhub.leases.node import boottime

@@ -25,6 +25,7 @@ class LiveStream(FollowingStream):
 
     def __init__(self, shared: LiveShared, request: web.Request, lease: Lease, key: int | None) -> None:
         super().__init__(request, shared.supply, lease.organization_id, key)
+        self.channel.follows_acknowledgements = True
         self.lease = lease
         self._shared = shared
         self._behind_proxy = any(name in request.headers for name in PROXY_HEADERS)

@@ -8,14 +8,12 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
-from streamhub.core.names import wrong_with
 from streamhub.core.window import EXAMPLE, Instant, parse_instant, timestamp
 from streamhub.gateway.streams.choice import Choice
+from streamhub.gateway.streams.resources import RESOURCES, judge_resources
 from streamhub.web import parameters
 from streamhub.web.parameters import Given, InvalidValueError, Parameter, short
 from streamhub.web.problems import Fault
-
-MOST_IDS: Final = 500
 
 
 class ReplayRequest(NamedTuple):
@@ -49,40 +47,10 @@ def _instant(name: str) -> Callable[[str], Instant]:
     return parse
 
 
-def _resource_type(text: str) -> str:
-    wrong = wrong_with(text)
-    if wrong:
-        detail = f"resource_type_eq is {short(repr(text))}: it {wrong}; give one resource type, such as skus."
-        raise InvalidValueError(("INVALID_FILTER", detail))
-    return text
-
-
-def _resource_ids(text: str) -> tuple[str, ...]:
-    found = tuple(text.split(","))
-    if len(found) > MOST_IDS:
-        detail = f"resource_id_in has {len(found)} ids; at most {MOST_IDS} are allowed: ask in several requests."
-        raise InvalidValueError(("TOO_MANY_RESOURCE_IDS", detail))
-    problems = []
-    for each in dict.fromkeys(found):
-        wrong = wrong_with(each)
-        if wrong:
-            detail = f"resource_id_in holds {short(repr(each))}: it {wrong}; ids are separated by single commas."
-            problems.append(("INVALID_RESOURCE_ID", detail))
-    if problems:
-        raise InvalidValueError(*problems)
-    return found
-
-
 PARAMETERS: Final = (
     Parameter("date_from", _instant("date_from"), ("INVALID_DATE",), "the window's first moment, RFC 3339"),
     Parameter("date_to", _instant("date_to"), ("INVALID_DATE",), "the first moment after the window, RFC 3339"),
-    Parameter("resource_type_eq", _resource_type, ("INVALID_FILTER",), "events of this resource type alone"),
-    Parameter(
-        "resource_id_in",
-        _resource_ids,
-        ("TOO_MANY_RESOURCE_IDS", "INVALID_RESOURCE_ID"),
-        f"events of these resources alone: ids of one resource type, separated by commas, at most {MOST_IDS}",
-    ),
+    *RESOURCES,
     *parameters.TYPES,
     parameters.FILTERS,
 )
@@ -124,9 +92,7 @@ def _judge_range(given: Given, now_ms: int, longest_ms: int, faults: list[Fault]
 
 def _judge_missing(given: Given, faults: list[Fault]) -> None:
     if "resource_id_in" in given.values:
-        if "resource_type_eq" not in given.values:
-            detail = "resource_id_in needs resource_type_eq beside it: ids are ids of one type."
-            faults.append(_fault("MISSING_RESOURCE_TYPE", "resource_type_eq", detail))
+        judge_resources(given, faults)
         return
     missing = [name for name in ("date_from", "date_to") if name not in given.values]
     if missing:

@@ -16,7 +16,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
@@ -55,11 +55,27 @@ class PeerLeft(Exception):  # noqa: N818 - no error: this is how most streams en
     """The client is gone."""
 
 
+class Run(NamedTuple):
+    """Frames of events for many channels: as they are, and as one HTTP/1.1 chunk. `size` is that of the frames."""
+
+    frames: bytes
+    chunk: bytes
+    size: int
+    first_id: str
+    last_id: str
+
+    @classmethod
+    def of(cls, frames: bytes, first_id: str, last_id: str) -> Self:
+        size = len(frames)
+        return cls(frames, b"%x\r\n%b\r\n" % (size, frames), size, first_id, last_id)
+
+
 class Channel:
     """The response of one stream.
 
     `on_end` is called on the loop when there is nothing more to write: the peer left, or the token expired.
     `last_id` is that of the last event written; until then its owner's to set, to where the stream begins.
+    `acknowledged` is told of a channel that `follows_acknowledgements`.
     """
 
     __slots__ = (
@@ -81,6 +97,7 @@ class Channel:
         "acknowledged",
         "closed",
         "expired",
+        "follows_acknowledgements",
         "last_id",
     )
 
@@ -103,6 +120,7 @@ class Channel:
         self.acknowledged: str | None = None
         self.closed = self._transport is None or self._transport.is_closing()
         self.expired = False
+        self.follows_acknowledgements = False
         self.last_id: str | None = None
 
     @property
@@ -172,11 +190,20 @@ class Channel:
             self._transport.write(frames)
         # Framing is left out of the count: what is unacknowledged is then taken for more, never for less.
         self._handed += len(frames)
-        if last_id is not None:
-            self.last_id = last_id
+        if last_id is None:
+            return
+        self.last_id = last_id
+        if self.follows_acknowledgements:
             if len(self._marks) >= MOST_MARKS:
                 self._marks.pop()  # the later mark stands for both: a cursor may stay behind, never run ahead
             self._marks.append((self._handed, last_id))
+
+    def write_shared(self, run: Run) -> None:
+        """Hand a run to the transport as it is, one copy for all that it is handed to. Not for a channel that
+        follows acknowledgements."""
+        if not self.closed and self._transport is not None:
+            self._transport.write(run.chunk if self._chunked else run.frames)
+            self.last_id = run.last_id
 
     def beat(self) -> None:
         """A heartbeat is due. While the reader's buffer is full it waits, as one, for the next page or is left out."""

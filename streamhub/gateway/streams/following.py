@@ -4,8 +4,8 @@ What is sent when is core/subscription.py's business. Here events come from the 
 same turn of the event loop; what the reader's socket does not take in time is read from history by `feed`, page by
 page, once it takes it. There is no queue for a reader beside its subscription, which has a bound.
 
-A kind of following stream adds three hooks: `may_send` and `until_it_may_send` (may events be sent now?), and
-`to_send`, which turns a run of stored events into what this reader gets of it.
+A kind of following stream has hooks: `may_send` and `until_it_may_send` (may events be sent now?), `subscribe` and
+`unsubscribe`, `before_page` and `read_page` (what this reader gets of history), and `hand_over` (on to the socket).
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from aiohttp import web
 
 from streamhub.backoff import jittered
 from streamhub.core import ids
-from streamhub.core.events import StoredEvent
-from streamhub.core.subscription import State, Subscription
+from streamhub.core.formats import SSE, Format
+from streamhub.core.subscription import Framed, State, Subscription
 from streamhub.gateway.places import Registrations
 from streamhub.gateway.streams.stream import Stream
 from streamhub.history.reader import Reader, Selection
@@ -45,8 +45,8 @@ class Supply(NamedTuple):
     delivered: Callable[[float], None]
 
 
-class Frames(Protocol):
-    """Whole stored frames in id order: a run of the tail (Run), or a page of history (Page)."""
+class Batch(Protocol):
+    """Events for one reader, in id order, as bytes; `last_id` is None where there are none."""
 
     @property
     def frames(self) -> bytes: ...
@@ -56,14 +56,23 @@ class Frames(Protocol):
     def events(self) -> int: ...
 
 
+class PageOfBatch(Batch, Protocol):
+    """Events of history; up to `read_to` nothing else is this reader's."""
+
+    @property
+    def read_to(self) -> str: ...
+
+
 class FollowingStream(Stream):
     """`begin` says where, `feed` follows, `unfollow` ends it."""
 
     __slots__ = ("_key", "_organization_id", "_position", "_subscription", "_supply", "_turned")
 
-    def __init__(self, request: web.Request, supply: Supply, organization_id: str, key: int | None) -> None:
+    def __init__(
+        self, request: web.Request, supply: Supply, organization_id: str, key: int | None, written: Format = SSE
+    ) -> None:
         """`key` is the registry's, None while the organization is not registered: then the stream waits for it."""
-        super().__init__(request, supply.sent)
+        super().__init__(request, supply.sent, written)
         self._supply = supply
         self._organization_id = organization_id
         self._key = key
@@ -78,7 +87,7 @@ class FollowingStream(Stream):
     def unfollow(self) -> None:
         """Nothing more comes from the tail."""
         if self._key is not None:
-            self._supply.tail.unsubscribe(self._key, self)
+            self.unsubscribe(self._key)
         if self._subscription is not None:
             self._subscription.end()
 
@@ -96,13 +105,29 @@ class FollowingStream(Stream):
     def until_it_may_send(self) -> Awaitable[None]:
         raise NotImplementedError
 
-    def to_send(self, stored: Frames) -> Frames:
-        """What this reader gets of these events: all of them, as they are stored."""
-        return stored
+    def subscribe(self, key: int) -> str:
+        """As Tail.subscribe."""
+        return self._supply.tail.subscribe(key, self._organization_id, self)
+
+    def unsubscribe(self, key: int) -> None:
+        """As Tail.unsubscribe."""
+        self._supply.tail.unsubscribe(key, self)
+
+    async def before_page(self, subscription: Subscription) -> None:
+        """Before each page of history. It may write to the channel and move the subscription. Raises what asyncpg
+        raises."""
+
+    async def read_page(self, key: int, after: str, until: str) -> PageOfBatch:
+        """What this reader gets of history: all events, as they are stored. Raises what asyncpg raises."""
+        return await self._supply.reader.page(Selection(key), after, until, PAGE_BYTES)
+
+    def hand_over(self, batch: Batch) -> None:
+        """Send these events, or keep them to send them soon."""
+        self.send(batch.frames, batch.last_id, batch.events)
 
     # -- from the tail
 
-    def receive(self, events: Sequence[StoredEvent]) -> None:
+    def receive(self, events: Sequence[Framed]) -> None:
         subscription = self._subscription
         if subscription is None:
             return
@@ -124,11 +149,10 @@ class FollowingStream(Stream):
             subscription.fell_behind(subscription.position)
             self._turn()
             return
-        run = subscription.take()
-        if run is not None:
-            found = self.to_send(run)
-            self.send(found.frames, found.last_id, found.events)
-            self._supply.delivered(time.time() - ids.milliseconds(run.last_id) / 1_000)
+        due = subscription.take()
+        if due is not None:
+            self.hand_over(due)
+            self._supply.delivered(time.time() - ids.milliseconds(due.last_id) / 1_000)
 
     # -- from history
 
@@ -136,7 +160,7 @@ class FollowingStream(Stream):
         supply = self._supply
         if self._key is None:
             self._key = await supply.registrations.key_of(self._organization_id)
-        joint = supply.tail.subscribe(self._key, self._organization_id, self)
+        joint = self.subscribe(self._key)
         subscription = self._subscription = Subscription(self._position, joint, BOUND)
         while True:
             while subscription.state is State.CATCHING_UP:
@@ -156,13 +180,13 @@ class FollowingStream(Stream):
     async def _feed_page(self, subscription: Subscription, key: int) -> None:
         """A method of its own, so that no page is kept while the stream follows the tail."""
         try:
-            page = await self._supply.reader.page(Selection(key), subscription.position, subscription.joint, PAGE_BYTES)
+            await self.before_page(subscription)
+            page = await self.read_page(key, subscription.position, subscription.joint)
         except DATABASE_AWAY as error:
             pause = jittered(0.75)
             log.warning("a stream's next page cannot be read from history, retrying in %.1f s: %r", pause, error)
             await asyncio.sleep(pause)
             return
         if self.may_send():
-            found = self.to_send(page)
-            self.send(found.frames, found.last_id, found.events)
+            self.hand_over(page)
             subscription.page(page.read_to)

@@ -16,10 +16,11 @@ from streamhub.web.connection import Connection
 log = logging.getLogger(__name__)
 
 
-Kind = Literal["live", "replay"]
+Kind = Literal["live", "broadcast", "replay"]
 # The kinds there are, in the order in which they are drained, with the states in which metrics count their streams.
 STATES: Final[Mapping[Kind, Sequence[str]]] = {
     "live": ("opening", "catching_up", "live", "ending"),
+    "broadcast": ("opening", "catching_up", "live", "ending"),
     "replay": ("queued", "running"),
 }
 

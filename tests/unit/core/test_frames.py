@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamhub.core import frames, ids
-from streamhub.core.events import StoredEvent
 from streamhub.core.frames import data_of
 
 ID = "01a202b2-c57c-7000-8000-00000000002a"
@@ -34,11 +33,11 @@ def frame(number: int, data: object) -> bytes:
     return b"event: update\nid: %s\ndata: %s\n\n" % (ids.event_id(number, 0).encode(), json.dumps(data).encode())
 
 
-def event(data: bytes, type_: str = "skus.update", name: str = "update") -> StoredEvent:
-    return StoredEvent(1, ID, False, type_, "skus", "AYqPSwAqDW", frames.of_data(name, ID, data))
+def event(data: bytes) -> bytes:
+    return frames.of_data("update", ID, data)
 
 
-def published(own: Any, who: Any = None, resource_type: str | None = "query", publish_id: str = "p-1") -> StoredEvent:
+def published(own: Any, who: Any = None, resource_type: str | None = "query", publish_id: str = "p-1") -> bytes:
     data = {
         "id": ID,
         "type": "query.received",
@@ -56,7 +55,7 @@ def published(own: Any, who: Any = None, resource_type: str | None = "query", pu
         "data": own,
     }
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
-    return StoredEvent(1, ID, True, "query.received", resource_type, None, frames.of_data("received", ID, text))
+    return frames.of_data("received", ID, text)
 
 
 def test_a_frame_is_built_as_the_contract_shows_it() -> None:
@@ -101,6 +100,21 @@ def test_the_organization_is_found_with_any_id(id_: str) -> None:
 
 def test_what_is_no_event_names_no_organization() -> None:
     assert frames.organization_in(b'{"organization": {"id": "org_1"}}') is None
+
+
+@given(id_=TEXTS, other=TEXTS, type_=TEXTS)
+def test_two_events_name_the_same_resource_where_type_and_id_are_the_same(id_: str, other: str, type_: str) -> None:
+    def named(resource_type: str, resource_id: str) -> bytes | None:
+        head = frames.head_of("x.update", "update", resource_type)
+        key = json.dumps(resource_id).encode()
+        built = frames.build(b"event: update\nid: ", ID.encode(), head, key, frames.organization_of("o", "o"), TAIL)
+        return frames.resource_in(data_of(built))
+
+    assert (named(type_, id_) == named(type_, other)) == (id_ == other)
+
+
+def test_a_published_event_without_a_resource_names_none() -> None:
+    assert frames.resource_in(data_of(published({"a": 1}))) is None
 
 
 # -- envelopes
@@ -183,9 +197,8 @@ def test_every_envelope_is_json_on_one_line_with_any_ids(id_: str, resource_id: 
         frames.organization_of(id_, "my-org"),
         TAIL,
     )
-    stored = StoredEvent(1, ID, False, type_, "skus", resource_id, built)
     for envelope in frames.ENVELOPES:
-        lines = frames.enveloped(stored, envelope).decode().split("\n")
+        lines = frames.enveloped(built, envelope).decode().split("\n")
         assert lines[-2:] == ["", ""]
         data = json.loads(lines[-3].removeprefix("data: "))
         assert data.get("type", data.get("event_type")) == type_

@@ -70,7 +70,7 @@ def test_any_data_can_be_sliced_out_of_the_one_frame_that_it_is_in(
     (event,) = Renderer(1 << 20).render(change(sent, json.dumps(who), **about)).events
     found = stored(event)
     assert frames.each_of(found.frame) == [found.frame]
-    assert frames.parts_of(found).data == frames.one_line(sent.encode())
+    assert frames.parts_of(found.frame).data == frames.one_line(sent.encode())
     whole = json.loads(frames.data_of(found.frame))
     assert (whole["data"], whole["who"], whole["publish_id"]) == (data, who, names[2])
 

@@ -90,6 +90,24 @@ def test_what_was_due_and_could_not_be_written_is_read_from_history() -> None:
     assert subscription.joint == ids.event_id(2, 0)
 
 
+def test_events_may_go_to_the_socket_at_once_where_nothing_waits_before_them() -> None:
+    subscription = caught_up()
+    assert subscription.hand_over(ids.event_id(1, 0), ids.event_id(2, 0), 10, 0)
+    assert not subscription.hand_over(ids.event_id(2, 0), ids.event_id(3, 0), 10, 0)  # the first was handed over
+    assert not subscription.hand_over(ids.event_id(3, 0), ids.event_id(3, 0), 10, BOUND)
+    subscription.announce([event(3)])
+    assert not subscription.hand_over(ids.event_id(4, 0), ids.event_id(4, 0), 10, 0)
+    assert subscription.position == ids.event_id(2, 0)
+
+
+def test_what_is_not_this_readers_need_not_be_read_again() -> None:
+    subscription = caught_up()
+    subscription.passed(ids.event_id(4, 0))
+    subscription.fell_behind(ids.event_id(6, 0))
+    subscription.passed(ids.event_id(5, 0))  # catching up: history has not been read up to there
+    assert subscription.position == ids.event_id(4, 0)
+
+
 def test_a_stream_that_is_ending_says_nothing_more() -> None:
     subscription = caught_up()
     subscription.announce([event(1)])
@@ -122,6 +140,18 @@ class Reading(RuleBasedStateMachine):
         end = min(self.head, self.announced + most)
         first = max(1, self.announced + 1 - repeat)
         self.subscription.announce([event(n, size) for n in range(first, end + 1)], unsent)
+        self.announced = end
+
+    @precondition(lambda self: self.announced < self.head)
+    @rule(most=st.integers(1, 4), size=st.sampled_from([2, 60]), unsent=st.sampled_from([0, 50, 200]))
+    def hand_over(self, most: int, size: int, unsent: int) -> None:
+        """The tail's next run goes to the socket at once, where it may."""
+        first, end = self.announced + 1, min(self.head, self.announced + most)
+        run = [event(n, size) for n in range(first, end + 1)]
+        if self.subscription.hand_over(run[0].id, run[-1].id, size * len(run), unsent):
+            self.got += range(first, end + 1)
+        else:
+            self.subscription.announce(run, unsent)
         self.announced = end
 
     @precondition(lambda self: self.announced < self.head)

@@ -77,6 +77,7 @@ def test_all_who_use_the_pool_together_have_no_more_connections_than_it_has() ->
         + budget.LIVE_PAGES
         + budget.REPLAY_PAGES
         + budget.PUBLISHING
+        + budget.BROADCAST_PAGES
         + budget.JOBS
         + budget.OTHERS
     )

@@ -173,6 +173,15 @@ CREATE TABLE streamhub_hub.history (
 CREATE INDEX history_resource ON streamhub_hub.history (resource_key, id);
 CREATE TABLE streamhub_hub.history_default PARTITION OF streamhub_hub.history DEFAULT;
 
+-- The types of events that an organization has had lately. `seen_at`: an event's time, at most an hour before the last one's.
+CREATE TABLE streamhub_hub.event_types (
+  organization   integer NOT NULL,
+  test           boolean NOT NULL,
+  type           text COLLATE "C" NOT NULL,
+  seen_at        timestamptz NOT NULL,
+  PRIMARY KEY (organization, test, type)
+);
+
 -- Where outbox and hub are two databases: what was appended from a source, so that nothing is appended twice after a
 -- crash or a fail-over. `identities` holds (seq, xid, created_at) of each row of a batch, packed.
 CREATE TABLE streamhub_hub.consumed (

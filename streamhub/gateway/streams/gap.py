@@ -1,4 +1,8 @@
-"""Where a live stream begins, and what its consumer missed: what is older than the resume window is not pushed."""
+"""Where a following stream begins, and what its consumer missed: what is older than the resume window is not pushed.
+
+A gap is judged by all events of the organization, whatever its environment and filters: it may be told where nothing
+that was asked for lies in it, and never the other way round.
+"""
 
 from datetime import timedelta
 from typing import Any
