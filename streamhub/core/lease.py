@@ -43,6 +43,10 @@ class Trust:
     def holds(self, now: float) -> bool:
         return now < self._until
 
+    def renewed_since(self, moment: float) -> bool:
+        """Whether a renewal that started after that moment has succeeded."""
+        return self._until > moment + self.ttl
+
 
 class Refusal(NamedTuple):
     """What a second consumer is told: `retry_after` in whole seconds and the `meta` of the 409."""

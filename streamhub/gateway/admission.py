@@ -1,6 +1,5 @@
 """What every route of an organization asks first, in the order in which a request is judged: 503, 401, 403."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ from aiohttp import web
 from streamhub.gateway import places
 from streamhub.gateway.gateway import GATEWAY, Gateway
 from streamhub.keys.key import PREFIX
+from streamhub.leases.node import boottime
 from streamhub.organizations import LONGEST_ID
 from streamhub.web.auth import Claims, bearer
 from streamhub.web.connection import Connection
@@ -64,12 +64,12 @@ async def _claims(gateway: Gateway, token: str) -> Claims:
 
 async def _answered(gateway: Gateway, ask: Callable[[], Awaitable[A]]) -> A:
     """The first statements of a request: on a busy machine the pool's time-out may be too short for a connection to be
-    made. As long as the database answers others, the request waits on."""
-    loop = asyncio.get_running_loop()
-    give_up = loop.time() + FOUND_WITHIN
+    made. As long as the database answers the node's renewals meanwhile, the request waits on."""
+    give_up = boottime() + FOUND_WITHIN
     while True:
+        began = boottime()
         try:
             return await ask()
         except TimeoutError:
-            if not gateway.node.trusted or loop.time() > give_up:
+            if not gateway.node.renewed_since(began) or boottime() > give_up:
                 raise

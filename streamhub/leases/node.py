@@ -47,6 +47,10 @@ class Node:
     def trusted(self) -> bool:
         return self._trust.holds(boottime())
 
+    def renewed_since(self, moment: float) -> bool:
+        """Whether the database has answered a renewal that was made after that moment of `boottime`."""
+        return self._trust.renewed_since(moment)
+
     async def wait_trusted(self) -> None:
         while not self.trusted:
             self._trusted_again.clear()

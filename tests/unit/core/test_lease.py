@@ -25,6 +25,12 @@ def test_a_late_answer_to_an_early_renewal_does_not_shorten_trust() -> None:
     assert trust.holds(105.9)
 
 
+def test_a_renewal_counts_as_an_answer_since_a_moment_where_it_started_later() -> None:
+    trust = Trust(ttl=5)
+    trust.renewed(started=100.0)
+    assert [trust.renewed_since(moment) for moment in (99.0, 100.0, 101.0)] == [True, False, False]
+
+
 def test_trust_ends_at_once_where_the_row_has_expired() -> None:
     trust = Trust(ttl=5)
     trust.renewed(started=100.0)
