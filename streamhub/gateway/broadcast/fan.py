@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Subscriber(Protocol):
-    """A stream. Its methods return at once and raise nothing."""
+    """A stream. Its methods return at once."""
 
     interest: Interest
 
@@ -35,6 +35,9 @@ class Subscriber(Protocol):
 
     def overtaken(self, before: str, to: str) -> None:
         """It was offered all that matched up to `before`; what follows up to `to` is in history."""
+
+    def failed(self) -> None:
+        """It raised an error, so it may have missed something: it has to end."""
 
 
 class _Cohort:
@@ -50,7 +53,11 @@ class _Cohort:
         run = Run.of(b"".join(event.frame for event in events), events[0].id, events[-1].id)
         written = 0
         for subscriber in tuple(self.subscribers):
-            written += subscriber.offer(before, events, run)
+            try:
+                written += subscriber.offer(before, events, run)
+            except Exception:
+                log.exception("a broadcast stream failed, the others go on")
+                subscriber.failed()
         if written:
             sent.count(written * len(events), written * run.size)
 

@@ -117,6 +117,10 @@ class BroadcastStream(FollowingStream):
             self._subscription.passed(before)
             self.fell_behind(to)
 
+    def failed(self) -> None:
+        """See fan.py."""
+        self.finish(Cause.INTERNAL)
+
     # -- from history
 
     async def before_page(self, subscription: Subscription) -> None:

@@ -51,6 +51,9 @@ class Reader:
     def overtaken(self, before: str, to: str) -> None:
         self.told.append((before, to))
 
+    def failed(self) -> None:
+        self.told.append(("failed",))
+
 
 class OneTail:
     """A tail that stands at an id, and whose receiver the test calls."""
@@ -177,6 +180,23 @@ def test_events_that_cannot_be_enveloped_are_left_to_history(caplog: pytest.LogC
     tail.receivers[0].receive([strange])
     assert reader.told == [(at(3), at(4))]
     assert "cannot be filtered or enveloped" in caplog.text
+
+
+def test_a_subscriber_that_fails_is_told_to_end_and_keeps_no_event_from_the_others(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> bool:
+        raise RuntimeError("closed")
+
+    fan = Fan(cast("Sent", Count()))
+    readers = [Reader(ALL) for _ in range(3)]
+    for reader in readers:
+        fan.add(reader)
+    monkeypatch.setattr(readers[1], "offer", fails)
+    fan.receive([stored(1)])
+    assert [len(reader.got) for reader in readers] == [1, 0, 1]
+    assert readers[1].told == [("failed",)]
+    assert "the others go on" in caplog.text
 
 
 def test_without_subscribers_the_tail_is_left() -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from streamhub.core import ids
+from streamhub.core.window import parse_instant
 from streamhub.gateway.broadcast import stream as broadcast_stream
 from tests.integration.conftest import EACH_ENGINE, Client, Frame, Hub, StartHub
 
@@ -58,10 +59,10 @@ async def test_the_header_wins_over_the_position_in_the_query(hub: Hub, organiza
 
 async def test_a_ping_comes_at_its_interval_and_no_heartbeat(start_hub: StartHub, organization: int) -> None:
     hub = await start_hub(ping_interval=timedelta(milliseconds=400), heartbeat_interval=timedelta(milliseconds=100))
-    client = await hub.broadcast()
     began = time.monotonic()
+    client = await hub.broadcast()
     assert [await client.block() for _ in range(3)] == [b"retry: 6000\n\n", b": ping\n\n", b": ping\n\n"]
-    assert time.monotonic() - began == pytest.approx(0.8, abs=0.3)
+    assert time.monotonic() - began > 0.7
 
 
 # -- every event once, in order
@@ -115,7 +116,7 @@ async def test_a_reader_that_does_not_read_gets_every_event_once_it_does_and_del
     for n in range(20):
         await hub.history.append(organization, 50, first=50 * n, size=10_000)
         for other in others:
-            assert numbers(await other.frames(50, within=3)) == list(range(50 * n, 50 * n + 50))
+            assert numbers(await other.frames(50)) == list(range(50 * n, 50 * n + 50))
     (behind,) = [stream for stream in hub.gateway.streams if stream.state == "catching_up"]
     assert behind.channel.unsent < 1_000_000
     assert numbers(await stalled.frames(1_000, within=30)) == list(range(1_000))
@@ -205,30 +206,21 @@ async def test_a_reader_that_falls_behind_further_than_the_window_is_told_what_i
     start_hub: StartHub, organization: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broadcast_stream, "GRACE", timedelta(0))
-    window = timedelta(seconds=1.5)
+    window = timedelta(seconds=1)
     hub = await start_hub(resume_window=window)
     client = await hub.broadcast(receive_buffer=4096)
     for n in range(10):
         await hub.history.append(organization, 100, first=100 * n, size=10_000)
     await asyncio.sleep(window.total_seconds())
-    last = await hub.history.append(organization, 1, first=1_000)
-    got = await _until(client, last.first_id)
-    (at,) = [n for n, frame in enumerate(got) if frame.event == "gap"]
-    before, gap, after = got[:at], got[at], got[at + 1 :]
+    before: list[Frame] = []
+    while (frame := await client.frame()).event != "gap":
+        before.append(frame)
     assert numbers(before) == list(range(len(before)))
-    assert gap.data["after_id"] == before[-1].id
-    assert gap.id is None
     assert 0 < len(before) < 1_000
-    assert numbers(after)[-1] == 1_000
-    floor = ids.first_id_of(int(ids.milliseconds(last.first_id) - window.total_seconds() * 1_000))
-    assert all(str(frame.id) > floor for frame in after)
-
-
-async def _until(client: Client, last: str) -> list[Frame]:
-    got = [await client.frame()]
-    while got[-1].id != last:
-        got.append(await client.frame())
-    return got
+    assert (frame.data["after_id"], frame.id) == (before[-1].id, None)
+    last = await hub.history.append(organization, 1, first=1_000)
+    while (after := await client.frame()).id != last.first_id:
+        assert ids.milliseconds(str(after.id)) >= parse_instant(frame.data["to"]).ms
 
 
 # -- ends
@@ -246,7 +238,7 @@ async def test_it_ends_when_its_token_expires_and_says_how_to_go_on(hub: Hub, or
 async def test_on_shutdown_streams_end_with_draining_spread_over_the_drain_time(
     start_hub: StartHub, organization: int
 ) -> None:
-    hub = await start_hub(drain_time=timedelta(seconds=1))
+    hub = await start_hub(drain_time=timedelta(seconds=2))
     clients = [await hub.broadcast() for _ in range(4)]
     began = time.monotonic()
 
@@ -258,7 +250,7 @@ async def test_on_shutdown_streams_end_with_draining_spread_over_the_drain_time(
     draining = asyncio.create_task(hub.gateway.drain())
     times = await asyncio.gather(*map(end_of, clients))
     await draining
-    assert sorted(times) == pytest.approx([0, 0.25, 0.5, 0.75], abs=0.2)
+    assert sorted(times) == pytest.approx([0, 0.5, 1, 1.5], abs=0.3)
 
 
 @EACH_ENGINE

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from streamhub import organizations
 from streamhub.core import frames, ids
+from streamhub.keys import store
 from tests.integration.conftest import Frame, Hub, StartHub
 
 PATH = "/my-org/events/stream"
@@ -36,6 +38,19 @@ async def test_a_token_without_them_is_refused_and_told_which_it_needs(hub: Hub,
         assert (answer.status, answer.codes) == (403, ["MISSING_SCOPE"])
         detail = answer.errors[0]["detail"]
         assert detail == f"The route needs the scope analytics:read or events:read; the token has {has}."
+
+
+async def test_an_api_key_opens_a_stream_that_ends_when_it_is_revoked(hub: Hub, organization: int) -> None:
+    async with hub.history.pool.acquire() as connection:
+        of = await organizations.require(connection, "my-org")
+        key = await store.create(connection, of, ["events:read"], test=True, lifetime=None)
+        client = await hub.broadcast(path="/events/stream", token=key)
+        await hub.history.append(organization, test=False)
+        append = await hub.history.append(organization, test=True)
+        assert (await client.frame()).id == append.first_id
+        await store.revoke(connection, key[6:18])
+    (end,) = await client.rest()
+    assert (end.event, end.data["code"], end.data["last_id"]) == ("stream_error", "EXPIRED_TOKEN", append.last_id)
 
 
 async def test_the_token_is_of_the_organization_in_the_path(hub: Hub) -> None:
