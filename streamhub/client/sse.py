@@ -1,21 +1,23 @@
 """Server-sent events from bytes, as the HTML standard interprets them (section 9.2,
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation).
 
-A chunk is handled at once: split into lines, and lines that stand as a hub writes an event (`event:`, `id:`, `data:`,
-an empty line) are taken four at a time. Everything else goes line by line. `data` stays bytes, so that an event that
-no handler looks into is never decoded.
+A chunk is handled at once. Where it holds nothing but messages as a hub writes an event (`event:`, `id:`, `data:`, an
+empty line), one regular expression takes them all; everything else goes line by line. All values stay bytes, so that
+an event that no handler looks into is never decoded.
 """
 
+import re
 from typing import Final, TypeAlias
 
-Message: TypeAlias = tuple[str, bytes, str]
-"""(the `event` field, `message` where there was none; data in UTF-8; the last event id, empty where there was none)."""
+Message: TypeAlias = tuple[bytes, bytes, bytes]
+"""(the `event` field, `message` where there was none; the last event id, empty without one; data), in UTF-8."""
 
 LONGEST: Final = 64 * 1024 * 1024
 """Bytes that a message may have before its end has come: four times a hub's largest event."""
 
 _BOM: Final = b"\xef\xbb\xbf"
-_MOST_NAMES: Final = 1024
+_LIKE_A_HUBS: Final = re.compile(rb"^event: (.+)\nid: (.*)\ndata: (.*)\n\n", re.MULTILINE)
+_LINES_OF_IT: Final = 4
 
 
 class TooLongError(ValueError):
@@ -29,17 +31,16 @@ class Parser:
     that the server asked for, None before it did.
     """
 
-    def __init__(self, last_event_id: str = "") -> None:
+    def __init__(self, last_event_id: bytes = b"") -> None:
         self.last_event_id = last_event_id
         self.retry: int | None = None
         self._start: bytes | None = b""  # what came of a possible byte order mark; None once that is known
         self._after_cr = False  # a LF that comes now belongs to the CR before it
-        self._line: list[bytes] = []  # pieces of a line without its end
-        self._line_size = 0
-        self._event = ""
+        self._rest: list[bytes] = []  # pieces that are not handled yet: a line without its end, or a message without
+        self._rest_size = 0
+        self._event = b""
         self._data: list[bytes] = []
         self._data_size = 0
-        self._names: dict[bytes, str] = {}  # `event:` lines seen, decoded
 
     def feed(self, chunk: bytes) -> list[Message]:
         """The messages that are complete now. Raises TooLongError."""
@@ -47,21 +48,27 @@ class Parser:
             chunk = self._without_bom(chunk)
         if self._after_cr and chunk:
             self._after_cr = False
-            if chunk[0] == 0x0A:
-                chunk = chunk[1:]
+            chunk = chunk.removeprefix(b"\n")
         if b"\r" in chunk:
-            self._after_cr = chunk[-1] == 0x0D
+            self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\n" not in chunk:
             self._keep(chunk)
             return []
-        lines = chunk.split(b"\n")
-        if self._line:
-            lines[0] = b"".join((*self._line, lines[0]))
-            self._line.clear()
-            self._line_size = 0
-        rest = lines.pop()
-        messages = self._messages(lines)
+        if self._rest:
+            chunk = b"".join((*self._rest, chunk))
+            self._rest.clear()
+            self._rest_size = 0
+        end = chunk.rfind(b"\n\n") + 2
+        if end == 1:
+            end = 0
+        messages = self._hubs(chunk, end)
+        if messages is None:
+            messages = self._lines(chunk[:end].split(b"\n")[:-1])
+        rest = chunk[end:]
+        if b"\n" in rest and not rest.startswith(b"event: "):
+            *lines, rest = rest.split(b"\n")
+            messages += self._lines(lines)
         self._keep(rest)
         return messages
 
@@ -76,35 +83,34 @@ class Parser:
 
     def _keep(self, piece: bytes) -> None:
         if piece:
-            self._line.append(piece)
-            self._line_size += len(piece)
-        if self._line_size + self._data_size > LONGEST:
+            self._rest.append(piece)
+            self._rest_size += len(piece)
+        if self._rest_size + self._data_size > LONGEST:
             raise TooLongError(f"a message of over {LONGEST} bytes")
 
-    def _messages(self, lines: list[bytes]) -> list[Message]:
+    def _hubs(self, chunk: bytes, end: int) -> list[Message] | None:
+        """The messages up to `end`, None where something else stands between them: lines are counted, and a match
+        begins with a line."""
+        if self._data or b"\0" in chunk:
+            return None
+        messages: list[Message] = _LIKE_A_HUBS.findall(chunk, 0, end)
+        if not messages or chunk.count(b"\n", 0, end) != _LINES_OF_IT * len(messages):
+            return None
+        self._event = b""
+        self.last_event_id = messages[-1][1]
+        return messages
+
+    def _lines(self, lines: list[bytes]) -> list[Message]:
         messages: list[Message] = []
-        names = self._names
-        at, end = 0, len(lines)
-        while at < end:
-            line = lines[at]
-            name = names.get(line)
-            if name is not None and at + 3 < end and not lines[at + 3] and not self._data:
-                id_, data = lines[at + 1], lines[at + 2]
-                if id_[:4] == b"id: " and data[:6] == b"data: " and b"\0" not in id_:
-                    self.last_event_id = last = id_[4:].decode("utf-8", "replace")
-                    self._event = ""
-                    messages.append((name, data[6:], last))
-                    at += 4
-                    continue
-            at += 1
+        for line in lines:
             if line:
                 self._field(line)
-            else:
-                if self._data:
-                    messages.append((self._event or "message", b"\n".join(self._data), self.last_event_id))
-                    self._data = []
-                    self._data_size = 0
-                self._event = ""
+                continue
+            if self._data:
+                messages.append((self._event or b"message", self.last_event_id, b"\n".join(self._data)))
+                self._data = []
+                self._data_size = 0
+            self._event = b""
         return messages
 
     def _field(self, line: bytes) -> None:
@@ -115,11 +121,9 @@ class Parser:
             self._data.append(value)
             self._data_size += len(value)
         elif name == b"event":
-            self._event = value.decode("utf-8", "replace")
-            if self._event and len(self._names) < _MOST_NAMES:
-                self._names[line] = self._event
+            self._event = value
         elif name == b"id":
             if b"\0" not in value:
-                self.last_event_id = value.decode("utf-8", "replace")
+                self.last_event_id = value
         elif name == b"retry" and value.isdigit() and len(value) < 10:
             self.retry = int(value)

@@ -19,7 +19,7 @@ def parsed(*chunks: bytes) -> list[Message]:
 
 
 def message(data: str, event: str = "message", id: str = "") -> Message:
-    return event, data.encode(), id
+    return event.encode(), id.encode(), data.encode()
 
 
 STREAMS: dict[str, tuple[bytes, Sequence[Message]]] = {
@@ -168,6 +168,12 @@ def test_retry_is_taken_where_it_is_digits(line: bytes, milliseconds: int | None
     assert parser.retry == milliseconds
 
 
+def test_retry_counts_at_once_behind_messages() -> None:
+    parser = Parser()
+    parser.feed(b"event: a\nid: 1\ndata: x\n\nretry: 7\n")
+    assert parser.retry == 7
+
+
 def test_retry_counts_within_a_message() -> None:
     parser = Parser()
     assert parser.feed(b"data: a\nretry: 7\n") == []
@@ -175,7 +181,7 @@ def test_retry_counts_within_a_message() -> None:
 
 
 def test_a_connection_that_follows_another_begins_with_its_last_id() -> None:
-    assert Parser("abc").feed(b"data: x\n\n") == [message("x", id="abc")]
+    assert Parser(b"abc").feed(b"data: x\n\n") == [message("x", id="abc")]
 
 
 def test_a_long_line_in_small_chunks_is_put_together_once() -> None:
@@ -197,7 +203,7 @@ def by_the_letter(stream: bytes) -> list[Message]:
     for line in text.split(b"\n")[:-1]:
         if not line:
             if data:
-                found.append(((event or b"message").decode(), data[:-1], last.decode()))
+                found.append((event or b"message", last, data[:-1]))
             data = event = b""
             continue
         if line.startswith(b":"):
