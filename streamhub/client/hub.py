@@ -1,0 +1,224 @@
+"""A client of one organization on a hub."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, ParamSpec, Self, TypeVar
+
+import aiohttp
+
+from streamhub.client.blocking import BlockingRealtime, BlockingStream, LoopThread
+from streamhub.client.endpoint import Endpoint, Query, Token
+from streamhub.client.event import Gap
+from streamhub.client.live import Live
+from streamhub.client.positions import Position
+from streamhub.client.realtime import Realtime
+from streamhub.client.replay import Replay
+from streamhub.client.stream import Retries, Stream
+
+P = ParamSpec("P")
+S = TypeVar("S", bound=Stream)
+
+
+class StreamHub:
+    """Streams of one organization. Nothing connects before a stream is iterated or a handler is added.
+
+    async with StreamHub("http://127.0.0.1:8080", org="my-org", token=token) as hub:
+        async for event in hub.live():
+            print(event.type, event.resource)
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        org: str,
+        token: Token,
+        session: aiohttp.ClientSession | None = None,
+        first_pause: float = 1.0,
+        longest_pause: float = 30.0,
+    ) -> None:
+        """`org` is the organization's slug. `token` is a JWT or an API key, or a function or coroutine function that
+        returns one, called at each connection. A `session` of your own brings proxies and certificates; it is not
+        closed. Pauses between tries are in seconds; they double, and have jitter. Raises ValueError."""
+        self._endpoint = Endpoint(url, org, token, session)
+        self._retries = Retries(first_pause, longest_pause)
+        self._realtime: Realtime | None = None
+
+    def live(
+        self,
+        *,
+        position: Position | None = None,
+        on_gap: Callable[[Gap], Any] | None = None,
+        fills_gaps: bool = True,
+    ) -> Live:
+        """The live stream: one consumer an organization, each event in order. Without a position it goes on where the
+        hub saw the last consumer stop.
+
+        What is too old for the stream to send again comes by replay, before what the stream goes on with, so nothing is
+        left out. `on_gap` is told of it; with `fills_gaps=False`, that is all. A replay has the events of the token's
+        environment alone.
+        """
+        return Live(self._endpoint, retries=self._retries, position=position, on_gap=on_gap, fills_gaps=fills_gaps)
+
+    def replay(
+        self,
+        *,
+        date_from: datetime | str | None = None,
+        date_to: datetime | str | None = None,
+        resource_type_eq: str | None = None,
+        resource_id_in: Iterable[str] | None = None,
+        types: str | Iterable[str] | None = None,
+        filters: Mapping[str, str] | None = None,
+        position: Position | None = None,
+    ) -> Replay:
+        """A piece of history: a window, or all that happened to some resources, as `GET /{org}/replay` takes it.
+        `filters` are field filters: `{"resource.status_eq": "paid"}`. Iterating raises IncompleteReplay where it does
+        not come whole; with a position, the next one goes on behind what was handled. Raises ValueError for a datetime
+        without a time zone."""
+        query = [
+            *_given("date_from", _time(date_from)),
+            *_given("date_to", _time(date_to)),
+            *_choice(resource_type_eq, resource_id_in, types, filters),
+        ]
+        return Replay(self._endpoint, query, retries=self._retries, position=position)
+
+    def replays_of(self, gap: Gap) -> list[Replay]:
+        """The replays that return what a gap leaves out, in order."""
+        return Replay.of_gap(self._endpoint, gap, self._retries)
+
+    @property
+    def realtime(self) -> Realtime:
+        """Handlers for all events of the organization: `subscribe()`, made once."""
+        if self._realtime is None:
+            self._realtime = self.subscribe()
+        return self._realtime
+
+    def subscribe(
+        self,
+        *,
+        types: str | Iterable[str] | None = None,
+        filters: Mapping[str, str] | None = None,
+        resource_type_eq: str | None = None,
+        resource_id_in: Iterable[str] | None = None,
+        path_prefix: str | None = None,
+        latest: str | None = None,
+        position: Position | None = None,
+    ) -> Realtime:
+        """Handlers for events that the hub chooses: `types` such as `ticket.*`, field filters, resources, and with
+        `latest` (`500ms`) only the newest of each resource. Each subscription has a connection of its own."""
+        query = [
+            *_choice(resource_type_eq, resource_id_in, types, filters),
+            *_given("path_prefix", path_prefix),
+            *_given("latest", latest),
+        ]
+        return Realtime(self._endpoint, query, retries=self._retries, position=position)
+
+    def blocking(self) -> "BlockingStreamHub":
+        """The same for synchronous code. Raises ValueError where a session was given: it belongs to another loop."""
+        return BlockingStreamHub(self._again())
+
+    def _again(self) -> "StreamHub":
+        if self._endpoint.has_session:
+            raise ValueError(
+                "a session of your own belongs to your loop; leave it out to use the hub in synchronous code"
+            )
+        return StreamHub(
+            self._endpoint.url,
+            org=self._endpoint.org,
+            token=self._endpoint.token,
+            first_pause=self._retries.first,
+            longest_pause=self._retries.longest,
+        )
+
+    async def close(self) -> None:
+        """Destroy `realtime` and close the session. Close what else you made before."""
+        if self._realtime is not None:
+            await self._realtime.destroy()
+        await self._endpoint.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class BlockingStreamHub:
+    """`StreamHub.blocking()`: each method takes what StreamHub's takes. Close it, or use it in a `with`.
+
+    with StreamHub("http://127.0.0.1:8080", org="my-org", token=token).blocking() as hub:
+        for event in hub.live():
+            print(event.type, event.resource)
+    """
+
+    def __init__(self, hub: StreamHub) -> None:
+        self._hub = hub
+        self._thread = LoopThread()
+        self._realtime: BlockingRealtime | None = None
+        self.live = self._iterated(hub.live)
+        self.replay = self._iterated(hub.replay)
+        self.subscribe = self._subscribed(hub.subscribe)
+
+    def replays_of(self, gap: Gap) -> list[BlockingStream[Replay]]:
+        return [BlockingStream(self._thread, replay) for replay in self._hub.replays_of(gap)]
+
+    @property
+    def realtime(self) -> BlockingRealtime:
+        if self._realtime is None:
+            self._realtime = BlockingRealtime(self._thread, self._hub.realtime)
+        return self._realtime
+
+    def close(self) -> None:
+        """End all of its streams, the session and the thread."""
+        self._thread.close(self._hub.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _iterated(self, make: Callable[P, S]) -> Callable[P, BlockingStream[S]]:
+        def iterated(*args: P.args, **kwargs: P.kwargs) -> BlockingStream[S]:
+            return BlockingStream(self._thread, make(*args, **kwargs))
+
+        return iterated
+
+    def _subscribed(self, make: Callable[P, Realtime]) -> Callable[P, BlockingRealtime]:
+        def subscribed(*args: P.args, **kwargs: P.kwargs) -> BlockingRealtime:
+            return BlockingRealtime(self._thread, make(*args, **kwargs))
+
+        return subscribed
+
+
+# -- parameters
+
+
+def _choice(
+    resource_type_eq: str | None,
+    resource_id_in: Iterable[str] | None,
+    types: str | Iterable[str] | None,
+    filters: Mapping[str, str] | None,
+) -> Query:
+    return [
+        *_given("resource_type_eq", resource_type_eq),
+        *_given("resource_id_in", None if resource_id_in is None else _list(resource_id_in)),
+        *_given("types", None if types is None else _list(types)),
+        *(filters or {}).items(),
+    ]
+
+
+def _given(name: str, value: str | None) -> Query:
+    return [] if value is None else [(name, value)]
+
+
+def _list(values: str | Iterable[str]) -> str:
+    return values if isinstance(values, str) else ",".join(values)
+
+
+def _time(when: datetime | str | None) -> str | None:
+    if not isinstance(when, datetime):
+        return when
+    if when.tzinfo is None:
+        raise ValueError(f"{when} has no time zone; give it one, such as datetime.now(UTC)")
+    return when.isoformat()
