@@ -48,6 +48,11 @@ class FakeHub:
 
     # -- its life
 
+    @property
+    def port(self) -> int:
+        assert self._runner is not None, "it has not started"
+        return int(self._runner.addresses[0][1])
+
     def start(self) -> None:
         self._thread.start()
         self.url = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(PATIENCE)
@@ -80,7 +85,7 @@ class FakeHub:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     # -- what happens
 

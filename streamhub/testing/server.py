@@ -25,9 +25,10 @@ from streamhub.testing.faults import Body, Break, BrokenError, Kind, Refusal
 PROBLEMS: Final = "application/vnd.api+json"
 _FILTER: Final = re.compile(r"(?:resource|delta|who|data)\.\w.*")
 _CHOICE: Final = frozenset({"types", "events", "resource_type_eq", "resource_id_in"})
+_WINDOW: Final = frozenset({"date_from", "date_to"})
 _KNOWN: Final[Mapping[Kind, frozenset[str]]] = {
     "live": frozenset(),
-    "replay": _CHOICE | {"date_from", "date_to"},
+    "replay": _CHOICE | _WINDOW,
     "broadcast": _CHOICE | {"envelope", "last_event_id", "latest", "path_prefix"},
 }
 
@@ -255,6 +256,8 @@ class Server:
                 return _answer(Refusal(400, "UNKNOWN_PARAMETER", f"{name} is no parameter of this stream."))
         if kind == "broadcast" and request.query.get("envelope") != "change":
             return _answer(Refusal(400, "INVALID_ENVELOPE", "A fake hub has envelope=change alone."))
+        if kind == "replay" and not (request.query.keys() >= _WINDOW or "resource_id_in" in request.query):
+            return _answer(Refusal(400, "MISSING_DATE_RANGE", "Give date_from and date_to."))
         try:
             ids.normalize(request.headers.get("Last-Event-ID") or ids.MIN_ID)
             _choice(request.query)
@@ -320,9 +323,6 @@ def _fields(query: Mapping[str, str]) -> Matches:
         raise ValueError("A fake hub has field filters where the extra streamhub-cdc[server] is installed.") from None
     parsed = filters.parse(asked)
     return lambda event: parsed.matches(view.View(event.frame[event.frame.index(b"{") : -2]))
-
-
-_T = Refusal | Break
 
 
 def _taken(orders: deque[Any], kind: Kind) -> Any:
