@@ -87,7 +87,8 @@ class Stream:
         self._retry = 0.0  # seconds: the least pause that the hub asked for
         self._not_before = 0.0  # of the loop's clock
         self._connected_at = math.inf
-        self._lost_in_a_row = 0
+        self._in_vain = 0  # requests in a row that brought nothing
+        self._has_brought = False  # whether this one did
         self._waiting: deque[list[Event] | Gap] = deque()
         self._filling: deque[Stream] = deque()  # replays of what a gap left out, which come before what waits
         self._is_loaded = position is None
@@ -273,7 +274,7 @@ class Stream:
             self._received(events)
             self._waiting.append(events)
             self.last_event_id = events[-1].id
-            self._lost_in_a_row = 0
+            self._has_brought = True
             self._backoff.reset()
 
     def _control(self, name: str, data: Mapping[str, Any]) -> None:
@@ -293,8 +294,9 @@ class Stream:
     def _lost(self, error: Exception) -> None:
         """Another request follows, after a pause that many clients that were cut together do not share."""
         self._disconnect()
-        self._lost_in_a_row += 1
-        if self._tries is not None and self._lost_in_a_row >= self._tries:
+        self._in_vain = 0 if self._has_brought else self._in_vain + 1
+        self._has_brought = False
+        if self._tries is not None and self._in_vain >= self._tries:
             self._fail(self._given_up(f"{self._tries} tries in a row brought nothing new: {_reason(error)}"), error)
             return
         now = asyncio.get_running_loop().time()

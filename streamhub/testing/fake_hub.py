@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from bisect import insort
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Self
@@ -119,8 +120,7 @@ class FakeHub:
         server = self._server
         with server.changed:
             id_ = self._next_id(published_at)
-            server.events.append(stored(self.org, id_, type, len(server.events) + 1, members, resource_id, test=test))
-            server.events.sort()
+            insort(server.events, stored(self.org, id_, type, len(server.events) + 1, members, resource_id, test=test))
             self._wake()
         return id_
 
@@ -165,6 +165,11 @@ class FakeHub:
         first, last = (timestamp(ids.ms_of(each)) for each in (start, end))
         replay = f"/{self.org}/replay?date_from={first}&date_to={last}"
         self._server.gaps.append({"after_id": after_id, "from": first, "to": last, "replay": [replay]})
+
+    def fail_replay(self, after: int, code: str = "REPLAY_CANCELLED", *, resumable: bool = False) -> None:
+        """The next replay ends with a `stream_error` after so many events."""
+        error = {"code": code, "detail": "The test said so.", "resumable": resumable}
+        self._server.replay_errors.append((after, error))
 
     def end_falsely(self, **members: Any) -> None:
         """The next `stream_complete` says this, such as `events=7` or `sha256="0"`."""

@@ -6,6 +6,7 @@ import math
 import re
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from aiohttp import web
 
 from streamhub.core import control, ids
 from streamhub.core.type_patterns import TypePatterns
-from streamhub.core.window import parse_instant, timestamp
+from streamhub.core.window import before, parse_instant, timestamp
 from streamhub.testing.faults import Body, Break, BrokenError, Kind, Refusal
 
 PROBLEMS: Final = "application/vnd.api+json"
@@ -81,6 +82,7 @@ class Server:
         self.refusals: deque[tuple[Kind | None, Refusal]] = deque()
         self.breaks: deque[tuple[Kind | None, Break]] = deque()
         self.gaps: deque[Mapping[str, Any]] = deque()
+        self.replay_errors: deque[tuple[int, Mapping[str, Any]]] = deque()
         self.false_endings: deque[Mapping[str, Any]] = deque()
         self.changed = threading.Condition(threading.RLock())
         self._heartbeat = heartbeat
@@ -105,14 +107,14 @@ class Server:
         refused = self._refused(request, "live") or self._busy()
         if refused is not None:
             return refused
+        position = request.headers.get("Last-Event-ID") or self._cursor or self._newest()
         with self._stream("live") as stream:
             try:
-                return await self._respond(request, "live", self._live_frames(request, stream))
+                return await self._respond(request, "live", self._live_frames(stream, position))
             finally:
                 self._stale_until = time.monotonic() + self._stale_after
 
-    async def _live_frames(self, request: web.Request, stream: Open) -> AsyncIterator[bytes]:
-        position = request.headers.get("Last-Event-ID") or self._cursor or self._newest()
+    async def _live_frames(self, stream: Open, position: str) -> AsyncIterator[bytes]:
         yield frame(retry=self._retry_ms) + self._beat()
         async for frames, last in self._following(stream, position, lambda _: True, self._beat):
             yield frames
@@ -122,13 +124,14 @@ class Server:
         refused = self._refused(request, "broadcast")
         if refused is not None:
             return refused
-        with self._stream("broadcast") as stream:
-            return await self._respond(request, "broadcast", self._broadcast_frames(request, stream))
-
-    async def _broadcast_frames(self, request: web.Request, stream: Open) -> AsyncIterator[bytes]:
         position = request.headers.get("Last-Event-ID") or request.query.get("last_event_id") or self._newest()
+        with self._stream("broadcast") as stream:
+            frames = self._broadcast_frames(stream, position, _choice(request.query))
+            return await self._respond(request, "broadcast", frames)
+
+    async def _broadcast_frames(self, stream: Open, position: str, matches: Matches) -> AsyncIterator[bytes]:
         yield frame(retry=self._retry_ms)
-        async for frames, _ in self._following(stream, position, _choice(request.query), lambda: b": ping\n\n"):
+        async for frames, _ in self._following(stream, position, matches, lambda: b": ping\n\n"):
             yield frames
 
     async def _following(
@@ -139,7 +142,7 @@ class Server:
             yield frame(event=control.GAP, data=self.gaps.popleft()), None
         while True:
             stream.wake.clear()
-            after = [event for event in self.events if event.id > position]
+            after = self._between(position)
             chosen = [event for event in after if matches(event) and not event.test]
             if after:
                 position = after[-1].id
@@ -170,14 +173,8 @@ class Server:
         self, query: Mapping[str, str], after: str, start: int | None, end: int
     ) -> AsyncIterator[bytes]:
         job, matches = str(uuid4()), _choice(query)
-        chosen = [
-            event
-            for event in self.events
-            if event.id > after
-            and (start or 0) <= ids.milliseconds(event.id) < end
-            and not event.test
-            and matches(event)
-        ]
+        found = self._between(max(after, before(start or 0)), ids.first_id_of(end))
+        chosen = [event for event in found if not event.test and matches(event)]
         yield frame(
             event=control.REPLAY_STARTED,
             data={
@@ -189,9 +186,14 @@ class Server:
             },
         )
         digest = hashlib.sha256()
-        for event in chosen:
+        most, error = self.replay_errors.popleft() if self.replay_errors else (len(chosen), None)
+        for event in chosen[:most]:
             digest.update(event.frame)
             yield event.frame
+        if error is not None:
+            last_id = chosen[most - 1].id if most else after or None
+            yield frame(event=control.STREAM_ERROR, data={**error, "last_id": last_id})
+            return
         ending = {
             "job_id": job,
             "events": len(chosen),
@@ -274,11 +276,21 @@ class Server:
         detail = "Another consumer is connected, or has just gone."
         return _answer(Refusal(409, "ACTIVE_CONSUMER_EXISTS", detail, math.ceil(left)))
 
+    def _between(self, after: str, until: str = ids.MAX_ID) -> list[Stored]:
+        """The events after an id, and before another."""
+        with self.changed:
+            first = bisect_right(self.events, after, key=_id)
+            return self.events[first : bisect_left(self.events, until, key=_id)]
+
     def _newest(self) -> str:
         return self.events[-1].id if self.events else ids.MIN_ID
 
     def _beat(self) -> bytes:
         return frame(event=control.HEARTBEAT, data=timestamp(int(time.time() * 1000)))
+
+
+def _id(event: Stored) -> str:
+    return event.id
 
 
 def frame(**fields: Any) -> bytes:

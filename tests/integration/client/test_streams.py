@@ -1,57 +1,13 @@
 """Live streams and replays of the client, on a fake hub and on a real one."""
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from streamhub.client import Event, Refused
+from streamhub.client import Refused
 from tests.integration.client.conftest import Place
-from tests.integration.conftest import eventually
+from tests.support.consuming import Memory, first, ids, lately, until
 from tests.support.tasks import ended
-
-WITHIN = 20
-
-
-async def first(count: int, events: AsyncIterable[Event]) -> list[Event]:
-    """And the stream is closed."""
-    found: list[Event] = []
-    async with asyncio.timeout(WITHIN):
-        async for event in events:
-            found.append(event)
-            if len(found) == count:
-                break
-    return found
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    await eventually(holds)
-
-
-def ids(events: list[Event]) -> list[str]:
-    return [event.id for event in events]
-
-
-def lately() -> dict[str, datetime]:
-    now = datetime.now(UTC)
-    return {"date_from": now - timedelta(minutes=5), "date_to": now + timedelta(minutes=5)}
-
-
-class Memory:
-    """A position that remembers each call."""
-
-    def __init__(self, id: str | None = None) -> None:
-        self.stored = [] if id is None else [id]
-
-    async def load(self) -> str | None:
-        return self.stored[-1] if self.stored else None
-
-    async def store(self, id: str) -> None:
-        self.stored.append(id)
 
 
 async def test_live_delivers_what_is_published_in_order(place: Place) -> None:
