@@ -17,9 +17,9 @@ S = TypeVar("S", bound=Stream)
 class LoopThread:
     """Until `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="streamhub.client", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
     @property
@@ -47,24 +47,27 @@ class LoopThread:
 
         return self.run(work())
 
+    def soon(self, function: Callable[[], object]) -> None:
+        """Call it there, and wait for nothing."""
+        self._loop.call_soon_threadsafe(function)
+
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """End all that runs there, and do `last`."""
         if self._loop.is_closed():
             return
-        self.run(self._cancel_all())
-        self.run(last())
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.run(self._end(last))
+        self.soon(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
-    @staticmethod
-    async def _cancel_all() -> None:
+    async def _end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await last()
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
 
 
 class BlockingStream(Generic[S]):

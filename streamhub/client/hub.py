@@ -153,7 +153,7 @@ class BlockingStreamHub:
 
     def __init__(self, hub: StreamHub) -> None:
         self._hub = hub
-        self._thread = LoopThread()
+        self._thread = LoopThread("streamhub.client")
         self._realtime: BlockingRealtime | None = None
         self.live = self._iterated(hub.live)
         self.replay = self._iterated(hub.replay)

@@ -113,8 +113,7 @@ class Realtime:
                 except StreamHubError:
                     raise
                 except Exception as error:  # noqa: BLE001 - the position's, which is not ours
-                    await self._report(error)
-                    await self._backoff.sleep()
+                    await self._not_stored(error)
                     continue
                 if not events:
                     return
@@ -135,7 +134,15 @@ class Realtime:
                     return
                 if key in self._handlers:
                     await self._call(self._handlers[key][1], event)
-            await self._stream.done(event)
+            try:
+                await self._stream.done(event)
+            except Exception as error:  # noqa: BLE001 - the position's
+                await self._not_stored(error)
+
+    async def _not_stored(self, error: Exception) -> None:
+        """The position is tried again, with the event that is the last one then."""
+        await self._report(error)
+        await self._backoff.sleep()
 
     def _handlers_of(self, type_: str) -> list[object]:
         found = self._of_type.get(type_)

@@ -1,7 +1,5 @@
 """A hub in the process of a test: real frames on a real socket, and faults when they are asked for."""
 
-import asyncio
-import threading
 import time
 from bisect import insort
 from collections.abc import Mapping
@@ -12,6 +10,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from streamhub.client import StreamHub
+from streamhub.client.blocking import LoopThread
 from streamhub.client.endpoint import Token
 from streamhub.core import ids
 from streamhub.core.window import timestamp
@@ -43,8 +42,7 @@ class FakeHub:
         self.org = org
         self.url = ""
         self._server = Server(org, token, heartbeat, retry_ms, stale_after)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="streamhub.testing", daemon=True)
+        self._thread = LoopThread("streamhub.testing")
         self._runner: web.AppRunner | None = None
 
     # -- its life
@@ -55,18 +53,11 @@ class FakeHub:
         return int(self._runner.addresses[0][1])
 
     def start(self) -> None:
-        self._thread.start()
-        self.url = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(PATIENCE)
+        self.url = self._thread.run(self._start())
 
     def close(self) -> None:
         """Cut every stream and stop."""
-        if self._loop.is_closed():
-            return
-        assert self._runner is not None
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(PATIENCE)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE)
-        self._loop.close()
+        self._thread.close(self._stop)
 
     def __enter__(self) -> Self:
         self.start()
@@ -87,6 +78,10 @@ class FakeHub:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         return f"http://127.0.0.1:{self.port}"
+
+    async def _stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
 
     # -- what happens
 
@@ -203,4 +198,4 @@ class FakeHub:
 
     def _wake(self) -> None:
         for stream in self._server.open:
-            self._loop.call_soon_threadsafe(stream.wake.set)
+            self._thread.soon(stream.wake.set)

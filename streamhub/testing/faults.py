@@ -49,11 +49,15 @@ class Body:
         breaks = self._breaks
         if breaks is None or self._sent + len(data) < breaks.after:
             self._sent += len(data)
-            await asyncio.wait_for(self._response.write(data), DRAIN)
+            await self._write(data)
             return
-        await asyncio.wait_for(self._response.write(data[: breaks.after - self._sent]), DRAIN)
+        await self._write(data[: breaks.after - self._sent])
         if breaks.how == "stall":
             await asyncio.Event().wait()  # until the client leaves, or the fake hub ends
         if breaks.how == "cut" and self._request.transport is not None:
             self._request.transport.close()
         raise BrokenError
+
+    async def _write(self, data: bytes) -> None:
+        async with asyncio.timeout(DRAIN):
+            await self._response.write(data)

@@ -152,7 +152,8 @@ class Server:
                 yield frame(event=control.STREAM_ERROR, data={**stream.error, "last_id": position}), None
                 return
             try:
-                await asyncio.wait_for(stream.wake.wait(), self._heartbeat)
+                async with asyncio.timeout(self._heartbeat):
+                    await stream.wake.wait()
             except TimeoutError:
                 yield beat(), None
 
@@ -221,7 +222,7 @@ class Server:
         try:
             async for data in frames:
                 await body.write(data)
-        except BrokenError:
+        except (BrokenError, ConnectionError):
             pass
         return response
 

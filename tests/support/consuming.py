@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import TypedDict
 
 from streamhub.client import Event
 from tests.integration.conftest import eventually
@@ -32,10 +33,15 @@ def ids(events: Iterable[Event]) -> list[str]:
     return [event.id for event in events]
 
 
-def lately() -> dict[str, datetime]:
-    """A window around now."""
+class Window(TypedDict):
+    date_from: datetime
+    date_to: datetime
+
+
+def lately() -> Window:
+    """Around now."""
     now = datetime.now(UTC)
-    return {"date_from": now - timedelta(minutes=5), "date_to": now + timedelta(minutes=5)}
+    return Window(date_from=now - timedelta(minutes=5), date_to=now + timedelta(minutes=5))
 
 
 class Memory:

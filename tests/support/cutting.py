@@ -14,6 +14,7 @@ class Cutting:
         self.after: deque[int] = deque()
         self.port = 0
         self.connections = 0
+        self.passed = 0
         self._target = target
         self._serving: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
 
@@ -30,6 +31,7 @@ class Cutting:
                 writer.write(data)
                 await writer.drain()
                 left -= len(data)
+                self.passed += len(data)
         to_hub.close()
         writer.close()
         await asking
@@ -42,6 +44,13 @@ class Cutting:
             while data := await reader.read(65536):
                 writer.write(data)
         writer.close()
+
+    async def stuck(self) -> None:
+        """Return once nothing passes for a while, because clients do not read."""
+        passed = -1
+        while passed != self.passed:
+            passed = self.passed
+            await asyncio.sleep(0.2)
 
     async def end(self) -> None:
         """Close every connection."""
