@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -24,11 +23,12 @@ class Place(ABC):
         self.proxy = proxy
         self.clients: list[StreamHub] = []
 
-    def client(self, **options: Any) -> StreamHub:
+    def client(self, *, org: str = "my-org", token: str | None = None) -> StreamHub:
         """It has ended after the test."""
-        given = {"org": "my-org", "token": self.token(), "first_pause": 0.01, "longest_pause": 0.1} | options
-        self.clients.append(StreamHub(f"http://127.0.0.1:{self.proxy.port}", **given))
-        return self.clients[-1]
+        url = f"http://127.0.0.1:{self.proxy.port}"
+        client = StreamHub(url, org=org, token=token or self.token(), first_pause=0.01, longest_pause=0.1)
+        self.clients.append(client)
+        return client
 
     async def close(self) -> None:
         for client in self.clients:

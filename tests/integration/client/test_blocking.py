@@ -41,9 +41,13 @@ def test_an_incomplete_replay_raises(fake_hub: FakeHub, hub: BlockingStreamHub) 
 def test_live_is_a_loop_whose_position_is_stored_behind_its_body(fake_hub: FakeHub, hub: BlockingStreamHub) -> None:
     position = Memory()
     live = hub.live(position=position)
-    publisher = threading.Thread(
-        target=lambda: [fake_hub.wait_for(), *(fake_hub.publish("skus.update") for _ in range(3))]
-    )
+
+    def publish() -> None:
+        fake_hub.wait_for()
+        for _ in range(3):
+            fake_hub.publish("skus.update")
+
+    publisher = threading.Thread(target=publish)
     publisher.start()
     came = []
     for event in live:

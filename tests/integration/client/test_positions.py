@@ -1,6 +1,5 @@
 """Positions in files and in PostgreSQL."""
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -42,7 +41,7 @@ async def test_a_file_whose_writing_was_cut_short_still_holds_the_old_id(tmp_pat
 
 async def test_postgresql_holds_the_last_id_of_each_consumer(pool: Pool) -> None:
     position, other = PostgresPosition(pool, "search"), PostgresPosition(pool, "reports")
-    assert await asyncio.gather(position.load(), other.load()) == [None, None]
+    assert (await position.load(), await other.load()) == (None, None)
     await position.store(TWO)
     await other.store(THREE)
     assert (await position.load(), await other.load()) == (TWO, THREE)
