@@ -80,10 +80,10 @@ class BlockingStream(Generic[S]):
     def __iter__(self) -> Iterator[Event]:
         stream, run = self.stream, self._thread.run
         try:
-            while events := run(stream.batch()):
-                for event in events:
-                    yield event
-                    if stream.is_due(event):
+            while messages := run(stream.messages()):
+                for message in messages:
+                    yield Event(message)
+                    if stream.position is not None and stream.is_due(message):
                         run(stream.store())
         finally:
             self.close()

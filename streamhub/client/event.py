@@ -10,6 +10,8 @@ import orjson
 
 from streamhub.client.sse import Message
 
+FRAME: Final = b"event: %b\nid: %b\ndata: %b\n\n"
+
 _TYPE: Final = b'","type":"'
 _TYPE_AT: Final = len('{"id":"') + 36
 
@@ -17,31 +19,31 @@ _TYPE_AT: Final = len('{"id":"') + 36
 class Event:
     """One event, as the contract's section "The event" has it. `raw` is its JSON object, the bytes that came."""
 
-    __slots__ = ("_json", "_message")
+    __slots__ = ("_json", "message")
 
     _json: dict[str, Any]
 
     def __init__(self, message: Message) -> None:
-        self._message = message
+        self.message = message
 
     @property
     def id(self) -> str:
         """A UUIDv7 of 36 characters: the event's position in the order of the whole hub."""
-        return self._message[1].decode()
+        return self.message[1].decode()
 
     @property
     def event(self) -> str:
         """`create`, `update`, `destroy`, …: the last segment of the type unless the capture named it otherwise."""
-        return self._message[0].decode()
+        return self.message[0].decode()
 
     @property
     def raw(self) -> bytes:
-        return self._message[2]
+        return self.message[2]
 
     @property
     def frame(self) -> bytes:
         """The server-sent event as a hub sends it: what the `sha256` of a replay is over."""
-        return b"event: %b\nid: %b\ndata: %b\n\n" % self._message
+        return FRAME % self.message
 
     @property
     def json(self) -> dict[str, Any]:
@@ -50,13 +52,13 @@ class Event:
         try:
             return self._json
         except AttributeError:
-            self._json = orjson.loads(self._message[2])
+            self._json = orjson.loads(self.message[2])
             return self._json
 
     @property
     def type(self) -> str:
         """Such as `skus.update`."""
-        raw = self._message[2]
+        raw = self.message[2]
         if raw.startswith(_TYPE, _TYPE_AT):  # what a hub writes: no need to read the rest
             start = _TYPE_AT + len(_TYPE)
             found = raw[start : raw.index(b'"', start)]

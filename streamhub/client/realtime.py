@@ -1,6 +1,7 @@
 """Handlers by type of event, over the broadcast stream of an organization: any number of subscribers."""
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -9,6 +10,7 @@ from streamhub.client.endpoint import Endpoint, Query
 from streamhub.client.errors import StreamHubError
 from streamhub.client.event import Event, Gap
 from streamhub.client.positions import Position
+from streamhub.client.sse import Message
 from streamhub.client.stream import Retries, Stream, called, log
 from streamhub.core.type_patterns import TypePatterns
 
@@ -109,15 +111,15 @@ class Realtime:
         try:
             while not self._is_destroyed:
                 try:
-                    events = await stream.batch()
+                    messages = await stream.messages()
                 except StreamHubError:
                     raise
                 except Exception as error:  # noqa: BLE001 - the position's, which is not ours
                     await self._not_stored(error)
                     continue
-                if not events:
+                if not messages:
                     return
-                await self._handle(events)
+                await self._handle(messages)
         except StreamHubError as error:
             await self._report(error)
             raise
@@ -127,17 +129,27 @@ class Realtime:
         finally:
             await stream.close()
 
-    async def _handle(self, events: list[Event]) -> None:
-        for event in events:
+    async def _handle(self, messages: list[Message]) -> None:
+        stream, handlers = self._stream, self._handlers
+        for message in messages:
+            event = Event(message)
             for key in self._handlers_of(event.type):
                 if self._is_destroyed:
                     return
-                if key in self._handlers:
-                    await self._call(self._handlers[key][1], event)
-            try:
-                await self._stream.done(event)
-            except Exception as error:  # noqa: BLE001 - the position's
-                await self._not_stored(error)
+                if key not in handlers:
+                    continue
+                handler = handlers[key][1]
+                try:
+                    found = handler(event)
+                    if found is not None and inspect.isawaitable(found):
+                        await found
+                except Exception as error:  # noqa: BLE001 - the handler's
+                    await self._failed(error, handler, event)
+            if stream.position is not None and stream.is_due(message):
+                try:
+                    await stream.store()
+                except Exception as error:  # noqa: BLE001 - the position's
+                    await self._not_stored(error)
 
     async def _not_stored(self, error: Exception) -> None:
         """The position is tried again, with the event that is the last one then."""
@@ -157,8 +169,11 @@ class Realtime:
         try:
             await called(handler, argument)
         except Exception as error:  # noqa: BLE001 - a handler's
-            error.add_note(f"raised by {handler!r} for {argument!r}")
-            await self._report(error)
+            await self._failed(error, handler, argument)
+
+    async def _failed(self, error: Exception, handler: Callable[..., Any], argument: object) -> None:
+        error.add_note(f"raised by {handler!r} for {argument!r}")
+        await self._report(error)
 
     async def _report(self, error: Exception) -> None:
         if not self._on_error:

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from streamhub.client.endpoint import Endpoint, Query
 from streamhub.client.errors import IncompleteReplay, Refused, StreamHubError
-from streamhub.client.event import Event, Gap
+from streamhub.client.event import FRAME, Gap
 from streamhub.client.positions import Position
+from streamhub.client.sse import Message
 from streamhub.client.stream import Retries, Stream
 
 WATCHDOG: Final = 30.0
@@ -55,10 +56,10 @@ class Replay(Stream):
         self._of_response = 0
         self._digest = hashlib.sha256()
 
-    def _received(self, events: list[Event]) -> None:
+    def _received(self, events: list[Message]) -> None:
         self.events += len(events)
         self._of_response += len(events)
-        self._digest.update(b"".join([event.frame for event in events]))
+        self._digest.update(b"".join([FRAME % event for event in events]))
 
     def _started(self, data: Mapping[str, Any]) -> None:
         self.started = data

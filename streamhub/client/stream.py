@@ -89,7 +89,7 @@ class Stream:
         self._connected_at = math.inf
         self._in_vain = 0  # requests in a row that brought nothing
         self._has_brought = False  # whether this one did
-        self._waiting: deque[list[Event] | Gap] = deque()
+        self._waiting: deque[list[Message] | Gap] = deque()
         self._filling: deque[Stream] = deque()  # replays of what a gap left out, which come before what waits
         self._is_loaded = position is None
         self._handed_out = ""  # the last id of the batch that the caller has
@@ -103,14 +103,18 @@ class Stream:
     async def batch(self) -> list[Event]:
         """The next events, in order; empty once the stream is finished or closed. That this is called again says that
         the batch before is handled. Raises Refused where the hub refuses for good, and what the position raises."""
+        return [Event(message) for message in await self.messages()]
+
+    async def messages(self) -> list[Message]:
+        """As `batch`, and quicker where each is made an Event when its turn comes: what was decoded is freed early."""
         if self._handed_out:
             self._handled = self._handed_out
             await self.store()
             self._handed_out = ""
         while not self._is_closed:
             if self._filling:
-                events = await self._filling[0].batch()
-                if not events:
+                messages = await self._filling[0].messages()
+                if not messages:
                     self._filling.popleft()
                     continue
             elif self._waiting:
@@ -118,28 +122,28 @@ class Stream:
                 if isinstance(found, Gap):
                     await self._missed(found)
                     continue
-                events = found
+                messages = found
             elif self._failure is None and not self._is_finished:
                 await self._advance()
                 continue
             else:
                 await self.close()
                 break
-            self._handed_out = events[-1].id
+            self._handed_out = messages[-1][1].decode()
             self.last_event_id = max(self.last_event_id, self._handed_out)
-            return events
+            return messages
         if self._failure is not None:
             raise self._failure
         return []
 
     async def done(self, event: Event) -> None:
         """All up to this event of the batch is handled."""
-        if self.is_due(event):
+        if self.is_due(event.message):
             await self.store()
 
-    def is_due(self, event: Event) -> bool:
+    def is_due(self, message: Message) -> bool:
         """As `done`, for who calls `store` where this is true. May be called in any thread."""
-        self._handled = event.id
+        self._handled = message[1].decode()
         return self.position is not None and time.monotonic() >= self._store_at
 
     async def store(self) -> None:
@@ -162,11 +166,15 @@ class Stream:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         try:
-            while events := await self.batch():
-                for event in events:
-                    yield event
-                    if self.is_due(event):
-                        await self.store()
+            while messages := await self.messages():
+                if self.position is None:
+                    for message in messages:
+                        yield Event(message)
+                else:
+                    for message in messages:
+                        yield Event(message)
+                        if self.is_due(message):
+                            await self.store()
         finally:
             await self.close()
 
@@ -185,7 +193,7 @@ class Stream:
     def _begins(self) -> None:
         """A response begins."""
 
-    def _received(self, events: list[Event]) -> None:
+    def _received(self, events: list[Message]) -> None:
         """They came on this response."""
 
     def _finished(self, data: Mapping[str, Any] | None) -> None:  # noqa: ARG002 - a replay looks at it
@@ -259,21 +267,24 @@ class Stream:
         self._take(messages)
 
     def _take(self, messages: list[Message]) -> None:
-        events: list[Event] = []
+        if _CONTROL.keys().isdisjoint([name for name, _, _ in messages]):  # nearly always
+            self._keep(messages)
+            return
+        events: list[Message] = []
         for message in messages:
             if message[0] not in _CONTROL:
-                events.append(Event(message))
+                events.append(message)
             elif message[0] != _HEARTBEAT:
                 self._keep(events)
                 events = []
                 self._control(_CONTROL[message[0]], orjson.loads(message[2]))
         self._keep(events)
 
-    def _keep(self, events: list[Event]) -> None:
+    def _keep(self, events: list[Message]) -> None:
         if events:
             self._received(events)
             self._waiting.append(events)
-            self.last_event_id = events[-1].id
+            self.last_event_id = events[-1][1].decode()
             self._has_brought = True
             self._backoff.reset()
 
