@@ -56,10 +56,10 @@ class Replay(Stream):
         self._of_response = 0
         self._digest = hashlib.sha256()
 
-    def _received(self, events: list[Message]) -> None:
+    def _received(self, events: list[Message], run: bytes | None) -> None:
         self.events += len(events)
         self._of_response += len(events)
-        self._digest.update(b"".join([FRAME % event for event in events]))
+        self._digest.update(run or b"".join([FRAME % event for event in events]))
 
     def _started(self, data: Mapping[str, Any]) -> None:
         self.started = data

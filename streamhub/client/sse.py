@@ -16,8 +16,8 @@ LONGEST: Final = 64 * 1024 * 1024
 """Bytes that a message may have before its end has come: four times a hub's largest event."""
 
 _BOM: Final = b"\xef\xbb\xbf"
-_LIKE_A_HUBS: Final = re.compile(rb"^event: (.+)\nid: (.*)\ndata: (.*)\n\n", re.MULTILINE)
-_LINES_OF_IT: Final = 4
+_LIKE_A_HUBS: Final = re.compile(rb"event: (.+)\nid: (.*)\ndata: (.*)\n\n")
+_AROUND: Final = len("event: \nid: \ndata: \n\n")
 
 
 class TooLongError(ValueError):
@@ -28,12 +28,14 @@ class Parser:
     """Of one response: feed it what comes, in chunks of any size.
 
     `last_event_id` is what the next request's `Last-Event-ID` may be; `retry` the reconnection time in milliseconds
-    that the server asked for, None before it did.
+    that the server asked for, None before it did. `run` is what the messages of the last chunk were read from, where
+    nothing else stood between them and line ends were LF, else None.
     """
 
     def __init__(self, last_event_id: bytes = b"") -> None:
         self.last_event_id = last_event_id
         self.retry: int | None = None
+        self.run: bytes | None = None
         self._start: bytes | None = b""  # what came of a possible byte order mark; None once that is known
         self._after_cr = False  # a LF that comes now belongs to the CR before it
         self._rest: list[bytes] = []  # pieces that are not handled yet: a line without its end, or a message without
@@ -44,6 +46,7 @@ class Parser:
 
     def feed(self, chunk: bytes) -> list[Message]:
         """The messages that are complete now. Raises TooLongError."""
+        self.run = None
         if self._start is not None:
             chunk = self._without_bom(chunk)
         if self._after_cr and chunk:
@@ -89,15 +92,15 @@ class Parser:
             raise TooLongError(f"a message of over {LONGEST} bytes")
 
     def _hubs(self, chunk: bytes, end: int) -> list[Message] | None:
-        """The messages up to `end`, None where something else stands between them: lines are counted, and a match
-        begins with a line."""
+        """The messages up to `end`, None where anything else stands before, between or behind them."""
         if self._data or b"\0" in chunk:
             return None
         messages: list[Message] = _LIKE_A_HUBS.findall(chunk, 0, end)
-        if not messages or chunk.count(b"\n", 0, end) != _LINES_OF_IT * len(messages):
+        if sum([len(event) + len(id_) + len(data) + _AROUND for event, id_, data in messages]) != end or not messages:
             return None
         self._event = b""
         self.last_event_id = messages[-1][1]
+        self.run = chunk[:end]
         return messages
 
     def _lines(self, lines: list[bytes]) -> list[Message]:

@@ -193,8 +193,8 @@ class Stream:
     def _begins(self) -> None:
         """A response begins."""
 
-    def _received(self, events: list[Message]) -> None:
-        """They came on this response."""
+    def _received(self, events: list[Message], run: bytes | None) -> None:
+        """They came on this response; `run` is their bytes, None where those are not at hand."""
 
     def _finished(self, data: Mapping[str, Any] | None) -> None:  # noqa: ARG002 - a replay looks at it
         """Nothing is left: what `stream_complete` says, None for the answer 204."""
@@ -268,7 +268,7 @@ class Stream:
 
     def _take(self, messages: list[Message]) -> None:
         if _CONTROL.keys().isdisjoint([name for name, _, _ in messages]):  # nearly always
-            self._keep(messages)
+            self._keep(messages, self._parser.run)
             return
         events: list[Message] = []
         for message in messages:
@@ -280,9 +280,9 @@ class Stream:
                 self._control(_CONTROL[message[0]], orjson.loads(message[2]))
         self._keep(events)
 
-    def _keep(self, events: list[Message]) -> None:
+    def _keep(self, events: list[Message], run: bytes | None = None) -> None:
         if events:
-            self._received(events)
+            self._received(events, run)
             self._waiting.append(events)
             self.last_event_id = events[-1][1].decode()
             self._has_brought = True
