@@ -1,8 +1,8 @@
 """The client into a handler, beside httpx-sse parsing the same bytes: 200,000 events of about 600 bytes, in turns.
 
-A process of its own sends them from memory, so what is measured is the client. httpx-sse gets its bytes once over httpx,
-as its users do, and once from memory, which is its parser alone. No handler looks into an event, but one line says what
-it costs to.
+A process of its own sends them from memory, so what is measured is the client. httpx-sse gets its bytes once over
+httpx, as its users do, and once from memory, which is its parser alone. No handler looks into an event, but one line
+says what it costs to.
 """
 
 import asyncio
@@ -125,7 +125,8 @@ async def realtime(port: int) -> int:
 async def httpx_sse(port: int) -> int:
     """Without the last frame, which is no event."""
     handler = Handler()
-    async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", f"http://127.0.0.1:{port}/replay") as answer:
+    url = f"http://127.0.0.1:{port}/replay"
+    async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", url) as answer:
         async for event in EventSource(answer).aiter_sse():
             handler(event)
     return handler.events - 1

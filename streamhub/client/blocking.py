@@ -71,7 +71,7 @@ class LoopThread:
 
 
 class BlockingStream(Generic[S]):
-    """Iterate over it; `with` closes it at a known moment. `stream` is what runs in the thread."""
+    """Iterate over it; `with` closes it at a known moment. `stream` is the Live or Replay that runs in the thread."""
 
     def __init__(self, thread: LoopThread, stream: S) -> None:
         self.stream = stream

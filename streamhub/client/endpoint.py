@@ -1,5 +1,6 @@
 """One organization's streams on a hub: where they are, the token, and requests that are answered or refused."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,6 +21,7 @@ Query: TypeAlias = Sequence[tuple[str, str]]
 LONGEST_WAIT: Final = 600.0
 """Seconds: no answer makes a client wait for longer."""
 
+_IN_A_HEADER: Final = re.compile(r"[!-~]+")
 _AGENT: Final = f"streamhub-client/{streamhub.__version__}"
 _EVENT_STREAM: Final = "text/event-stream"
 _BUFFER: Final = 2**16  # bytes of a response that may wait to be read; as much again before the socket is left alone
@@ -34,8 +36,8 @@ class Endpoint:
         self.url = _address(url)
         if not org:
             raise ValueError("org is empty; it is the organization's slug, such as my-org")
-        if not (callable(token) or token.strip()):
-            raise ValueError("token is empty; it is a JWT or an API key, or a function that returns one")
+        if not callable(token):
+            _checked(token)
         self.org = org
         self.token = token
         self._given = session
@@ -91,7 +93,7 @@ class Endpoint:
 
     async def _current_token(self) -> str:
         token = self.token() if callable(self.token) else self.token
-        return (token if isinstance(token, str) else await token).strip()
+        return _checked(token if isinstance(token, str) else await token)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._given is not None:
@@ -102,6 +104,16 @@ class Endpoint:
                 connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
             )
         return self._own
+
+
+def _checked(token: str) -> str:
+    """It is never told."""
+    if not _IN_A_HEADER.fullmatch(token.strip()):
+        raise ValueError(
+            "the token is empty, or holds a character that no header can; give a JWT, an API key, or a function that "
+            "returns one"
+        )
+    return token.strip()
 
 
 def _address(url: str) -> str:

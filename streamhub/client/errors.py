@@ -16,9 +16,9 @@ class StreamHubError(Exception):
 
 
 class Refused(StreamHubError):  # noqa: N818 - what happened, in one word
-    """`status` is of the HTTP answer, 200 where a stream had begun. `code` is the hub's (docs/reference/errors.md), or
-    `HTTP_<status>` of an answer that is not a hub's; `errors` are all that the answer lists. `retry_after` is in
-    seconds, None where the answer named no time."""
+    """The hub refuses. `status` is of the HTTP answer, 200 where a stream had begun. `code` is
+    [the hub's](errors.md), or `HTTP_<status>` of an answer that is not a hub's; `errors` are all that the answer lists.
+    `retry_after` is in seconds, None where the answer named no time."""
 
     def __init__(
         self,
@@ -42,7 +42,8 @@ class Refused(StreamHubError):  # noqa: N818 - what happened, in one word
 
 
 class IncompleteReplay(StreamHubError):  # noqa: N818 - what happened, in two words
-    """`events` is how many came, `last_id` the last of them, None where none did: a new replay may resume after it."""
+    """A replay did not come whole. `events` is how many came, `last_id` the last of them, None where none did: a new
+    replay may resume after it."""
 
     def __init__(self, reason: str, events: int, last_id: str | None) -> None:
         super().__init__(f"the replay is incomplete after {events} events: {reason}")

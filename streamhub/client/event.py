@@ -17,7 +17,7 @@ _TYPE_AT: Final = len('{"id":"') + 36
 
 
 class Event:
-    """One event, as the contract's section "The event" has it. `raw` is its JSON object, the bytes that came."""
+    """One event, as [the contract](contract.md#the-event) has it. Its JSON is read when a member of it is asked for."""
 
     __slots__ = ("_json", "message")
 
@@ -38,6 +38,7 @@ class Event:
 
     @property
     def raw(self) -> bytes:
+        """Its JSON object, the bytes that came."""
         return self.message[2]
 
     @property
@@ -74,6 +75,7 @@ class Event:
 
     @property
     def resource_id(self) -> str | None:
+        """The key of the row; the parts of a composite one are joined with `:`."""
         found: str | None = self.json["resource_id"]
         return found
 
@@ -95,6 +97,7 @@ class Event:
 
     @property
     def transaction_id(self) -> str:
+        """Of the database that the row is in."""
         return str(self.json["transaction_id"])
 
     @property

@@ -20,11 +20,13 @@ S = TypeVar("S", bound=Stream)
 
 
 class StreamHub:
-    """Streams of one organization. Nothing connects before a stream is iterated or a handler is added.
+    """Streams of one organization.
 
-    async with StreamHub("http://127.0.0.1:8080", org="my-org", token=token) as hub:
-        async for event in hub.live():
-            print(event.type, event.resource)
+        async with StreamHub("http://127.0.0.1:8080", org="my-org", token=token) as hub:
+            async for event in hub.live():
+                print(event.type, event.resource)
+
+    Nothing connects before a stream is iterated or a handler is added. Close it, or use it in an `async with`.
     """
 
     def __init__(
@@ -144,11 +146,14 @@ class StreamHub:
 
 
 class BlockingStreamHub:
-    """`StreamHub.blocking()`: each method takes what StreamHub's takes. Close it, or use it in a `with`.
+    """What `StreamHub.blocking()` returns.
 
-    with StreamHub("http://127.0.0.1:8080", org="my-org", token=token).blocking() as hub:
-        for event in hub.live():
-            print(event.type, event.resource)
+        with StreamHub("http://127.0.0.1:8080", org="my-org", token=token).blocking() as hub:
+            for event in hub.live():
+                print(event.type, event.resource)
+
+    `live`, `replay`, `replays_of`, `realtime` and `subscribe` take what those of StreamHub take, and give a
+    BlockingStream or a BlockingRealtime. Close it, or use it in a `with`.
     """
 
     def __init__(self, hub: StreamHub) -> None:
