@@ -177,7 +177,8 @@ class Realtime:
 
     async def _report(self, error: Exception) -> None:
         if not self._on_error:
-            log.error("%s: %s", self._stream.path, error, exc_info=error)
+            trace = None if isinstance(error, StreamHubError) else error
+            log.error("%s: %s", self._stream.path, error, exc_info=trace)
         for handler in list(self._on_error.values()):
             try:
                 await called(handler, error)

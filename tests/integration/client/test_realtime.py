@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from tests.integration.client.conftest import FakePlace, Place
 from tests.support.consuming import Memory, ids, until
 
 
-@pytest.fixture(params=["fake"])
+HUBS = ["fake", "real"] if find_spec("streamhub.gateway.broadcast") else ["fake"]
+
+
+@pytest.fixture(params=HUBS)
 def broadcasting(request: pytest.FixtureRequest, short_waits: None) -> Place:
     """The hubs that have the stream."""
     found: Place = request.getfixturevalue(f"{request.param}_place")
