@@ -117,7 +117,7 @@ async def realtime(port: int) -> int:
             done.set()
 
     async with StreamHub(f"http://127.0.0.1:{port}", org="my-org", token="t") as hub:
-        hub.realtime.on("skus.*", counted)
+        hub.realtime().on("skus.*", counted)
         await done.wait()
     return handler.events
 

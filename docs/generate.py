@@ -253,7 +253,7 @@ def _meaning(option: click.Option) -> str:
 def client() -> str:
     return _page(
         "Python client",
-        "`pip install streamhub-cdc` brings it: the client needs aiohttp and orjson, and nothing of the server. "
+        "`pip install .` in a checkout installs it: it needs aiohttp and orjson, and nothing of the server. "
         "[Consume in Python](../guides/python.md) shows it in use.",
         *python_client.parts(),
     )

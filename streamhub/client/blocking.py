@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Generic, Self, TypeVar
 
@@ -109,7 +109,7 @@ class BlockingRealtime:
     def connected(self) -> bool:
         return self._realtime.connected
 
-    def on(self, types: str, handler: Handler) -> Off:
+    def on(self, types: str | Iterable[str], handler: Handler) -> Off:
         return self._added(lambda: self._realtime.on(types, handler))
 
     def on_any(self, handler: Handler) -> Off:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, ParamSpec, Self, TypeVar
+from decimal import Decimal
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
+from weakref import WeakSet
 
 import aiohttp
 
@@ -14,6 +16,10 @@ from streamhub.client.positions import Position
 from streamhub.client.realtime import Realtime
 from streamhub.client.replay import Replay
 from streamhub.client.stream import Retries, Stream
+
+Scalar: TypeAlias = str | int | float | Decimal | bool
+FilterValue: TypeAlias = Scalar | Iterable[Scalar]
+"""What a filter is compared with; several are sent separated by commas."""
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=Stream)
@@ -44,7 +50,7 @@ class StreamHub:
         closed. Pauses between tries are in seconds; they double, and have jitter. Raises ValueError."""
         self._endpoint = Endpoint(url, org, token, session)
         self._retries = Retries(first_pause, longest_pause)
-        self._realtime: Realtime | None = None
+        self._realtimes: WeakSet[Realtime] = WeakSet()
 
     def live(
         self,
@@ -70,13 +76,13 @@ class StreamHub:
         resource_type_eq: str | None = None,
         resource_id_in: Iterable[str] | None = None,
         types: str | Iterable[str] | None = None,
-        filters: Mapping[str, str] | None = None,
+        filters: Mapping[str, FilterValue] | None = None,
         position: Position | None = None,
     ) -> Replay:
         """A piece of history: a window, or all that happened to some resources, as `GET /{org}/replay` takes it.
-        `filters` are field filters: `{"resource.status_eq": "paid"}`. Iterating raises IncompleteReplay where it does
-        not come whole; with a position, the next one goes on behind what was handled. Raises ValueError for a datetime
-        without a time zone."""
+        `filters` are field filters: `{"resource.status_eq": "paid", "resource.price_gt": 10}`. Iterating raises
+        IncompleteReplay where it does not come whole; with a position, the next one goes on behind what was handled.
+        Raises ValueError for a datetime without a time zone."""
         query = [
             *_given("date_from", _time(date_from)),
             *_given("date_to", _time(date_to)),
@@ -88,32 +94,28 @@ class StreamHub:
         """The replays that return what a gap leaves out, in order."""
         return Replay.of_gap(self._endpoint, gap, self._retries)
 
-    @property
-    def realtime(self) -> Realtime:
-        """Handlers for all events of the organization: `subscribe()`, made once."""
-        if self._realtime is None:
-            self._realtime = self.subscribe()
-        return self._realtime
-
-    def subscribe(
+    def realtime(
         self,
         *,
         types: str | Iterable[str] | None = None,
-        filters: Mapping[str, str] | None = None,
+        filters: Mapping[str, FilterValue] | None = None,
         resource_type_eq: str | None = None,
         resource_id_in: Iterable[str] | None = None,
         path_prefix: str | None = None,
         latest: str | None = None,
         position: Position | None = None,
     ) -> Realtime:
-        """Handlers for events that the hub chooses: `types` such as `ticket.*`, field filters, resources, and with
-        `latest` (`500ms`) only the newest of each resource. Each subscription has a connection of its own."""
+        """Handlers for the events that the hub chooses: all, or by `types` such as `ticket.*`, field filters,
+        resources, and with `latest` (`500ms`) only the newest of each resource. Each subscription has a connection of
+        its own. The token needs the scope `events:read` or `analytics:read`."""
         query = [
             *_choice(resource_type_eq, resource_id_in, types, filters),
             *_given("path_prefix", path_prefix),
             *_given("latest", latest),
         ]
-        return Realtime(self._endpoint, query, retries=self._retries, position=position)
+        realtime = Realtime(self._endpoint, query, retries=self._retries, position=position)
+        self._realtimes.add(realtime)
+        return realtime
 
     def blocking(self) -> "BlockingStreamHub":
         """The same for synchronous code. Raises ValueError where a session was given: it belongs to another loop."""
@@ -133,9 +135,9 @@ class StreamHub:
         )
 
     async def close(self) -> None:
-        """Destroy `realtime` and close the session. Close what else you made before."""
-        if self._realtime is not None:
-            await self._realtime.destroy()
+        """Destroy all subscriptions and close the session. Leave or close the other streams before."""
+        for realtime in list(self._realtimes):
+            await realtime.destroy()
         await self._endpoint.close()
 
     async def __aenter__(self) -> Self:
@@ -152,26 +154,19 @@ class BlockingStreamHub:
             for event in hub.live():
                 print(event.type, event.resource)
 
-    `live`, `replay`, `replays_of`, `realtime` and `subscribe` take what those of StreamHub take, and give a
+    `live`, `replay`, `replays_of` and `realtime` take what those of StreamHub take, and give a
     BlockingStream or a BlockingRealtime. Close it, or use it in a `with`.
     """
 
     def __init__(self, hub: StreamHub) -> None:
         self._hub = hub
         self._thread = LoopThread("streamhub.client")
-        self._realtime: BlockingRealtime | None = None
         self.live = self._iterated(hub.live)
         self.replay = self._iterated(hub.replay)
-        self.subscribe = self._subscribed(hub.subscribe)
+        self.realtime = self._subscribed(hub.realtime)
 
     def replays_of(self, gap: Gap) -> list[BlockingStream[Replay]]:
         return [BlockingStream(self._thread, replay) for replay in self._hub.replays_of(gap)]
-
-    @property
-    def realtime(self) -> BlockingRealtime:
-        if self._realtime is None:
-            self._realtime = BlockingRealtime(self._thread, self._hub.realtime)
-        return self._realtime
 
     def close(self) -> None:
         """End all of its streams, the session and the thread."""
@@ -203,13 +198,13 @@ def _choice(
     resource_type_eq: str | None,
     resource_id_in: Iterable[str] | None,
     types: str | Iterable[str] | None,
-    filters: Mapping[str, str] | None,
+    filters: Mapping[str, FilterValue] | None,
 ) -> Query:
     return [
         *_given("resource_type_eq", resource_type_eq),
         *_given("resource_id_in", None if resource_id_in is None else _list(resource_id_in)),
         *_given("types", None if types is None else _list(types)),
-        *(filters or {}).items(),
+        *((name, _spelled(value)) for name, value in (filters or {}).items()),
     ]
 
 
@@ -219,6 +214,15 @@ def _given(name: str, value: str | None) -> Query:
 
 def _list(values: str | Iterable[str]) -> str:
     return values if isinstance(values, str) else ",".join(values)
+
+
+def _spelled(value: FilterValue) -> str:
+    """As events spell it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ",".join(map(_spelled, value))
+    return str(value)
 
 
 def _time(when: datetime | str | None) -> str | None:

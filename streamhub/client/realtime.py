@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias, TypeVar
 
 from streamhub.backoff import Backoff
@@ -52,12 +52,12 @@ class Realtime:
 
     @property
     def connected(self) -> bool:
-        return self._stream.is_connected
+        return self._stream.connected
 
-    def on(self, types: str, handler: Handler) -> Off:
-        """Call `handler` with every event of these types: `ticket.created`, `ticket.*`, `*`, or several separated by
-        commas. The function that is returned takes it off again. Raises ValueError for what is no type."""
-        patterns = TypePatterns.parse(types)
+    def on(self, types: str | Iterable[str], handler: Handler) -> Off:
+        """Call `handler` with every event of these types: `ticket.created`, `ticket.*`, `*`, several in a list or
+        separated by commas. The function that is returned takes it off again. Raises ValueError for what is no type."""
+        patterns = TypePatterns.parse(types) if isinstance(types, str) else TypePatterns.parse(*types)
         self._start()
         self._of_type.clear()
         return _added(self._handlers, (patterns, handler))

@@ -72,7 +72,7 @@ class Stream:
         functions."""
         self.last_event_id = ""
         self.position = position
-        self.is_connected = False
+        self.connected = False
         self._endpoint = endpoint
         self.path = path
         self._query = query
@@ -253,7 +253,7 @@ class Stream:
         self._connected_at = loop.time()
         self._response = response
         self._parser = Parser(self.last_event_id.encode())
-        self.is_connected = True
+        self.connected = True
         self._begins()
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
@@ -331,11 +331,11 @@ class Stream:
         if self._response is not None:
             self._response.close()
             self._response = None
-        self.is_connected = False
+        self.connected = False
 
     async def _tell(self) -> None:
-        if self._told != self.is_connected:
-            self._told = self.is_connected
+        if self._told != self.connected:
+            self._told = self.connected
             if self._on_connection_change is not None:
                 await called(self._on_connection_change, self._told)
 

@@ -73,19 +73,20 @@ def test_handlers_are_called_and_may_take_themselves_off(fake_hub: FakeHub, hub:
         off()
 
     every: list[Event] = []
-    off = hub.realtime.on("skus.*", once)
-    hub.realtime.on_any(every.append)
+    realtime = hub.realtime()
+    off = realtime.on("skus.*", once)
+    realtime.on_any(every.append)
     fake_hub.wait_for()
     published = [fake_hub.publish("skus.update") for _ in range(3)]
     until(lambda: len(every) == 3)
     assert ids(seen) == published[:1]
-    assert hub.realtime.connected
-    hub.realtime.destroy()
-    assert not hub.realtime.connected
+    assert realtime.connected
+    realtime.destroy()
+    assert not realtime.connected
 
 
 def test_a_handler_may_destroy_what_the_main_thread_waits_for(fake_hub: FakeHub, hub: BlockingStreamHub) -> None:
-    subscription = hub.subscribe(types="skus.*")
+    subscription = hub.realtime(types="skus.*")
     subscription.on_any(lambda _: subscription.destroy())
     fake_hub.wait_for()
     fake_hub.publish("skus.update")
@@ -95,7 +96,7 @@ def test_a_handler_may_destroy_what_the_main_thread_waits_for(fake_hub: FakeHub,
 def test_closing_ends_the_thread_and_every_stream(fake_hub: FakeHub) -> None:
     threads = threading.active_count()
     hub = fake_hub.client().blocking()
-    hub.realtime.on_any(print)
+    hub.realtime().on_any(print)
     fake_hub.wait_for()
     hub.close()
     hub.close()

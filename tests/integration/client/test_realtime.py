@@ -11,7 +11,6 @@ from streamhub.client import Event, Gap, Realtime, Refused
 from tests.integration.client.conftest import FakePlace, Place
 from tests.support.consuming import Memory, ids, until
 
-
 HUBS = ["fake", "real"] if find_spec("streamhub.gateway.broadcast") else ["fake"]
 
 
@@ -41,11 +40,11 @@ class Seen:
 
 
 async def test_each_handler_gets_the_events_of_its_types_in_order(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime
+    realtime = broadcasting.client().realtime()
     all_, skus, orders = Seen(), Seen(), Seen()
     realtime.on_any(all_)
     realtime.on("skus.update", skus)
-    realtime.on("orders.*,nothing.create", orders)
+    realtime.on(["orders.*", "nothing.create"], orders)
     await connected(broadcasting)
     published = [
         *await broadcasting.publish(2),
@@ -58,7 +57,9 @@ async def test_each_handler_gets_the_events_of_its_types_in_order(broadcasting: 
 
 
 async def test_only_what_a_subscription_asks_for_comes(broadcasting: Place) -> None:
-    realtime = broadcasting.client().subscribe(types="orders.*", filters={"resource.n_gteq": "1"})
+    realtime = broadcasting.client().realtime(
+        types="orders.*", filters={"resource.n_in": [1, 2], "resource.n_null": False}
+    )
     seen = Seen()
     realtime.on_any(seen)
     await connected(broadcasting)
@@ -77,7 +78,7 @@ async def test_a_coroutine_function_is_awaited_before_the_next_event(broadcastin
         await asyncio.sleep(0)
         steps.append(("ends", event.resource["n"]))
 
-    broadcasting.client().realtime.on("*", handler)
+    broadcasting.client().realtime().on("*", handler)
     await connected(broadcasting)
     await broadcasting.publish(2)
     await until(lambda: len(steps) == 4)
@@ -85,7 +86,7 @@ async def test_a_coroutine_function_is_awaited_before_the_next_event(broadcastin
 
 
 async def test_what_a_handler_raises_reaches_on_error_and_stops_no_other(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime
+    realtime = broadcasting.client().realtime()
     errors, after = Seen(), Seen()
 
     def fails(event: Event) -> None:
@@ -105,14 +106,14 @@ async def test_without_on_error_an_error_is_logged(broadcasting: Place, caplog: 
     def fails(event: Event) -> None:
         raise ZeroDivisionError("by a handler")
 
-    broadcasting.client().realtime.on_any(fails)
+    broadcasting.client().realtime().on_any(fails)
     await connected(broadcasting)
     await broadcasting.publish()
     await until(lambda: "by a handler" in caplog.text)
 
 
 async def test_a_handler_that_is_off_is_not_called_again(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime
+    realtime = broadcasting.client().realtime()
     one, other = Seen(), Seen()
     off = realtime.on_any(one)
     realtime.on_any(other)
@@ -127,7 +128,7 @@ async def test_a_handler_that_is_off_is_not_called_again(broadcasting: Place) ->
 
 
 async def test_a_lost_connection_is_told_and_resumed_behind_the_last_event(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime
+    realtime = broadcasting.client().realtime()
     seen, changes = Seen(), Seen()
     realtime.on_connection_change(changes)
     realtime.on_any(seen)
@@ -141,7 +142,7 @@ async def test_a_lost_connection_is_told_and_resumed_behind_the_last_event(broad
 
 
 async def test_after_destroy_nothing_is_called(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime
+    realtime = broadcasting.client().realtime()
     seen, changes = Seen(), Seen()
     realtime.on_any(seen)
     realtime.on_connection_change(changes)
@@ -156,7 +157,7 @@ async def test_after_destroy_nothing_is_called(broadcasting: Place) -> None:
 
 
 async def test_a_handler_may_destroy(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime
+    realtime = broadcasting.client().realtime()
     seen, after = Seen(), Seen()
 
     async def destroys(event: Event) -> None:
@@ -173,7 +174,7 @@ async def test_a_handler_may_destroy(broadcasting: Place) -> None:
 
 
 async def test_a_refusal_for_good_reaches_on_error_and_who_waits(broadcasting: Place) -> None:
-    realtime = broadcasting.client(token="wrong").realtime
+    realtime = broadcasting.client(token="wrong").realtime()
     errors = Seen()
     realtime.on_error(errors)
     with pytest.raises(Refused, match="INVALID_TOKEN"):
@@ -183,12 +184,12 @@ async def test_a_refusal_for_good_reaches_on_error_and_who_waits(broadcasting: P
 
 async def test_what_is_no_type_is_refused_at_once(fake_place: FakePlace) -> None:
     with pytest.raises(ValueError, match=r"give types such as skus\.update"):
-        fake_place.client().realtime.on("skus.*,", print)
+        fake_place.client().realtime().on("skus.*,", print)
 
 
 async def test_a_position_is_stored_once_all_handlers_are_done_and_resumed(broadcasting: Place) -> None:
     position, seen, during = Memory(), Seen(), Seen()
-    realtime = broadcasting.client().subscribe(position=position)
+    realtime = broadcasting.client().realtime(position=position)
     realtime.on_any(lambda _: during(list(position.stored)))
     realtime.on_any(seen)
     await connected(broadcasting)
@@ -197,7 +198,7 @@ async def test_a_position_is_stored_once_all_handlers_are_done_and_resumed(broad
     assert during.events == [[]]
     await realtime.destroy()
     published += await broadcasting.publish(2)
-    again = broadcasting.client().subscribe(position=position)
+    again = broadcasting.client().realtime(position=position)
     again.on_any(seen)
     assert ids(await seen.until(3)) == published
     await again.destroy()
@@ -214,7 +215,7 @@ async def test_a_position_that_cannot_be_stored_is_told_and_stored_later(fake_pl
             await super().store(id)
 
     position, errors = Broken(), Seen()
-    realtime = fake_place.client().subscribe(position=position)
+    realtime = fake_place.client().realtime(position=position)
     realtime.on_error(errors)
     realtime.on_any(Seen())
     await connected(fake_place)
@@ -230,7 +231,7 @@ async def test_a_gap_is_told_before_what_follows(fake_place: FakePlace) -> None:
     new = await fake_place.publish()
     fake_place.fake.gap(old, then, then + timedelta(hours=1))
     seen = Seen()
-    realtime = fake_place.client().subscribe(position=Memory(old))
+    realtime = fake_place.client().realtime(position=Memory(old))
     realtime.on_gap(seen)
     realtime.on_any(seen)
     gap, event = await seen.until(2)
@@ -249,7 +250,7 @@ async def test_a_slow_handler_holds_back_the_hub_and_loses_nothing(fake_place: F
         await may_go_on.wait()
         seen(event.id)
 
-    realtime: Realtime = fake_place.client().realtime
+    realtime: Realtime = fake_place.client().realtime()
     realtime.on_any(slow)
     await connected(fake_place)
     published = [

@@ -47,10 +47,10 @@ async def test_a_second_consumer_gets_the_stream_once_the_first_has_gone(
     async with two:
         second = asyncio.create_task(first(1, two))
         await until(lambda: "ACTIVE_CONSUMER_EXISTS" in caplog.text)
-        assert not two.is_connected
+        assert not two.connected
         await ended(waiting)
         await one.close()
-        await until(lambda: two.is_connected)
+        await until(lambda: two.connected)
         published = await place.publish()
         assert ids(await second) == published
 
