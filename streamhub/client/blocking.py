@@ -4,11 +4,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from streamhub.client.event import Event, Gap
 from streamhub.client.realtime import Handler, Off, Realtime
 from streamhub.client.stream import Stream
+
+PATIENCE: Final = 5.0
+"""Seconds that handlers have to end once the client is closed."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Stream)
@@ -57,14 +60,15 @@ class LoopThread:
             return
         self.run(self._end(last))
         self.soon(self._loop.stop)
-        self._thread.join()
+        self._thread.join(PATIENCE)
         self._loop.close()
 
     async def _end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=PATIENCE)
         await last()
         await self._loop.shutdown_asyncgens()
         await self._loop.shutdown_default_executor()

@@ -13,7 +13,7 @@ import orjson
 from yarl import URL
 
 import streamhub
-from streamhub.client.errors import Refused
+from streamhub.client.errors import Refused, StreamHubError
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
 Query: TypeAlias = Sequence[tuple[str, str]]
@@ -42,6 +42,7 @@ class Endpoint:
         self.token = token
         self._given = session
         self._own: aiohttp.ClientSession | None = None
+        self._is_closed = False
 
     @property
     def has_session(self) -> bool:
@@ -63,6 +64,7 @@ class Endpoint:
         return await self._open(path, query, last_event_id)
 
     async def close(self) -> None:
+        self._is_closed = True
         if self._own is not None:
             await self._own.close()
             self._own = None
@@ -96,6 +98,8 @@ class Endpoint:
         return _checked(token if isinstance(token, str) else await token)
 
     def _session(self) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise StreamHubError("the client is closed")
         if self._given is not None:
             return self._given
         if self._own is None:

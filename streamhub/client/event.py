@@ -48,7 +48,8 @@ class Event:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The whole object. `bigint` and `numeric` columns are strings in it. Raises orjson.JSONDecodeError (a
+        """The whole object, with what has no member here: `publish_id`, `too_large`, `error`, `backfill`. `bigint` and
+        `numeric` columns are strings. Raises orjson.JSONDecodeError (a
         ValueError) where `raw` is no JSON."""
         try:
             return self._json

@@ -56,7 +56,8 @@ class Realtime:
 
     def on(self, types: str | Iterable[str], handler: Handler) -> Off:
         """Call `handler` with every event of these types: `ticket.created`, `ticket.*`, `*`, several in a list or
-        separated by commas. The function that is returned takes it off again. Raises ValueError for what is no type."""
+        separated by commas. The function that is returned takes it off again. Raises ValueError for what is no type,
+        RuntimeError once the subscription has ended."""
         patterns = TypePatterns.parse(types) if isinstance(types, str) else TypePatterns.parse(*types)
         self._start()
         self._of_type.clear()
@@ -81,9 +82,12 @@ class Realtime:
 
     async def wait(self) -> None:
         """Return once destroyed. Raises Refused where the hub refused for good."""
-        self._start()
-        assert self._task is not None
-        await asyncio.shield(self._task)
+        if self._task is None and self._is_destroyed:
+            return
+        task = self._task or self._start()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
 
     async def destroy(self) -> None:
         """Disconnect and call no handler again. A handler may call it, and is the last one then."""
@@ -99,12 +103,13 @@ class Realtime:
 
     # -- the task
 
-    def _start(self) -> None:
+    def _start(self) -> "asyncio.Task[None]":
+        if self._is_destroyed or (self._task is not None and self._task.done()):
+            raise RuntimeError("this subscription has ended; make another one")
         if self._task is None:
-            if self._is_destroyed:
-                raise RuntimeError("this subscription is destroyed; make another one")
             self._task = asyncio.get_running_loop().create_task(self._run(), name="streamhub.client.realtime")
             self._task.add_done_callback(_retrieved)
+        return self._task
 
     async def _run(self) -> None:
         stream = self._stream

@@ -257,8 +257,11 @@ class Stream:
         self._begins()
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
-        async with asyncio.timeout(self._watchdog):
-            chunk = await response.content.readany()
+        try:
+            async with asyncio.timeout(self._watchdog):
+                chunk = await response.content.readany()
+        except RuntimeError as error:  # aiohttp's, where the connection is gone already
+            raise EndedError(str(error)) from error
         if not chunk:
             raise EndedError("the connection ended")
         messages = self._parser.feed(chunk)

@@ -1,15 +1,18 @@
 """What a hub and a network can do to a stream. The hub is a fake one, so that it does it at the right moment."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from streamhub.client import Event, Gap, IncompleteReplay, Refused, Replay, replay
+from streamhub.client import Event, Gap, IncompleteReplay, Refused, Replay, StreamHubError, replay
 from streamhub.client import live as live_module
+from streamhub.core.ids import milliseconds
+from streamhub.core.window import before
 from streamhub.testing import FakeHub
-from tests.support.consuming import Memory, first, ids, lately, until
+from tests.support.consuming import WITHIN, Memory, first, ids, lately, until
 
 HOUR = timedelta(hours=1)
 
@@ -240,6 +243,15 @@ async def test_a_token_that_stays_expired_is_refused_for_good(fake_hub: FakeHub)
     assert len(fake_hub.seen) == 2
 
 
+async def test_a_closed_client_ends_its_streams(fake_hub: FakeHub) -> None:
+    hub = fake_hub.client()
+    coming = asyncio.create_task(first(1, hub.live()))
+    await connected(fake_hub)
+    await hub.close()
+    with pytest.raises(StreamHubError, match="the client is closed"):
+        await coming
+
+
 # -- gaps
 
 
@@ -320,3 +332,38 @@ async def test_a_position_that_cannot_be_loaded_ends_the_stream_before_it_connec
         with pytest.raises(FileNotFoundError):
             await first(1, hub.live(position=Broken()))
     assert fake_hub.seen == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_breaks_each_event_is_handled_in_order_and_none_is_left_out(
+    fake_hub: FakeHub, seed: int
+) -> None:
+    """A consumer that crashes, on a network that cuts. Only what was handled since the last stored position comes
+    again."""
+    chance = random.Random(seed)
+    expected = published(fake_hub, 60)
+    position, handled, crashes = Memory(before(milliseconds(expected[0]))), list[str](), 0
+
+    async def consume(crash_after: int) -> None:
+        async with fake_hub.client() as hub, hub.live(position=position) as live:
+            async for event in live:
+                handled.append(event.id)
+                crash_after -= 1
+                if not crash_after:
+                    raise ZeroDivisionError
+                if event.id == expected[-1]:
+                    return
+
+    async with asyncio.timeout(WITHIN):
+        while handled[-1:] != expected[-1:]:
+            for _ in range(3):
+                fake_hub.break_after(chance.randrange(200, 9_000), chance.choice(["cut", "end"]))
+            stored = len(position.stored)
+            try:
+                await consume(chance.randrange(2, 30))
+            except ZeroDivisionError:
+                crashes += 1
+                assert position.stored[-1] == handled[-2], "all but the event that failed"
+            assert position.stored[stored:] == sorted(position.stored[stored:])
+    assert list(dict.fromkeys(handled)) == expected
+    assert len(handled) <= len(expected) + crashes

@@ -156,6 +156,15 @@ async def test_after_destroy_nothing_is_called(broadcasting: Place) -> None:
     assert changes.events == [True, False]
 
 
+async def test_what_has_ended_takes_no_handler(fake_place: FakePlace) -> None:
+    realtime = fake_place.client().realtime()
+    realtime.on_any(print)
+    await realtime.destroy()
+    await realtime.wait()
+    with pytest.raises(RuntimeError, match="has ended"):
+        realtime.on_any(print)
+
+
 async def test_a_handler_may_destroy(broadcasting: Place) -> None:
     realtime = broadcasting.client().realtime()
     seen, after = Seen(), Seen()
