@@ -51,6 +51,7 @@ class StreamHub:
         self._endpoint = Endpoint(url, org, token, session)
         self._retries = Retries(first_pause, longest_pause)
         self._realtimes: WeakSet[Realtime] = WeakSet()
+        self._streams: WeakSet[Stream] = WeakSet()
 
     def live(
         self,
@@ -66,7 +67,9 @@ class StreamHub:
         left out. `on_gap` is told of it; with `fills_gaps=False`, that is all. A replay has the events of the token's
         environment alone.
         """
-        return Live(self._endpoint, retries=self._retries, position=position, on_gap=on_gap, fills_gaps=fills_gaps)
+        return self._kept(
+            Live(self._endpoint, retries=self._retries, position=position, on_gap=on_gap, fills_gaps=fills_gaps)
+        )
 
     def replay(
         self,
@@ -88,11 +91,11 @@ class StreamHub:
             *_given("date_to", _time(date_to)),
             *_choice(resource_type_eq, resource_id_in, types, filters),
         ]
-        return Replay(self._endpoint, query, retries=self._retries, position=position)
+        return self._kept(Replay(self._endpoint, query, retries=self._retries, position=position))
 
     def replays_of(self, gap: Gap) -> list[Replay]:
         """The replays that return what a gap leaves out, in order."""
-        return Replay.of_gap(self._endpoint, gap, self._retries)
+        return [self._kept(replay) for replay in Replay.of_gap(self._endpoint, gap, self._retries)]
 
     def realtime(
         self,
@@ -121,6 +124,11 @@ class StreamHub:
         """The same for synchronous code. Raises ValueError where a session was given: it belongs to another loop."""
         return BlockingStreamHub(self._again())
 
+    def _kept(self, stream: S) -> S:
+        """To be closed with the client."""
+        self._streams.add(stream)
+        return stream
+
     def _again(self) -> "StreamHub":
         if self._endpoint.has_session:
             raise ValueError(
@@ -135,9 +143,11 @@ class StreamHub:
         )
 
     async def close(self) -> None:
-        """Destroy all subscriptions and close the session. Leave or close the other streams before."""
+        """Destroy all subscriptions, close all streams, then the session."""
         for realtime in list(self._realtimes):
             await realtime.destroy()
+        for stream in list(self._streams):
+            await stream.close()
         await self._endpoint.close()
 
     async def __aenter__(self) -> Self:

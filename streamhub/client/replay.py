@@ -42,6 +42,12 @@ class Replay(Stream):
         self._of_response = 0
         self._digest = hashlib.sha256()
 
+    async def messages(self) -> list[Message]:
+        found = await super().messages()
+        if not found and not self.is_complete:
+            raise self._incomplete("it was closed")
+        return found
+
     @classmethod
     def of_gap(cls, endpoint: Endpoint, gap: Gap, retries: Retries) -> "list[Replay]":
         """In order; together they return what the gap left out, of the token's environment."""

@@ -12,6 +12,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Self
 
@@ -95,7 +96,8 @@ class Stream:
         self._handed_out = ""  # the last id of the batch that the caller has
         self._handled = self._stored = ""
         self._store_at = 0.0
-        self._is_finished = self._is_closed = False
+        self._is_finished = False
+        self._closed = asyncio.Event()
         self._failure: StreamHubError | None = None
 
     # -- for those who handle events
@@ -111,7 +113,7 @@ class Stream:
             self._handled = self._handed_out
             await self.store()
             self._handed_out = ""
-        while not self._is_closed:
+        while not self._closed.is_set():
             if self._filling:
                 messages = await self._filling[0].messages()
                 if not messages:
@@ -155,8 +157,9 @@ class Stream:
         self._store_at = time.monotonic() + STORE_EVERY
 
     async def close(self) -> None:
-        """End the connection, and store what is handled. Events that were not handled come again with the position."""
-        self._is_closed = True
+        """End the connection, and store what is handled. Events that were not handled come again with the position. A
+        loop over the stream ends."""
+        self._closed.set()
         self._waiting.clear()
         while self._filling:
             await self._filling.popleft().close()
@@ -243,12 +246,18 @@ class Stream:
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._not_before - loop.time()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._not_before):
+                await self._closed.wait()
+            return
         self._connected_at = math.inf
         async with asyncio.timeout(self._watchdog):
             response = await self._endpoint.open(self.path, self._asked(), self.last_event_id)
         if response is None:
             self._finished(None)
+            return
+        if self._closed.is_set():
+            response.close()
             return
         self._connected_at = loop.time()
         self._response = response
@@ -308,6 +317,8 @@ class Stream:
     def _lost(self, error: Exception) -> None:
         """Another request follows, after a pause that many clients that were cut together do not share."""
         self._disconnect()
+        if self._closed.is_set():
+            return
         self._in_vain = 0 if self._has_brought else self._in_vain + 1
         self._has_brought = False
         if self._tries is not None and self._in_vain >= self._tries:

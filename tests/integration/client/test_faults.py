@@ -243,13 +243,41 @@ async def test_a_token_that_stays_expired_is_refused_for_good(fake_hub: FakeHub)
     assert len(fake_hub.seen) == 2
 
 
+# -- closing
+
+
 async def test_a_closed_client_ends_its_streams(fake_hub: FakeHub) -> None:
     hub = fake_hub.client()
-    coming = asyncio.create_task(first(1, hub.live()))
-    await connected(fake_hub)
+    live = hub.live()
+    coming = asyncio.create_task(first(1, live))
+    await until(lambda: live.connected)
     await hub.close()
+    assert await coming == []
     with pytest.raises(StreamHubError, match="the client is closed"):
-        await coming
+        await first(1, hub.live())
+
+
+async def test_a_replay_that_is_closed_before_its_end_is_incomplete(fake_hub: FakeHub) -> None:
+    published(fake_hub, 3)
+    fake_hub.break_after(1_000, "stall")
+    came: list[str] = []
+    async with fake_hub.client() as hub:
+        replayed = hub.replay(**lately())
+        coming = asyncio.create_task(collected(replayed, came))
+        await until(lambda: bool(came))
+        await replayed.close()
+        with pytest.raises(IncompleteReplay, match="it was closed"):
+            await coming
+
+
+async def test_a_stream_that_waits_for_its_next_try_is_closed_at_once(fake_hub: FakeHub) -> None:
+    fake_hub.refuse(503, "DRAINING", retry_after=60)
+    async with fake_hub.client() as hub:
+        live = hub.live()
+        coming = asyncio.create_task(first(1, live))
+        await until(lambda: len(fake_hub.seen) == 1)
+        await live.close()
+        assert await asyncio.wait_for(coming, 5) == []
 
 
 # -- gaps
