@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -10,15 +9,6 @@ import pytest
 from streamhub.client import Event, Gap, Realtime, Refused
 from tests.integration.client.conftest import FakePlace, Place
 from tests.support.consuming import Memory, ids, until
-
-HUBS = ["fake", "real"] if find_spec("streamhub.gateway.broadcast") else ["fake"]
-
-
-@pytest.fixture(params=HUBS)
-def broadcasting(request: pytest.FixtureRequest, short_waits: None) -> Place:
-    """The hubs that have the stream."""
-    found: Place = request.getfixturevalue(f"{request.param}_place")
-    return found
 
 
 async def connected(place: Place) -> None:
@@ -39,37 +29,35 @@ class Seen:
         return self.events
 
 
-async def test_each_handler_gets_the_events_of_its_types_in_order(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime()
+async def test_each_handler_gets_the_events_of_its_types_in_order(place: Place) -> None:
+    realtime = place.client().realtime()
     all_, skus, orders = Seen(), Seen(), Seen()
     realtime.on_any(all_)
     realtime.on("skus.update", skus)
     realtime.on(["orders.*", "nothing.create"], orders)
-    await connected(broadcasting)
+    await connected(place)
     published = [
-        *await broadcasting.publish(2),
-        *await broadcasting.publish(2, "orders"),
-        *await broadcasting.publish(1),
+        *await place.publish(2),
+        *await place.publish(2, "orders"),
+        *await place.publish(1),
     ]
     assert ids(await all_.until(5)) == published
     assert ids(skus.events) == [*published[:2], published[4]]
     assert ids(orders.events) == published[2:4]
 
 
-async def test_only_what_a_subscription_asks_for_comes(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime(
-        types="orders.*", filters={"resource.n_in": [1, 2], "resource.n_null": False}
-    )
+async def test_only_what_a_subscription_asks_for_comes(place: Place) -> None:
+    realtime = place.client().realtime(types="orders.*", filters={"resource.n_in": [1, 2], "resource.n_null": False})
     seen = Seen()
     realtime.on_any(seen)
-    await connected(broadcasting)
-    await broadcasting.publish(3)
-    orders = await broadcasting.publish(3, "orders")
+    await connected(place)
+    await place.publish(3)
+    orders = await place.publish(3, "orders")
     assert ids(await seen.until(2)) == orders[1:]
     await realtime.destroy()
 
 
-async def test_a_coroutine_function_is_awaited_before_the_next_event(broadcasting: Place) -> None:
+async def test_a_coroutine_function_is_awaited_before_the_next_event(place: Place) -> None:
     steps: list[tuple[str, int]] = []
 
     async def handler(event: Event) -> None:
@@ -78,15 +66,15 @@ async def test_a_coroutine_function_is_awaited_before_the_next_event(broadcastin
         await asyncio.sleep(0)
         steps.append(("ends", event.resource["n"]))
 
-    broadcasting.client().realtime().on("*", handler)
-    await connected(broadcasting)
-    await broadcasting.publish(2)
+    place.client().realtime().on("*", handler)
+    await connected(place)
+    await place.publish(2)
     await until(lambda: len(steps) == 4)
     assert steps == [("begins", 0), ("ends", 0), ("begins", 1), ("ends", 1)]
 
 
-async def test_what_a_handler_raises_reaches_on_error_and_stops_no_other(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime()
+async def test_what_a_handler_raises_reaches_on_error_and_stops_no_other(place: Place) -> None:
+    realtime = place.client().realtime()
     errors, after = Seen(), Seen()
 
     def fails(event: Event) -> None:
@@ -95,63 +83,63 @@ async def test_what_a_handler_raises_reaches_on_error_and_stops_no_other(broadca
     realtime.on_error(errors)
     realtime.on_any(fails)
     realtime.on_any(after)
-    await connected(broadcasting)
-    published = await broadcasting.publish(2)
+    await connected(place)
+    published = await place.publish(2)
     assert ids(await after.until(2)) == published
     assert [str(error) for error in errors.events] == published
     assert "raised by" in errors.events[0].__notes__[0]
 
 
-async def test_without_on_error_an_error_is_logged(broadcasting: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_on_error_an_error_is_logged(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     def fails(event: Event) -> None:
         raise ZeroDivisionError("by a handler")
 
-    broadcasting.client().realtime().on_any(fails)
-    await connected(broadcasting)
-    await broadcasting.publish()
+    place.client().realtime().on_any(fails)
+    await connected(place)
+    await place.publish()
     await until(lambda: "by a handler" in caplog.text)
 
 
-async def test_a_handler_that_is_off_is_not_called_again(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime()
+async def test_a_handler_that_is_off_is_not_called_again(place: Place) -> None:
+    realtime = place.client().realtime()
     one, other = Seen(), Seen()
     off = realtime.on_any(one)
     realtime.on_any(other)
-    await connected(broadcasting)
-    published = await broadcasting.publish()
+    await connected(place)
+    published = await place.publish()
     await other.until(1)
     off()
     off()
-    await broadcasting.publish()
+    await place.publish()
     await other.until(2)
     assert ids(one.events) == published
 
 
-async def test_a_lost_connection_is_told_and_resumed_behind_the_last_event(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime()
+async def test_a_lost_connection_is_told_and_resumed_behind_the_last_event(place: Place) -> None:
+    realtime = place.client().realtime()
     seen, changes = Seen(), Seen()
     realtime.on_connection_change(changes)
     realtime.on_any(seen)
-    broadcasting.proxy.after.append(3_000)
+    place.proxy.after.append(3_000)
     assert not realtime.connected
-    await connected(broadcasting)
-    published = await broadcasting.publish(20)
+    await connected(place)
+    published = await place.publish(20)
     assert ids(await seen.until(20)) == published
     assert changes.events[:3] == [True, False, True]
     assert realtime.connected
 
 
-async def test_after_destroy_nothing_is_called(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime()
+async def test_after_destroy_nothing_is_called(place: Place) -> None:
+    realtime = place.client().realtime()
     seen, changes = Seen(), Seen()
     realtime.on_any(seen)
     realtime.on_connection_change(changes)
-    await connected(broadcasting)
+    await connected(place)
     waiting = asyncio.create_task(realtime.wait())
     await realtime.destroy()
     await waiting
-    await broadcasting.connected(0, "broadcast")
-    await broadcasting.publish()
+    await place.connected(0, "broadcast")
+    await place.publish()
     assert seen.events == []
     assert changes.events == [True, False]
 
@@ -165,8 +153,8 @@ async def test_what_has_ended_takes_no_handler(fake_place: FakePlace) -> None:
         realtime.on_any(print)
 
 
-async def test_a_handler_may_destroy(broadcasting: Place) -> None:
-    realtime = broadcasting.client().realtime()
+async def test_a_handler_may_destroy(place: Place) -> None:
+    realtime = place.client().realtime()
     seen, after = Seen(), Seen()
 
     async def destroys(event: Event) -> None:
@@ -175,15 +163,15 @@ async def test_a_handler_may_destroy(broadcasting: Place) -> None:
 
     realtime.on_any(destroys)
     realtime.on_any(after)
-    await connected(broadcasting)
-    await broadcasting.publish(3)
+    await connected(place)
+    await place.publish(3)
     await asyncio.wait_for(realtime.wait(), 10)
     assert len(seen.events) == 1
     assert after.events == []
 
 
-async def test_a_refusal_for_good_reaches_on_error_and_who_waits(broadcasting: Place) -> None:
-    realtime = broadcasting.client(token="wrong").realtime()
+async def test_a_refusal_for_good_reaches_on_error_and_who_waits(place: Place) -> None:
+    realtime = place.client(token="wrong").realtime()
     errors = Seen()
     realtime.on_error(errors)
     with pytest.raises(Refused, match="INVALID_TOKEN"):
@@ -196,18 +184,18 @@ async def test_what_is_no_type_is_refused_at_once(fake_place: FakePlace) -> None
         fake_place.client().realtime().on("skus.*,", print)
 
 
-async def test_a_position_is_stored_once_all_handlers_are_done_and_resumed(broadcasting: Place) -> None:
+async def test_a_position_is_stored_once_all_handlers_are_done_and_resumed(place: Place) -> None:
     position, seen, during = Memory(), Seen(), Seen()
-    realtime = broadcasting.client().realtime(position=position)
+    realtime = place.client().realtime(position=position)
     realtime.on_any(lambda _: during(list(position.stored)))
     realtime.on_any(seen)
-    await connected(broadcasting)
-    published = await broadcasting.publish()
+    await connected(place)
+    published = await place.publish()
     await until(lambda: position.stored == published)
     assert during.events == [[]]
     await realtime.destroy()
-    published += await broadcasting.publish(2)
-    again = broadcasting.client().realtime(position=position)
+    published += await place.publish(2)
+    again = place.client().realtime(position=position)
     again.on_any(seen)
     assert ids(await seen.until(3)) == published
     await again.destroy()
