@@ -8,6 +8,8 @@ from streamhub.client.live import Live
 from streamhub.client.positions import FilePosition, Position, PostgresPosition
 from streamhub.client.realtime import Realtime
 from streamhub.client.replay import Replay
+from streamhub.client.webhooks import verify_webhook
+from streamhub.core.signing import InvalidSignature
 
 __all__ = [
     "BlockingRealtime",
@@ -17,6 +19,7 @@ __all__ = [
     "FilePosition",
     "Gap",
     "IncompleteReplay",
+    "InvalidSignature",
     "Live",
     "Position",
     "PostgresPosition",
@@ -25,4 +28,5 @@ __all__ = [
     "Replay",
     "StreamHub",
     "StreamHubError",
+    "verify_webhook",
 ]
