@@ -28,6 +28,7 @@ COMMANDS = {
     "capture": "streamhub.cli.capture",
     "token": "streamhub.cli.token",
     "key": "streamhub.cli.key",
+    "listen": "streamhub.cli.listen",
     "doctor": "streamhub.cli.doctor",
 }
 

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -79,15 +78,11 @@ def test_a_false_or_partial_signature_is_refused(delivery: dict[str, str], part:
 
 
 @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
-@pytest.mark.parametrize(
-    "spoil", [lambda headers, name: headers.pop(name), lambda headers, name: headers.update({name: ""})]
-)
-def test_a_header_that_is_missing_or_empty_is_named(
-    delivery: dict[str, str], name: str, spoil: Callable[[dict[str, str], str], object]
-) -> None:
-    spoil(delivery, name)
-    with pytest.raises(InvalidSignature, match=f"no {name}"):
-        signing.verify(BODY, delivery, [SECRET], TIME)
+def test_a_header_that_is_missing_or_empty_is_named(delivery: dict[str, str], name: str) -> None:
+    missing = {each: value for each, value in delivery.items() if each != name}
+    for headers in (missing, {**delivery, name: ""}):
+        with pytest.raises(InvalidSignature, match=f"no {name}"):
+            signing.verify(BODY, headers, [SECRET], TIME)
 
 
 @pytest.mark.parametrize("timestamp", ["hello", "-5", "1.5", " 1614265330", "1e9", "٣", "9" * 5000])
@@ -161,9 +156,12 @@ def test_what_is_signed_is_verified_with_each_of_the_secrets(
 
 
 @given(
-    body=st.binary(max_size=50), id_=NAMES, timestamp=TIMES, keys=st.lists(KEYS, min_size=2, max_size=2, unique_by=_padded),
+    body=st.binary(max_size=50),
+    id_=NAMES,
+    timestamp=TIMES,
+    keys=st.lists(KEYS, min_size=2, max_size=2, unique_by=_padded),
     changed=st.sampled_from(["body", "id", "time", "key"]),
-)  # fmt: skip
+)
 def test_nothing_of_a_delivery_can_be_changed(
     body: bytes, id_: str, timestamp: int, keys: list[bytes], changed: str
 ) -> None:
