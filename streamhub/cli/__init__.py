@@ -29,6 +29,7 @@ COMMANDS = {
     "token": "streamhub.cli.token",
     "key": "streamhub.cli.key",
     "listen": "streamhub.cli.listen",
+    "replay": "streamhub.cli.replay",
     "doctor": "streamhub.cli.doctor",
 }
 

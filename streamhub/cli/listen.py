@@ -66,7 +66,7 @@ def command(
         forwarder = None if forward_to is None else Forwarder(forward_to, secret)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--secret") from None
-    hub = remote.client("events:read")
+    hub = remote.access("events:read").hub()
     with spoken():
         try:
             asyncio.run(_listen(hub, choice, is_live=live, as_json=as_json, forwarder=forwarder))

@@ -35,6 +35,21 @@ TOKEN_TTL = timedelta(hours=1)  # of a token that is made here; the client asks 
 SHOWN = 5  # organizations in a message
 
 
+class Access(NamedTuple):
+    """What a client is made of."""
+
+    url: str
+    org: str
+    token: Token
+
+    def hub(self) -> StreamHub:
+        """Raises UsageError where the address is none."""
+        try:
+            return StreamHub(self.url, org=self.org, token=self.token)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+
 class Remote(NamedTuple):
     """A hub as the options name it."""
 
@@ -44,24 +59,17 @@ class Remote(NamedTuple):
     test: bool
     data_dir: Path | None
 
-    def client(self, *scopes: str) -> StreamHub:
+    def access(self, *scopes: str) -> Access:
         """Without a token, one with these scopes is made with the development key. Raises UserError and UsageError."""
-        org, token = self.access(*scopes)
-        try:
-            return StreamHub(self.url, org=org, token=token)
-        except ValueError as error:
-            raise click.UsageError(f"{error}") from None
-
-    def access(self, *scopes: str) -> tuple[str, Token]:
-        """The organization's slug, and a token for it or a function that makes one."""
         if self.token is None:
-            return self._made(scopes)
+            return Access(self.url, *self._made(scopes))
         org = self.org or _slug_in(self.token)
         if org is None:
             raise click.UsageError("give --org SLUG (or STREAMHUB_ORG): this token does not tell its organization")
-        return org, self.token
+        return Access(self.url, org, self.token)
 
     def _made(self, scopes: Sequence[str]) -> tuple[str, Token]:
+        """The organization's slug, and a function that makes a token of it."""
         if not _is_here(self.url):
             raise click.UsageError(
                 f"give --token TOKEN or STREAMHUB_TOKEN: one is made only for a hub on this machine, not for {self.url}"

@@ -43,9 +43,10 @@ class Refused(StreamHubError):  # noqa: N818 - what happened, in one word
 
 class IncompleteReplay(StreamHubError):  # noqa: N818 - what happened, in two words
     """A replay did not come whole. `events` is how many came, `last_id` the last of them, None where none did: a new
-    replay may resume after it."""
+    replay may resume after it, unless `is_wrong`, where what came is not what the hub sent: begin again."""
 
-    def __init__(self, reason: str, events: int, last_id: str | None) -> None:
+    def __init__(self, reason: str, events: int, last_id: str | None, *, is_wrong: bool = False) -> None:
         super().__init__(f"the replay is incomplete after {events} events: {reason}")
+        self.is_wrong = is_wrong
         self.events = events
         self.last_id = last_id

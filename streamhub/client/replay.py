@@ -72,11 +72,9 @@ class Replay(Stream):
 
     def _finished(self, data: Mapping[str, Any] | None) -> None:
         if data is not None and data["events"] != self._of_response:
-            self._fail(
-                self._incomplete(f"{self._of_response} events came on the last response, {data['events']} were sent")
-            )
+            self._fail(self._wrong(f"{self._of_response} events came on the last response, {data['events']} were sent"))
         elif data is not None and data["sha256"] != self._digest.hexdigest():
-            self._fail(self._incomplete(f"their sha256 is {self._digest.hexdigest()}, not {data['sha256']}"))
+            self._fail(self._wrong(f"their sha256 is {self._digest.hexdigest()}, not {data['sha256']}"))
         else:
             self.is_complete = True
             super()._finished(data)
@@ -86,6 +84,9 @@ class Replay(Stream):
 
     def _given_up(self, reason: str) -> StreamHubError:
         return self._incomplete(reason)
+
+    def _wrong(self, reason: str) -> IncompleteReplay:
+        return IncompleteReplay(reason, self.events, self.last_event_id or None, is_wrong=True)
 
     def _incomplete(self, reason: str) -> IncompleteReplay:
         return IncompleteReplay(reason, self.events, self.last_event_id or None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Self
 
 from click.testing import CliRunner, Result
@@ -13,6 +15,7 @@ from streamhub.cli import main
 from streamhub.testing import FakeHub
 
 PATIENCE = 20.0  # seconds
+ROOT = Path(__file__).parents[3]
 
 
 class Command:
@@ -78,3 +81,12 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < gives_up, f"not within {PATIENCE} s: {what}"
         time.sleep(0.01)
+
+
+def environment(fake: FakeHub, **more: str) -> dict[str, str]:
+    """Of a process that is a client of it."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("STREAMHUB_")}
+    return {
+        **clean, "STREAMHUB_URL": fake.url, "STREAMHUB_ORG": fake.org, "STREAMHUB_TOKEN": fake.token,
+        "PYTHONPATH": str(ROOT), **more,
+    }  # fmt: skip

@@ -22,11 +22,10 @@ from streamhub.client import verify_webhook
 from streamhub.client.blocking import LoopThread
 from streamhub.testing import FakeHub
 from streamhub.testing.fixtures import fake_hub
-from tests.integration.cli.remote import PATIENCE, Cli, until
+from tests.integration.cli.remote import PATIENCE, Cli, environment, until
 
 __all__ = ["fake_hub"]
 
-ROOT = Path(__file__).parents[3]
 PRICE = {"price": {"from": "10.00", "to": "12.50"}}
 TIME = r"\d\d:\d\d:\d\d\.\d{3}"
 
@@ -224,14 +223,6 @@ def test_an_address_where_nothing_listens_is_told_and_stops_nothing(cli: Cli) ->
 
 
 # -- processes of their own
-
-
-def environment(fake: FakeHub, **more: str) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("STREAMHUB_")}
-    return {
-        **clean, "STREAMHUB_URL": fake.url, "STREAMHUB_ORG": fake.org, "STREAMHUB_TOKEN": fake.token,
-        "PYTHONPATH": str(ROOT), **more,
-    }  # fmt: skip
 
 
 LISTEN = [sys.executable, "-m", "streamhub", "listen"]
