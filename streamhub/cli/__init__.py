@@ -30,6 +30,7 @@ COMMANDS = {
     "key": "streamhub.cli.key",
     "listen": "streamhub.cli.listen",
     "replay": "streamhub.cli.replay",
+    "publish": "streamhub.cli.publish",
     "doctor": "streamhub.cli.doctor",
 }
 

@@ -86,7 +86,7 @@ class Endpoint:
             if response.status == HTTPStatus.OK and response.content_type == _EVENT_STREAM:
                 return response
             if response.status != HTTPStatus.NO_CONTENT:
-                raise await _refusal(response)
+                raise await refusal(response)
         except BaseException:
             response.close()
             raise
@@ -129,7 +129,8 @@ def _address(url: str) -> str:
     return f"{found.origin()}{found.raw_path.rstrip('/')}"
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> Refused:
+async def refusal(response: aiohttp.ClientResponse) -> Refused:
+    """What an answer that is none says."""
     status = response.status
     retry_after = _seconds(response.headers.get("Retry-After"))
     if status == HTTPStatus.OK:
