@@ -25,9 +25,14 @@ def summary(data: Mapping[str, Any]) -> str:
     if "publish_id" in data:
         return short(data.get("data"), LONGEST * 4)
     delta: Mapping[str, Mapping[str, Any]] = data.get("delta") or {}
-    names = [name for name in delta if name != "updated_at"] or list(delta)
+    names = [name for name in delta if _is_telling(name, delta[name], data.get("resource_id"))] or list(delta)
     shown = ", ".join(_column(data["event"], name, delta[name]) for name in names[:MOST])
     return shown + (", …" if len(names) > MOST else "")
+
+
+def _is_telling(name: str, change: Mapping[str, Any], resource_id: str | None) -> bool:
+    """Not the resource's own id, which stands beside the line, nor when it was last changed."""
+    return name != "updated_at" and (resource_id is None or resource_id not in (change["from"], change["to"]))
 
 
 def _column(event: str, name: str, change: Mapping[str, Any]) -> str:
