@@ -97,7 +97,7 @@ async def _subscribe(hub: StreamHub, choice: Choice, show: Show) -> None:
         failures.append(error)
         realtime.stop()
 
-    realtime = hub.subscribe(**choice.parameters)
+    realtime = hub.realtime(**choice.parameters)
     realtime.on_error(fail)
     realtime.on_gap(_tell_gap)
     realtime.on_connection_change(_tell_connection())
