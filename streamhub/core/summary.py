@@ -1,6 +1,6 @@
 """What an event says, on a line for people at a terminal. Nothing in it can move the cursor or change a color."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Final
 
 import orjson
@@ -25,14 +25,14 @@ def summary(data: Mapping[str, Any]) -> str:
     if "publish_id" in data:
         return short(data.get("data"), LONGEST * 4)
     delta: Mapping[str, Mapping[str, Any]] = data.get("delta") or {}
-    names = [name for name in delta if _is_telling(name, delta[name], data.get("resource_id"))] or list(delta)
+    known = {data.get("resource_id"), data.get("organization", {}).get("id")} - {None}  # they stand beside the line
+    names = [name for name in delta if name != "updated_at" and not _is_among(known, delta[name])] or list(delta)
     shown = ", ".join(_column(data["event"], name, delta[name]) for name in names[:MOST])
     return shown + (", …" if len(names) > MOST else "")
 
 
-def _is_telling(name: str, change: Mapping[str, Any], resource_id: str | None) -> bool:
-    """Not the resource's own id, which stands beside the line, nor when it was last changed."""
-    return name != "updated_at" and (resource_id is None or resource_id not in (change["from"], change["to"]))
+def _is_among(known: Set[str], change: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, str) and value in known for value in change.values())
 
 
 def _column(event: str, name: str, change: Mapping[str, Any]) -> str:

@@ -24,9 +24,9 @@ ROOT: Final = Path(__file__).parents[2]
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 WHEEL: Final = f"streamhub_cdc-{__version__}-py3-none-any.whl"
 CHECKOUT: Final = (
-    "streamhub", "tests", "docs", "deploy", "servers", "crash", "benchmarks", "examples", ".ci", "Makefile", "Dockerfile",
-    "docker-compose.yml", ".dockerignore", ".env.example", "pyproject.toml", "README.md", "LICENSE", "CONTRIBUTING.md",
-    "CHANGELOG.md", "SECURITY.md",
+    "streamhub", "tests", "docs", "deploy", "servers", "crash", "benchmarks", "examples", ".ci", "Makefile",
+    "Dockerfile", "docker-compose.yml", ".dockerignore", ".env.example", "pyproject.toml", "README.md", "LICENSE",
+    "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md",
 )  # fmt: skip
 # What the contract promises and a later version will have.
 PROMISED: Final = {"webhook"}

@@ -31,7 +31,14 @@ def change(event: str, **delta: tuple[Any, Any]) -> dict[str, Any]:
         (change("anonymization_request", gone_at=(None, "now")), "gone_at null → now"),
         (change("update", price=("1", "2"), updated_at=("then", "now")), "price 1 → 2"),
         (change("update", updated_at=("then", "now")), "updated_at then → now"),
-        ({**change("create", id=(None, "a"), stock=(None, 7)), "resource_id": "a"}, "stock 7"),
+        (
+            {
+                **change("create", id=(None, "a"), tenant=(None, "org_1"), stock=(None, 7)),
+                "resource_id": "a",
+                "organization": {"id": "org_1"},
+            },
+            "stock 7",
+        ),
         ({"event": "update", "delta": None, "too_large": True}, "(too large: its values are left out)"),
         ({"event": "update", "delta": None, "error": "bad json"}, "(could not be rendered: bad json)"),
         ({"event": "received", "delta": None, "publish_id": "q", "data": {"query": 7}}, '{"query":7}'),
