@@ -3,14 +3,14 @@
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import streamhub.client
 import streamhub.testing
 
 _FIRST: Final = ("StreamHub", "FakeHub")
-_LAST: Final = ("StreamHubError", "Refused", "IncompleteReplay")
+_LAST: Final = ("StreamHubError", "Refused", "IncompleteReplay", "InvalidSignature")
 _MADE_BY_USERS: Final = frozenset({"StreamHub", "FilePosition", "PostgresPosition", "FakeHub"})
 _BETWEEN_MODULES: Final = frozenset({"messages", "is_due", "of", "of_gap", "stop"})
 
@@ -20,7 +20,14 @@ def parts() -> Iterator[str]:
         yield f"## {module.__name__}"
         yield _text(module)
         for name in sorted(module.__all__, key=lambda name: (name not in _FIRST, name in _LAST, name)):
-            yield from _class(name, getattr(module, name))
+            found = getattr(module, name)
+            yield from _function(name, found) if inspect.isfunction(found) else _class(name, found)
+
+
+def _function(name: str, found: Callable[..., Any]) -> Iterator[str]:
+    yield f"### {name}"
+    yield f"```python\n{_call(name, found)}\n```"
+    yield _text(found)
 
 
 def _class(name: str, found: type) -> Iterator[str]:

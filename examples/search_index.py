@@ -68,10 +68,10 @@ async def follow(hub: StreamHub, index: Index) -> None:
 
     failures: list[Exception] = []
 
-    def fail(error: Exception) -> None:
+    async def fail(error: Exception) -> None:
         """An event that was not stored must not be passed over."""
         failures.append(error)
-        goods.stop()
+        await goods.destroy()
 
     goods = hub.realtime(types="skus.*", position=index)
     goods.on_error(fail)

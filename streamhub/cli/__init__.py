@@ -81,4 +81,5 @@ def main() -> None:
       streamhub org add my-org
       streamhub capture add public.skus --org my-org --resource-type skus
       streamhub token --org my-org
+      streamhub listen --org my-org                  what happens, as it happens
     """

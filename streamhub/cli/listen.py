@@ -93,9 +93,9 @@ async def _subscribe(hub: StreamHub, choice: Choice, show: Show) -> None:
     """Until it is cancelled. Raises what ended the subscription, and what `show` raises."""
     failures: list[Exception] = []
 
-    def fail(error: Exception) -> None:
+    async def fail(error: Exception) -> None:
         failures.append(error)
-        realtime.stop()
+        await realtime.destroy()
 
     realtime = hub.realtime(**choice.parameters)
     realtime.on_error(fail)

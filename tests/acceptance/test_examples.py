@@ -1,4 +1,4 @@
-"""The programs of examples/, as a user runs them, against one demo."""
+"""The programs of examples/ and the client commands, as a user runs them, against one demo."""
 
 from __future__ import annotations
 
@@ -196,6 +196,27 @@ def test_the_dashboard_counts_what_happens_and_shows_the_newest_stock(demo: Demo
     finally:
         pages.kill()
         pages.wait()
+
+
+def test_client_commands_make_a_token_for_a_hub_on_this_machine(demo: Demo) -> None:
+    environment = {name: value for name, value in demo.environment.items() if name != "STREAMHUB_TOKEN"}
+
+    def run(*arguments: str, **more: str) -> tuple[int, str]:
+        running = Running(*arguments, environment={**environment, **more})
+        return running.exit_code(PATIENCE), running.output
+
+    published = ("publish", "query.received", "--data", '{"query": 7}', "--publish-id", "query-7")
+    assert run(*published) == run(*published) == (0, "query-7\n")
+
+    def replayed() -> bool:
+        code, output = run("replay", "--from", "1h", "--types", "query.*")
+        assert code == 0, output
+        return output.count('"publish_id":"query-7","data":{"query": 7}}') == 1
+
+    eventually(replayed, "the event is published")
+    code, output = run("listen", STREAMHUB_ORG="")
+    assert code == 2
+    assert "this hub has acme-outfitters, demo-monitor, northwind-coffee" in output
 
 
 def answers(url: str) -> bool:

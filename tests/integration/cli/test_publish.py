@@ -13,7 +13,7 @@ from aiohttp import web
 from click.testing import Result
 
 from streamhub.client.blocking import LoopThread
-from tests.integration.cli.remote import Command
+from tests.support.client_commands import Command
 
 
 class Asked(NamedTuple):

@@ -16,7 +16,7 @@ import pytest
 
 from streamhub.testing import FakeHub
 from streamhub.testing.fixtures import fake_hub
-from tests.integration.cli.remote import PATIENCE, Cli, environment
+from tests.support.client_commands import PATIENCE, Cli, environment
 
 __all__ = ["fake_hub"]
 

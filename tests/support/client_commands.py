@@ -15,7 +15,7 @@ from streamhub.cli import main
 from streamhub.testing import FakeHub
 
 PATIENCE = 20.0  # seconds
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 class Command:
