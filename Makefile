@@ -51,7 +51,7 @@ crash: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find streamhub tests docs benchmarks crash servers -name __pycache__ -type d -prune -exec rm -rf {} +
+	find streamhub tests docs benchmarks crash servers examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
 	@if [ -z "$(PYTHON)" ]; then \

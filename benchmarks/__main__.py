@@ -26,6 +26,7 @@ from benchmarks import (
     latency,
     publishing,
     replay,
+    sdk,
     stopped_reader,
     writers,
 )
@@ -47,6 +48,7 @@ ALL = {
     "demo": demo.measure,
     "filters": filters.measure,
     "broadcast": broadcast.measure,
+    "sdk": sdk.measure,
 }
 # With Kafka between history and the gateways.
 KAFKA = {

@@ -24,6 +24,7 @@ import click
 from prometheus_client.metrics_core import Metric
 from pydantic.fields import FieldInfo
 
+from docs import python_client
 from streamhub.cli import main as command_line
 from streamhub.config import PREFIX, SECRETS, Settings
 from streamhub.embedded import EmbeddedPostgres, installed_binaries
@@ -45,6 +46,7 @@ def pages() -> Mapping[str, str]:
         "errors.md": error_codes(),
         "metrics.md": metrics(),
         "commands.md": commands(),
+        "client.md": client(),
     }
 
 
@@ -243,6 +245,18 @@ def _spelled(option: click.Option) -> str:
 def _meaning(option: click.Option) -> str:
     default = f" Default: {option.default}." if option.show_default and option.default is not None else ""
     return f"{option.help or ''}{default}{' Required.' if option.required else ''}"
+
+
+# -- the client
+
+
+def client() -> str:
+    return _page(
+        "Python client",
+        "`pip install .` in a checkout installs it: it needs aiohttp and orjson, and nothing of the server. "
+        "[Consume in Python](../guides/python.md) shows it in use.",
+        *python_client.parts(),
+    )
 
 
 # -- the schema

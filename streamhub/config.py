@@ -26,6 +26,8 @@ from streamhub.urls import WrongUrlError, shown_words, target
 PREFIX = "STREAMHUB_"
 SECRETS = ("database_url", "source_urls", "kafka_sasl_password", "smtp_url", "webhook_proxy_url")
 """Settings whose value may be in a file named by `STREAMHUB_…_FILE`."""
+OF_CLIENTS = ("URL", "ORG", "TOKEN")
+"""What stands behind PREFIX in variables that client commands read, and a hub does not."""
 ROLES = ("relay", "gateway")
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -389,6 +391,7 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """A warning for each variable that looks like a setting and is none."""
     known = [name.upper() for name in Settings.model_fields]
     known += [f"{name.upper()}_FILE" for name in SECRETS if name in Settings.model_fields]
+    known += OF_CLIENTS
     warnings = []
     for variable in sorted(environment):
         name = variable.removeprefix(PREFIX)

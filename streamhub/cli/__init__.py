@@ -28,6 +28,9 @@ COMMANDS = {
     "capture": "streamhub.cli.capture",
     "token": "streamhub.cli.token",
     "key": "streamhub.cli.key",
+    "listen": "streamhub.cli.listen",
+    "replay": "streamhub.cli.replay",
+    "publish": "streamhub.cli.publish",
     "doctor": "streamhub.cli.doctor",
 }
 
@@ -78,4 +81,5 @@ def main() -> None:
       streamhub org add my-org
       streamhub capture add public.skus --org my-org --resource-type skus
       streamhub token --org my-org
+      streamhub listen --org my-org                  what happens, as it happens
     """

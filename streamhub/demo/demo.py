@@ -47,6 +47,7 @@ from streamhub.runtime.process import (
 from streamhub.tokens import DevelopmentKey, claims_for
 
 TOKEN_TTL = timedelta(hours=24)
+SCOPES = ("events:read", "events:write")
 FREE_WITHIN = 15.0  # seconds; the stream of a demo that was killed stays taken for up to 11
 WARNINGS_SHOWN = 3
 PUBLISHED_WITHIN = 5.0  # seconds, for the first event of the shop
@@ -138,7 +139,7 @@ class Demo:
 
     def _token(self, key: DevelopmentKey, organization: Organization, *, test: bool = False) -> str:
         now, audience = datetime.now(UTC), self._settings.jwt_audience
-        return key.sign(claims_for(organization, now=now, ttl=TOKEN_TTL, test=test, audience=audience))
+        return key.sign(claims_for(organization, now=now, ttl=TOKEN_TTL, test=test, scope=SCOPES, audience=audience))
 
     def _print_lines(self, server: EmbeddedPostgres, url: str, token: str, window: tuple[datetime, datetime]) -> None:
         window_query = "date_from={:%Y-%m-%dT%H:%M:%SZ}&date_to={:%Y-%m-%dT%H:%M:%SZ}".format(*window)

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from streamhub.backoff import rest
 from streamhub.core import frames, ids
+from streamhub.core.summary import short
 from streamhub.demo.monitor import Monitor
 from streamhub.history import head, newest
 from streamhub.postgres.connections import DATABASE_ERRORS, Pool
@@ -182,17 +183,12 @@ def _change(data: dict[str, Any]) -> str:
     """What changed, on a line."""
     delta = {name: value for name, value in (data["delta"] or {}).items() if not name.endswith("_at")}
     if data["event"] == "update" and delta:
-        return ", ".join(f"{name} {_short(value['from'])} → {_short(value['to'])}" for name, value in delta.items())
+        return ", ".join(f"{name} {short(value['from'])} → {short(value['to'])}" for name, value in delta.items())
     resource = data["resource"] or {}
     values = [
         resource[name] for name in ("name", "code", "amount", "status", "total_amount", "quantity") if name in resource
     ]
-    return "  ".join(_short(value) for value in values)
-
-
-def _short(value: object) -> str:
-    text = "null" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
-    return text if len(text) <= 40 else text[:39] + "…"
+    return "  ".join(short(value) for value in values)
 
 
 def _latency(monitor: Monitor) -> str:

@@ -24,12 +24,12 @@ ROOT: Final = Path(__file__).parents[2]
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 WHEEL: Final = f"streamhub_cdc-{__version__}-py3-none-any.whl"
 CHECKOUT: Final = (
-    "streamhub", "tests", "docs", "deploy", "servers", "crash", "benchmarks", ".ci", "Makefile", "Dockerfile",
-    "docker-compose.yml", ".dockerignore", ".env.example", "pyproject.toml", "README.md", "LICENSE", "CONTRIBUTING.md",
-    "CHANGELOG.md", "SECURITY.md",
+    "streamhub", "tests", "docs", "deploy", "servers", "crash", "benchmarks", "examples", ".ci", "Makefile",
+    "Dockerfile", "docker-compose.yml", ".dockerignore", ".env.example", "pyproject.toml", "README.md", "LICENSE",
+    "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md",
 )  # fmt: skip
 # What the contract promises and a later version will have.
-PROMISED: Final = {"listen", "replay", "publish", "webhook"}
+PROMISED: Final = {"webhook"}
 # Where a command stands: a line of a block, or between backticks.
 BLOCK: Final = re.compile(r"```(?:sh|console)\n(.*?)```", re.DOTALL)
 INLINE: Final = re.compile(r"`((?:pip|make|streamhub) [^`\n]+)`")

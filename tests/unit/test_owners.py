@@ -76,6 +76,6 @@ def test_how_long_a_stream_is_stale_is_one_fragment_of_sql() -> None:
 
 
 def test_the_layout_of_a_stored_frame_is_known_to_one_file() -> None:
-    """The demo's monitor is a client: it reads what it is sent."""
-    assert places_of(r"\\nid: ") - {"demo/monitor.py"} == {"core/frames.py"}
+    """Clients read what they are sent."""
+    assert places_of(r"\\nid: ") - {"demo/monitor.py", "client/event.py", "client/sse.py"} == {"core/frames.py"}
     assert places_of(r",\"organization\":") == {"core/frames.py"}
