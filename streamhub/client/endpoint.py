@@ -24,7 +24,7 @@ LONGEST_WAIT: Final = 600.0
 _IN_A_HEADER: Final = re.compile(r"[!-~]+")
 _AGENT: Final = f"streamhub-client/{streamhub.__version__}"
 _EVENT_STREAM: Final = "text/event-stream"
-_BUFFER: Final = 2**16  # bytes of a response that may wait to be read; as much again before the socket is left alone
+_BUFFER: Final = 2**15  # bytes of a response that may wait to be read; as much again before the socket is left alone
 _LONGEST_REFUSAL: Final = 2**20
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=10, sock_read=None)
 

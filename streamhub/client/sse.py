@@ -7,6 +7,7 @@ an event that no handler looks into is never decoded.
 """
 
 import re
+from itertools import chain
 from typing import Final, TypeAlias
 
 Message: TypeAlias = tuple[bytes, bytes, bytes]
@@ -96,7 +97,8 @@ class Parser:
         if self._data or b"\0" in chunk:
             return None
         messages: list[Message] = _LIKE_A_HUBS.findall(chunk, 0, end)
-        if sum([len(event) + len(id_) + len(data) + _AROUND for event, id_, data in messages]) != end or not messages:
+        values = sum(map(len, chain.from_iterable(messages)))
+        if not messages or values + _AROUND * len(messages) != end:
             return None
         self._event = b""
         self.last_event_id = messages[-1][1]

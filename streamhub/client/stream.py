@@ -279,7 +279,7 @@ class Stream:
         self._take(messages)
 
     def _take(self, messages: list[Message]) -> None:
-        if _CONTROL.keys().isdisjoint([name for name, _, _ in messages]):  # nearly always
+        if self._parser.run is not None:  # nearly always: all have an id, which control frames never have
             self._keep(messages, self._parser.run)
             return
         events: list[Message] = []
