@@ -243,7 +243,7 @@ class KafkaTail:
             events = await read_piece(self._pool, after, hub.head)
         except DATABASE_AWAY as error:
             log.warning("a partition of %s cannot be joined without the database: %r", self._reader.name, error)
-            await asyncio.sleep(jittered(JOIN_RETRY))
+            await rest(jittered(JOIN_RETRY))
             return False
         if hub.partitions != self._hub.partitions:
             await asyncio.sleep(self._look_every)  # for the look that places everything again

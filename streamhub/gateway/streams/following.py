@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from aiohttp import web
 
-from streamhub.backoff import jittered
+from streamhub.backoff import jittered, rest
 from streamhub.core import ids
 from streamhub.core.formats import SSE, Format
 from streamhub.core.subscription import Framed, State, Subscription
@@ -185,7 +185,7 @@ class FollowingStream(Stream):
         except DATABASE_AWAY as error:
             pause = jittered(0.75)
             log.warning("a stream's next page cannot be read from history, retrying in %.1f s: %r", pause, error)
-            await asyncio.sleep(pause)
+            await rest(pause)
             return
         if self.may_send():
             self.hand_over(page)
