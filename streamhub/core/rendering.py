@@ -148,13 +148,13 @@ class Renderer:
                 (self._published(change, about, b"null", b',"error":' + _encode(NO_TEXT)),), ("errors",), NO_TEXT
             )
         encoded = data.encode()
-        if len(encoded) + len((change.who or "").encode("utf-8", "replace")) > self._max_bytes:
+        if len(encoded) + len(self._who_of(change)) > self._max_bytes:
             return Outcome((self._published(change, about, b"null", b',"too_large":true'),), ("too_large",))
         return Outcome((self._published(change, about, encoded, b""),))
 
     def _published(self, change: Change, about: Published, data: bytes, flag: bytes) -> Rendered:
         """With a `flag`, which stands before `publish_id`, an envelope gets the whole object: no data can be sliced."""
-        who = _json_of(change.who)
+        who = self._who_of(change)
         if len(who) > self._max_bytes:
             who = b"null"
         second, microsecond = divmod(change.created_at, 1_000_000)
