@@ -124,9 +124,8 @@ class Subscription:
         if self.state is not State.LIVE or not self._buffer:
             return None
         due = Due(self._buffer)
-        self.position = self._last
-        self._buffer = []
-        self._size = 0
+        self.position = due.last_id
+        self._empty()
         return due
 
     def fell_behind(self, to: str) -> None:
@@ -142,5 +141,5 @@ class Subscription:
         self.state = State.ENDING
 
     def _empty(self) -> None:
-        self._buffer.clear()
+        self._buffer = []  # not cleared: what was due still has it
         self._size = 0
