@@ -46,9 +46,9 @@ class Publishing:
                 try:
                     await _write(connection, claims, events)
                     return
-                except (
-                    asyncpg.DeadlockDetectedError
-                ):  # with a transaction that publishes several in an order of its own
+                except asyncpg.DeadlockDetectedError:
+                    # With a transaction that publishes several in an order of its own. The server waited
+                    # deadlock_timeout before it said so, which is the pause.
                     if not tries_left:
                         raise _in_use() from None
                 except asyncpg.LockNotAvailableError:
