@@ -23,7 +23,7 @@ Connection: TypeAlias = "asyncpg.Connection[Any]"
 SCHEMAS: Final = {"hub": "streamhub_hub", "source": "streamhub"}
 CAPTURE_ROLE: Final = "streamhub_capture"
 PUBLISHER_ROLE: Final = "streamhub_publisher"
-_WANTED_PUBLISHER: Final = f"CREATE ROLE {PUBLISHER_ROLE} NOLOGIN NOINHERIT"
+_MAKE_PUBLISHER: Final = f"CREATE ROLE {PUBLISHER_ROLE} NOLOGIN NOINHERIT"
 FUNCTIONS: Final = "functions"
 _MOST_TRIES: Final = 3
 # What a first migration meets where another process has just made the schema or its table of migrations.
@@ -203,18 +203,18 @@ async def _publisher_role(connection: Connection) -> None:
         return
     try:
         async with connection.transaction():
-            await connection.execute(_WANTED_PUBLISHER)
+            await connection.execute(_MAKE_PUBLISHER)
     except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
         pass  # another database of this server migrates
     except asyncpg.InsufficientPrivilegeError:
         raise UserError(
-            f"publishing needs a role that may do nothing else. As a superuser: {_WANTED_PUBLISHER}"
+            f"publishing needs a role that may do nothing else. As a superuser: {_MAKE_PUBLISHER}"
         ) from None
 
 
 async def _and_publisher(connection: Connection) -> str:
     made = await connection.fetchrow(_ROLE, PUBLISHER_ROLE) is not None
-    return "" if made else f"; {_WANTED_PUBLISHER}"
+    return "" if made else f"; {_MAKE_PUBLISHER}"
 
 
 async def _bypass(connection: Connection) -> str:
