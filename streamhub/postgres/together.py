@@ -32,7 +32,11 @@ class Together(Generic[Q, A]):
 
     async def _run(self) -> None:
         while self._waiting:
-            asked, self._waiting = self._waiting, []
+            # One that no longer waits is not asked for: what a statement takes for it would be given to no request.
+            asked = [(question, future) for question, future in self._waiting if not future.done()]
+            self._waiting = []
+            if not asked:
+                return
             try:
                 answers = await self._ask([question for question, _ in asked])
                 for (_, future), answer in zip(asked, answers, strict=True):

@@ -71,6 +71,17 @@ async def test_one_that_no_longer_waits_harms_no_other(asked: Asked) -> None:
     assert (await first, await staying) == (0, 4)
 
 
+async def test_one_that_no_longer_waits_is_not_asked_for(asked: Asked) -> None:
+    first = await asked.one_under_way()
+    leaving, staying = (asyncio.create_task(asked.together.answer(number)) for number in (1, 2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    asked.let.release()
+    asked.let.release()
+    await asyncio.gather(first, staying)
+    assert asked.statements == [[0], [2]]
+
+
 async def test_at_the_end_nobody_is_left_waiting(asked: Asked) -> None:
     first = await asked.one_under_way()
     other = asyncio.create_task(asked.together.answer(1))
