@@ -129,6 +129,8 @@ async def serve(
         if not stopping.done():
             log.warning("the database does not answer: leases and this node's row are left to expire")
             stopping.cancel()
+        elif (error := stopping.exception()) is not None:
+            log.error("the gateway did not stop in order", exc_info=error)
         log.info("the gateway stopped in %.1f s", time.monotonic() - began)
 
 
