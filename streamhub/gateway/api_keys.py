@@ -1,5 +1,6 @@
 """API keys as tokens: what a request with one may do, and the end of the streams whose key is no longer good."""
 
+import logging
 import time
 from collections.abc import Collection
 from typing import Final
@@ -8,9 +9,12 @@ from streamhub.gateway import budget
 from streamhub.gateway.streams.stream import Cause, Stream
 from streamhub.keys import key
 from streamhub.keys.lookup import Lookup
+from streamhub.postgres.connections import DATABASE_ERRORS
 from streamhub.web.auth import Claims
 from streamhub.web.problems import unauthorized
 from streamhub.web.turns import Turns
+
+log = logging.getLogger(__name__)
 
 KIND: Final = "api_key"
 MOST_WAITING: Final = 1_000
@@ -63,7 +67,10 @@ class ApiKeys:
                     stream.finish(Cause.EXPIRED_TOKEN)
                 else:
                     self._lookup.used(id)
-        await self._lookup.note_use()
+        try:
+            await self._lookup.note_use()
+        except DATABASE_ERRORS as error:  # no reason to leave the other kinds of streams without their ends
+            log.warning("the last use of API keys cannot be written, they show an older one: %r", error)
 
     async def stop(self) -> None:
         await self._lookup.stop()
