@@ -160,7 +160,7 @@ async def _make_row_trigger(connection: "asyncpg.Connection[Any]", table: str, n
 
 
 async def _drop(connection: "asyncpg.Connection[Any]", function: str) -> None:
-    """Not where a trigger calls it that is none of this table's: `captures.forget_dropped` looks again later."""
+    """Not where another table's trigger calls it: `captures.forget_dropped` looks again later."""
     if not await connection.fetchval(
         "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure($1))", function
     ):

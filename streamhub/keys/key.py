@@ -32,7 +32,7 @@ class Presented(NamedTuple):
 
 
 def new() -> str:
-    """A key that no other hub and no other time has made."""
+    """A random key: no two are the same."""
     return f"{PREFIX}{_random(_ID_LENGTH)}_{_random(_SECRET_LENGTH)}"
 
 

@@ -83,8 +83,8 @@ export class Realtime<E = Change> {
   on(types: string | readonly string[], handler: (event: E) => unknown): Off;
   /** `on("*", handler)`. */
   onAny(handler: (event: E) => unknown): Off;
-  /** What another handler threw, and the StreamHubError that ended the stream for good. Without any, errors are written
-   * to the console. */
+  /** What another handler threw, a `TOKEN_FAILED` or `INVALID_JSON` after which the stream goes on, and the
+   * StreamHubError that ended it for good. Without any, errors are written to the console. */
   onError(handler: (error: unknown) => unknown): Off;
   /** Events that the hub leaves out because they are too old. Without any, gaps are written to the console. */
   onGap(handler: (gap: Gap) => unknown): Off;

@@ -1,4 +1,4 @@
-"""Files that browsers load. They hold nothing of anyone, so they need no token."""
+"""Files that browsers load. They hold no organization's data, so they need no token."""
 
 import hashlib
 from collections.abc import Awaitable, Callable

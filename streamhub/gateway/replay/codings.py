@@ -62,7 +62,7 @@ _CODINGS: Final[Mapping[str, Callable[[], Coding]]] = {"zstd": Zstd, "gzip": Gzi
 
 def preferred(accept_encoding: str) -> Callable[[], Coding] | None:
     """What makes the coding that an Accept-Encoding header (RFC 9110, section 12.5.3) asks for; None for none: where
-    there is no such header, neither of ours is in it, or `identity` has a greater weight."""
+    there is no such header, it names neither zstd nor gzip, or `identity` has a greater weight."""
     asked = weights(accept_encoding)
     if "gzip" not in asked and "x-gzip" in asked:
         asked = {**asked, "gzip": asked["x-gzip"]}

@@ -2,7 +2,7 @@
 
     DELETE /{org}                 marks the epoch of the stream's row; its holder ends the stream and releases it
     DELETE /{org}/replays/{job}   makes the job's row `cancelled`; its holder ends the response
-    streamhub key revoke          marks the key's row; who holds a stream that it opened ends the stream
+    streamhub key revoke          marks the key's row; the holders of streams that it opened end them
 
 Each process looks for such marks on its own streams, so that nothing rests on a connection between gateways. A process
 that was paused sees the mark when it wakes up, or finds its lease gone.

@@ -1,4 +1,4 @@
-"""Where a following stream begins, and what its consumer missed: what is older than the resume window is not pushed.
+"""Where a following stream begins, and what its consumer missed: what is older than the resume window is not sent.
 
 A gap is judged by all events of the organization, whatever its environment and filters: it may be told where nothing
 that was asked for lies in it, and never the other way round.
@@ -21,7 +21,7 @@ def earlier(position: str, by: timedelta) -> str:
 async def missed(
     reader: Reader, settings: Settings, slug: str, place: Place, position: str
 ) -> tuple[str, dict[str, Any] | None]:
-    """Where to begin, and the gap's data where something after `position` is older than what is pushed again."""
+    """Where to begin, and the gap's data where something after `position` is older than what is sent again."""
     millisecond = timedelta(milliseconds=1)
     floor_ms = place.now_ms - settings.resume_window // millisecond
     floor = window.before(floor_ms)

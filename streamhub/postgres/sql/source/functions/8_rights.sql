@@ -1,5 +1,5 @@
 -- Who runs what: see docs/operate/security.md. What triggers run belongs to streamhub_capture, and nothing else does: what the
--- hub calls itself must not be that role's to replace. What publishes belongs to the owner of the outbox, whoever migrates.
+-- hub calls itself must not be that role's to replace. What publishes belongs to the owner of the outbox, whichever role migrates.
 DO $$
 DECLARE
   function regprocedure;
