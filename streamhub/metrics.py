@@ -83,24 +83,14 @@ class Metrics:
         self.live_sent = Sent(events, size, "live")
         self.broadcast_sent = Sent(events, size, "broadcast")
         self.replay_sent = Sent(events, size, "replay")
+
+        def streams(name: str, documentation: str) -> Gauge:
+            return Gauge(name, documentation, ["state"], registry=own, multiprocess_mode="livesum")
+
         self._streams = {
-            "live": Gauge(
-                "streamhub_live_streams", "Live streams.", ["state"], registry=own, multiprocess_mode="livesum"
-            ),
-            "broadcast": Gauge(
-                "streamhub_broadcast_streams",
-                "Broadcast streams.",
-                ["state"],
-                registry=own,
-                multiprocess_mode="livesum",
-            ),
-            "replay": Gauge(
-                "streamhub_replays",
-                "Replays that have not ended.",
-                ["state"],
-                registry=own,
-                multiprocess_mode="livesum",
-            ),
+            "live": streams("streamhub_live_streams", "Live streams."),
+            "broadcast": streams("streamhub_broadcast_streams", "Broadcast streams."),
+            "replay": streams("streamhub_replays", "Replays that have not ended."),
         }
         self._live_ended = Counter(
             "streamhub_live_streams_ended", "Live streams that ended, by cause.", ["cause"], registry=own
