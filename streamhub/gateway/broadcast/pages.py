@@ -4,8 +4,9 @@ Where many fall behind at one moment, they ask for the same page. Only what is u
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from functools import partial
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from streamhub.core import frames
 from streamhub.gateway.broadcast.latest import Enveloped
@@ -38,21 +39,17 @@ class _Shared(Generic[T]):
     def __init__(self) -> None:
         self._under_way: dict[Hashable, asyncio.Task[T]] = {}
 
-    async def answer(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+    async def answer(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         task = self._under_way.get(key)
         if task is None:
-
-            async def asked() -> T:
-                return await ask()
-
-            def done(ended: asyncio.Task[T]) -> None:
-                self._under_way.pop(key, None)
-                if not ended.cancelled():
-                    ended.exception()  # its askers may all have left
-
-            task = self._under_way[key] = asyncio.create_task(asked(), name="pages of broadcast")
-            task.add_done_callback(done)
+            task = self._under_way[key] = asyncio.create_task(ask(), name="pages of broadcast")
+            task.add_done_callback(partial(self._done, key))
         return await asyncio.shield(task)
+
+    def _done(self, key: Hashable, ended: asyncio.Task[T]) -> None:
+        del self._under_way[key]
+        if not ended.cancelled():
+            ended.exception()  # its askers may all have left
 
     def stop(self) -> None:
         for task in list(self._under_way.values()):
