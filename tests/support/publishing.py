@@ -131,6 +131,10 @@ class Publisher:
             )
             await self.disconnect()
             await self.connect()
+            assert self._producer is not None
+            async with asyncio.timeout(20):
+                while len(await self._producer.partitions_for(self.topic)) < partitions:
+                    await self._producer.client.force_metadata_update()  # the broker itself hears of it later
 
     async def send(self, events: Sequence[StoredEvent], *, move: bool = True, value: bytes | None = None) -> None:
         """As a publisher does: records with their predecessors, then how far it is. `value` in place of theirs."""
