@@ -142,7 +142,7 @@ def test_the_pages_for_users_name_only_commands_and_options_that_there_are(strea
     helps: dict[tuple[str, ...], str] = {}
     for command in commands:
         words = shlex.split(command)
-        path = tuple(words[: 2 if words[0] in ("org", "capture") else 1])
+        path = tuple(words[: 2 if words[0] in ("org", "capture", "key") else 1])
         if path not in helps:
             help_ = streamhub(*path, "--help")
             assert help_.returncode == 0, command
