@@ -23,6 +23,8 @@ from streamhub.gateway.replay.request import PARAMETERS as REPLAY_PARAMETERS
 from streamhub.gateway.replay.routes import cancel_replay, list_replays, replay, show_replay
 from streamhub.gateway.replay.shared import REPLAY, ReplayShared
 from streamhub.gateway.replay.upkeep import end_cancelled
+from streamhub.gateway.webhooks import routes as webhooks
+from streamhub.gateway.webhooks.shared import WEBHOOKS, WebhooksShared
 from streamhub.web.cors import add_cors
 from streamhub.web.parameters import Parameter
 from streamhub.web.refusals import SERVER
@@ -30,6 +32,7 @@ from streamhub.web.refusals import SERVER
 # The contract's slug. `-` is none, so the operators' pages collide with no organization's.
 ORGANIZATION: Final = "/{organization:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?}"
 JOB: Final = ORGANIZATION + "/replays/{job:[^/]+}"
+ENDPOINT: Final = ORGANIZATION + "/webhooks/{endpoint:[^/]+}"
 
 
 class Route(NamedTuple):
@@ -56,6 +59,18 @@ ROUTES: Final = (
     Route("GET", f"{ORGANIZATION}/replays", list_replays),
     Route("GET", JOB, show_replay),
     Route("DELETE", JOB, cancel_replay),
+    Route("GET", f"{ORGANIZATION}/webhooks", webhooks.list_endpoints),
+    Route("POST", f"{ORGANIZATION}/webhooks", webhooks.create),
+    Route("GET", ENDPOINT, webhooks.show),
+    Route("PATCH", ENDPOINT, webhooks.change),
+    Route("DELETE", ENDPOINT, webhooks.delete),
+    Route("POST", f"{ENDPOINT}/enable", webhooks.enable),
+    Route("POST", f"{ENDPOINT}/disable", webhooks.disable),
+    Route("POST", f"{ENDPOINT}/test", webhooks.test),
+    Route("POST", f"{ENDPOINT}/rotate-secret", webhooks.rotate_secret),
+    Route("POST", f"{ENDPOINT}/recover", webhooks.recover, webhooks.RECOVER_PARAMETERS),
+    Route("GET", f"{ENDPOINT}/deliveries", webhooks.deliveries, webhooks.DELIVERIES_PARAMETERS),
+    Route("POST", ENDPOINT + "/deliveries/{delivery:[^/]+}/retry", webhooks.retry),
     Route("GET", "/-/client.js", files.client, is_open=True),
     Route("GET", "/-/client.d.ts", files.declarations, is_open=True),
 )
@@ -70,6 +85,7 @@ class Kinds:
         self.broadcast = BroadcastShared(gateway)
         self.replay = ReplayShared(gateway)
         self.publishing = Publishing(gateway)
+        self.webhooks = WebhooksShared(development=gateway.settings.development_key_file is not None)
         self._live_upkeep = LiveUpkeep(self.live)
         gateway.endings.add(partial(end_cancelled, gateway))
 
@@ -86,6 +102,7 @@ def create_app(gateway: Gateway, kinds: Kinds, *, with_operations: bool = True) 
     app = _application(gateway)
     app[LIVE], app[BROADCAST] = kinds.live, kinds.broadcast
     app[REPLAY], app[PUBLISHING] = kinds.replay, kinds.publishing
+    app[WEBHOOKS] = kinds.webhooks
     add_cors(app, gateway.settings.cors_origins)
     for route in ROUTES:
         if route.is_open or "gateway" in gateway.settings.roles:

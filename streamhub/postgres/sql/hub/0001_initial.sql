@@ -41,7 +41,8 @@ CREATE INDEX api_keys_organization ON streamhub_hub.api_keys (organization);
 CREATE TABLE streamhub_hub.channels (
   only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
   appends        text NOT NULL DEFAULT 'streamhub_append_' || replace(gen_random_uuid()::text, '-', ''),
-  organizations  text NOT NULL DEFAULT 'streamhub_organizations_' || replace(gen_random_uuid()::text, '-', '')
+  organizations  text NOT NULL DEFAULT 'streamhub_organizations_' || replace(gen_random_uuid()::text, '-', ''),
+  webhooks       text NOT NULL DEFAULT 'streamhub_webhooks_' || replace(gen_random_uuid()::text, '-', '')
 );
 INSERT INTO streamhub_hub.channels DEFAULT VALUES;
 
@@ -283,6 +284,133 @@ CREATE TABLE streamhub_hub.appends (
   organizations  integer[] NOT NULL,
   events         integer NOT NULL
 );
+
+-- Webhooks: what was registered, which events are still to be delivered, and what became of the others.
+
+-- The columns are the fields of the API. An INSERT, UPDATE or DELETE made here counts within a second. The secrets are
+-- stored as they are, since each delivery is signed with them.
+CREATE TABLE streamhub_hub.webhook_endpoints (
+  id               uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  organization     integer NOT NULL REFERENCES streamhub_hub.organizations ON DELETE CASCADE,
+  test             boolean NOT NULL DEFAULT false,
+  url              text NOT NULL CHECK (length(url) BETWEEN 1 AND 2048),
+  events           text[] NOT NULL DEFAULT '{*}' CHECK (cardinality(events) BETWEEN 1 AND 500),
+  filters          jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(filters) = 'object'),
+  secret           text NOT NULL
+                   DEFAULT 'whsec_' || encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'base64'),
+  old_secrets      jsonb NOT NULL DEFAULT '[]',  -- [{"secret", "valid_until": seconds of the Unix epoch}], oldest first
+  "order"          text NOT NULL DEFAULT 'none' CHECK ("order" IN ('none', 'resource')),
+  max_in_flight    integer NOT NULL DEFAULT 10 CHECK (max_in_flight BETWEEN 1 AND 100),
+  rate             integer CHECK (rate >= 1),
+  headers          jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(headers) = 'object'),
+  auto_disable     boolean NOT NULL DEFAULT true,
+  description      text,
+  owner_email      text,
+  enabled          boolean NOT NULL DEFAULT true,
+  disabled_reason  text,                -- null: its owner disabled it, or nobody did
+  created_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX webhook_endpoints_organization ON streamhub_hub.webhook_endpoints (organization);
+
+-- What dispatchers know of an endpoint: a row each. One process at a time delivers to an endpoint, so that its order, its
+-- rate and what is in flight are counted in one place: `node`, while that node's row holds.
+CREATE TABLE streamhub_hub.webhook_queues (
+  endpoint         uuid PRIMARY KEY REFERENCES streamhub_hub.webhook_endpoints ON DELETE CASCADE,
+  node             uuid,
+  due_at           timestamptz,         -- of its oldest delivery, while no node has it; null: there is none
+  failures         integer NOT NULL DEFAULT 0,  -- attempts that failed since the last that did not
+  skipped_from     uuid,                -- disabled: events beyond this id were not made deliveries of
+  again_from       uuid,                -- events beyond this id, up to `again_to`, are looked through once more
+  again_to         uuid                 -- null: up to where the cursor is when the look begins
+) WITH (fillfactor = 50);
+CREATE INDEX webhook_queues_due ON streamhub_hub.webhook_queues (due_at);
+CREATE INDEX webhook_queues_again ON streamhub_hub.webhook_queues (endpoint)
+ WHERE again_from IS NOT NULL OR skipped_from IS NOT NULL;
+
+-- Deliveries that are still to be made. `event` is the webhook-id. Without a body the event stands in history.
+CREATE TABLE streamhub_hub.webhook_deliveries (
+  endpoint         uuid NOT NULL REFERENCES streamhub_hub.webhook_endpoints ON DELETE CASCADE,
+  event            uuid NOT NULL,
+  type             text NOT NULL,
+  resource_key     bigint,              -- as in history; null: of no resource
+  due_at           timestamptz NOT NULL,  -- infinity: behind another event of its resource
+  attempts         integer NOT NULL DEFAULT 0,
+  log              jsonb NOT NULL DEFAULT '[]',  -- what came of each attempt
+  body             bytea,
+  created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (endpoint, event)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+CREATE INDEX webhook_deliveries_due ON streamhub_hub.webhook_deliveries (endpoint, due_at, event);
+CREATE INDEX webhook_deliveries_resource ON streamhub_hub.webhook_deliveries (endpoint, resource_key, event)
+ WHERE resource_key IS NOT NULL;
+
+-- Deliveries that have ended, for 30 days.
+CREATE TABLE streamhub_hub.webhook_finished (
+  endpoint         uuid NOT NULL REFERENCES streamhub_hub.webhook_endpoints ON DELETE CASCADE,
+  event            uuid NOT NULL,
+  type             text NOT NULL,
+  resource_key     bigint,
+  state            text NOT NULL CHECK (state IN ('delivered', 'failed')),
+  log              jsonb NOT NULL,
+  body             bytea,
+  created_at       timestamptz NOT NULL,
+  finished_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (endpoint, event)
+);
+CREATE INDEX webhook_finished_at ON streamhub_hub.webhook_finished (finished_at);
+
+-- How far history has been made deliveries of. What moves it locks the row.
+CREATE TABLE streamhub_hub.webhook_cursor (
+  only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  position       uuid                   -- null: nothing was yet
+) WITH (fillfactor = 10);
+INSERT INTO streamhub_hub.webhook_cursor DEFAULT VALUES;
+
+-- Which version of the endpoints is the newest: each change of one adds 1, so that what made deliveries knows whether it
+-- has seen them all.
+CREATE TABLE streamhub_hub.webhook_version (
+  only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  version        bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 10);
+INSERT INTO streamhub_hub.webhook_version DEFAULT VALUES;
+
+-- A position that all that was published is at or before, and all that will be is beyond: the head, or the end of the
+-- millisecond before this one.
+CREATE FUNCTION streamhub_hub.webhook_now() RETURNS uuid
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE WHEN c.ms > h.last_ms THEN (lpad(to_hex(c.ms - 1), 12, '0') || '7fffbfffffffffffffff')::uuid
+              ELSE (lpad(to_hex(h.last_ms), 12, '0') || '7000' || to_hex(h.last_counter | (1::bigint << 63)))::uuid END
+    FROM streamhub_hub.log_head AS h, (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS c
+$$;
+
+-- A new endpoint gets what is published from its making on, whenever dispatchers see it. What waited behind its resource
+-- no longer does where the order is given up. Dispatchers listen to the channel.
+CREATE FUNCTION streamhub_hub.webhook_endpoint_changed() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO streamhub_hub.webhook_queues (endpoint, again_from) VALUES (NEW.id, streamhub_hub.webhook_now());
+  ELSIF TG_OP = 'UPDATE' THEN
+    IF NEW."order" = 'none' AND OLD."order" <> 'none' THEN
+      PERFORM FROM streamhub_hub.webhook_queues WHERE endpoint = NEW.id FOR NO KEY UPDATE;
+      UPDATE streamhub_hub.webhook_deliveries SET due_at = clock_timestamp()
+       WHERE endpoint = NEW.id AND due_at = 'infinity';
+    END IF;
+    IF NEW."order" <> OLD."order" OR NEW.enabled AND NOT OLD.enabled THEN
+      UPDATE streamhub_hub.webhook_queues
+         SET due_at = CASE WHEN node IS NULL THEN clock_timestamp() ELSE due_at END,
+             failures = CASE WHEN NEW.enabled AND NOT OLD.enabled THEN 0 ELSE failures END
+       WHERE endpoint = NEW.id;
+    END IF;
+  END IF;
+  UPDATE streamhub_hub.webhook_version SET version = version + 1;
+  PERFORM pg_notify(c.webhooks, 'endpoints') FROM streamhub_hub.channels AS c;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER webhook_endpoint_changed AFTER INSERT OR UPDATE OR DELETE ON streamhub_hub.webhook_endpoints
+FOR EACH ROW EXECUTE FUNCTION streamhub_hub.webhook_endpoint_changed();
 
 REVOKE ALL ON ALL TABLES IN SCHEMA streamhub_hub FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA streamhub_hub FROM PUBLIC;
