@@ -30,7 +30,7 @@ _BEARER: Final = {
     "scheme": "bearer",
     "bearerFormat": "JWT",
     "description": "`Authorization: Bearer <token>`: a JWT or, where a scope is asked for, an API key (`sh_ak_…`). "
-    "What a route needs is named beside it: a scope, or `integration` for a token with `application.kind` = `integration`.",
+    "What a route needs is named beside it: a scope, or `integration`, a token whose `application.kind` is that.",
 }
 _ERRORS: Final = {
     "title": "Errors",

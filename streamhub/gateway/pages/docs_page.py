@@ -97,7 +97,7 @@ def _operation(operation: _Operation) -> Iterator[str]:
         for media_type, content in answer.get("content", {}).items():
             if "example" in content:
                 yield _details(f"Example: {media_type}", content["example"])
-                if content["schema"] != {"type": "string"}:
+                if isinstance(content["example"], Mapping):
                     yield _details(f"Schema: {media_type}", content["schema"])
     yield _table("Refusals", ("status", "codes"), list(_refusals(told["responses"])))
     yield "</article>"

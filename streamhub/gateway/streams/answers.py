@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from streamhub.core.event_schema import CHANGE, ID
-from streamhub.web.route import Answer, Content, text_of
+from streamhub.web.route import Answer, Content, events_of, text_of
 
-SSE: Final = "text/event-stream"
 NDJSON: Final = "application/x-ndjson"
 JOB: Final = "5f0c7e0e-2f8d-4c3b-9d0a-0d6f1c1f5a10"
 RESUMES: Final = "retry: 6000\n\n"
@@ -51,8 +50,7 @@ def _stream(means: str, *contents: Content) -> Answer:
 LIVE: Final = _stream(
     "The events of both environments, in id order, with a heartbeat every 10 s. It ends with `stream_error`, unless "
     "the client ends it.",
-    text_of(
-        SSE,
+    events_of(
         RESUMES
         + "event: heartbeat\ndata: 2026-11-22T10:00:00.000Z\n\n"
         + _frame("update", CHANGE, ID)
@@ -62,8 +60,7 @@ LIVE: Final = _stream(
 )  # fmt: skip
 BROADCAST: Final = _stream(
     "The events that match, in id order, each in the envelope that was asked for, and `: ping` every 30 s.",
-    text_of(
-        SSE,
+    events_of(
         RESUMES
         + f"id: {ID}\ndata: "
         + _json({"id": ID, "type": CHANGE["type"], "timestamp": CHANGE["created_at"], "data": CHANGE})
@@ -73,8 +70,7 @@ BROADCAST: Final = _stream(
 REPLAY: Final = _stream(
     "The events of the window, in id order, between `replay_started` and `stream_complete`. `Accept: "
     "application/x-ndjson` asks for one JSON object a line, `Accept-Encoding: zstd` or `gzip` for compression.",
-    text_of(
-        SSE,
+    events_of(
         _frame("replay_started", STARTED) + _frame("update", CHANGE, ID) + _frame("stream_complete", _COMPLETE),
     ),
     text_of(
