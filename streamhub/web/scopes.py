@@ -28,7 +28,7 @@ class Integration(NamedTuple):
 
     codes: Sequence[str] = ("NOT_INTEGRATION", "ORGANIZATION_MISMATCH", "NOT_ENTERPRISE")
     roles: Sequence[str] = ("integration",)
-    means: str = "A token with `application.kind` = `integration` of an enterprise organization; no API key."
+    means: str = "It needs a token with `application.kind` = `integration` of an enterprise organization; no API key."
 
     def __call__(self, claims: Claims, slug: str) -> None:
         if claims.api_key is not None:
@@ -54,7 +54,7 @@ class AnyScope(NamedTuple):
 
     @property
     def means(self) -> str:
-        return f"A token or an API key with the scope {' or '.join(f'`{name}`' for name in self.roles)}."
+        return f"It needs a token or an API key with the scope {' or '.join(f'`{name}`' for name in self.roles)}."
 
     def __call__(self, claims: Claims, slug: str) -> None:
         if claims.slug != slug:
