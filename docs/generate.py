@@ -1,4 +1,5 @@
-"""Writes docs/reference/: settings, routes, errors, metrics, the command line and the schema, as the code has them.
+"""Writes docs/reference/: settings, routes (OpenAPI too), errors, metrics, the command line, the schema, the event's
+JSON Schema and the topic's AsyncAPI, as the code has them.
 
 `make docs` runs it. tests/unit/test_reference.py and tests/integration/postgres/test_schema.py compare the files with
 what it would write, so a page that is out of date fails `make test`. Do not edit the files by hand.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ import tempfile
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,15 +27,19 @@ import click
 from prometheus_client.metrics_core import Metric
 from pydantic.fields import FieldInfo
 
-from docs import python_client
+from docs import asyncapi, python_client
 from streamhub.cli import main as command_line
 from streamhub.config import PREFIX, SECRETS, Settings
+from streamhub.core.event_schema import EVENT
 from streamhub.embedded import EmbeddedPostgres, installed_binaries
-from streamhub.gateway.app import ORGANIZATION, ROUTES
+from streamhub.gateway import operations
+from streamhub.gateway.app import ROUTES
 from streamhub.health import facts
 from streamhub.metrics import Metrics
 from streamhub.postgres.migrate import SCHEMAS, migrate_hub, migrate_source
+from streamhub.web import openapi
 from streamhub.web.problems import PROBLEMS
+from streamhub.web.route import Route
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 NOTE: Final = "<!-- Written by `make docs` from the code. Do not edit. -->"
@@ -47,6 +54,9 @@ def pages() -> Mapping[str, str]:
         "metrics.md": metrics(),
         "commands.md": commands(),
         "client.md": client(),
+        "openapi.json": openapi_document(),
+        "event.schema.json": event_schema(),
+        "asyncapi.json": _json(asyncapi.document()),
     }
 
 
@@ -132,27 +142,67 @@ def error_codes() -> str:
 # -- routes
 
 
+ALL_ROUTES: Final = (*ROUTES, *operations.ROUTES)
+
+
 def routes() -> str:
-    shown = [(f"{each.method} {_path(each.path)}", each.parameters) for each in ROUTES]
     parts = []
-    for name, parameters in shown:
-        if parameters:
-            rows = [(f"`{each.name}`", each.means, _codes(each.codes)) for each in parameters]
-            parts += [f"## {name}", _table(("parameter", "meaning", "a wrong value is"), rows)]
-    names = [(f"`{name}`", _codes(each.name for each in parameters)) for name, parameters in shown]
-    no_token = " and ".join(f"`{each.path}`" for each in ROUTES if each.is_open)
+    for name, of_name in groupby(ALL_ROUTES, key=lambda route: route.group):
+        parts.append(f"## {name}")
+        for route in of_name:
+            parts += _route(route)
     return _page(
         "Routes",
-        "`{org}` is the organization's slug. Every route asks for a token, but for "
-        f"{no_token}. A parameter that a route does not have is UNKNOWN_PARAMETER. "
-        "[The contract](contract.md) says what each route answers.",
-        _table(("route", "parameters"), names),
+        "`{org}` is the organization's slug. A parameter that a route does not have is UNKNOWN_PARAMETER. "
+        "[The contract](contract.md) says what each route answers. A running hub has the same as OpenAPI 3.1 at "
+        "`/-/openapi.json` ([this version's](openapi.json)), and as a page at `/-/docs`.",
+        _table(
+            ("route", "what it does", "needs"),
+            [(f"`{_asked(each)}`", each.summary, _needed(each)) for each in ALL_ROUTES],
+        ),
         *parts,
     )
 
 
-def _path(pattern: str) -> str:
-    return pattern.replace(ORGANIZATION, "/{org}").replace("{job:[^/]+}", "{job_id}")
+def _asked(route: Route) -> str:
+    return f"{route.method} {route.shown_path}"
+
+
+def _needed(route: Route) -> str:
+    return "" if route.rule is None else " or ".join(f"`{role}`" for role in route.rule.roles)
+
+
+def _route(route: Route) -> Iterator[str]:
+    yield f"### {_asked(route)}"
+    if route.description:
+        yield route.description
+    rows = [(f"`{each.name}`", each.means, _codes(each.codes)) for each in (*route.parameters, *route.headers)]
+    if rows:
+        yield _table(("parameter", "meaning", "a wrong value is"), rows)
+    yield _table(
+        ("answer", "meaning"),
+        [
+            *((f"{each.status}", each.means) for each in route.answers),
+            *_refusals(openapi.codes_of(route)),
+        ],
+    )
+
+
+def _refusals(codes: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for status, of_status in groupby(codes, key=lambda code: PROBLEMS[code].status):
+        yield str(status), _codes(of_status)
+
+
+def openapi_document() -> str:
+    return _json(openapi.document(ALL_ROUTES))
+
+
+def event_schema() -> str:
+    return _json({"$schema": "https://json-schema.org/draft/2020-12/schema", **EVENT})
+
+
+def _json(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _codes(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from streamhub.client import InvalidSignature, verify_webhook
 
-SECRETS = os.environ["WEBHOOK_SECRET"].split()
+SECRETS = os.environ.get("WEBHOOK_SECRET", "").split()
 handled: set[str] = set()  # ids; an application of several processes keeps them in its database
 
 
@@ -35,4 +35,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=3000)
     application = web.Application(client_max_size=32 * 1024 * 1024)
     application.router.add_post("/webhooks", receive)
-    web.run_app(application, host="127.0.0.1", port=parser.parse_args().port)
+    options = parser.parse_args()
+    if not SECRETS:
+        parser.error("set WEBHOOK_SECRET to the secret that streamhub listen --forward-to prints: whsec_…")
+    web.run_app(application, host="127.0.0.1", port=options.port)

@@ -33,7 +33,7 @@ ROLES = ("relay", "gateway", "webhooks")
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SIZES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)")
 
 
 def parse_duration(text: str) -> timedelta:
@@ -49,7 +49,7 @@ def parse_duration(text: str) -> timedelta:
 
 def parse_size(text: str) -> int:
     """`16MiB` → bytes. Raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d+)\s*([a-z]*)", text.strip().lower())
+    match = re.fullmatch(r"([0-9]+)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in _SIZES:
         raise ValueError(text)
     return int(match[1]) * _SIZES[match[2]]

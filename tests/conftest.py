@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -35,6 +36,9 @@ ON_ONE = ("needs_postgres_18", "needs_fsync", "runs_once")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Where a shell started this in the background, SIGINT is ignored, and every command under test inherits that.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "needs_postgres_18: what it tests came with PostgreSQL 18")
     config.addinivalue_line("markers", "runs_once: it moves so much data that one server has to be enough")
     config.addinivalue_line("markers", "needs_fsync: it judges fsync, which Debian's runs without here")

@@ -19,6 +19,7 @@ from streamhub.cli.database import say
 from streamhub.cli.remote import Access, Remote, remote_options
 from streamhub.client import Refused
 from streamhub.client.endpoint import Endpoint, refusal
+from streamhub.client.errors import reason_of
 from streamhub.core.names import wrong_with
 from streamhub.core.published import wrong_type
 from streamhub.errors import UserError
@@ -143,9 +144,10 @@ async def _publish(access: Access, url: str, body: bytes) -> str:
             except Refused as refused:
                 if refused.is_final or not left:
                     raise
-                reason, asked = str(refused), min(refused.retry_after or 0.0, LONGEST_PAUSE)
+                reason, asked = reason_of(refused), min(refused.retry_after or 0.0, LONGEST_PAUSE)
             except (aiohttp.ClientError, OSError) as error:
-                reason = str(error) or f"no answer within {_TIMEOUT.total:.0f} s"
+                timed_out = isinstance(error, TimeoutError)
+                reason = f"no answer within {_TIMEOUT.total:.0f} s" if timed_out else reason_of(error)
                 if not left:
                     raise UserError(f"not published after {TRIES} tries: {reason}") from None
             pause = max(asked, backoff.next())

@@ -46,7 +46,7 @@ def command(slug: str, test: bool, kind: str, scopes: tuple[str, ...], ttl: time
         ttl=ttl,
         test=test,
         kind=kind,
-        scope=" ".join(scopes).split(),
+        scope=" ".join(scopes).replace(",", " ").split(),
         audience=settings.jwt_audience,
     )
     click.echo(key.sign(claims))

@@ -5,8 +5,11 @@ StreamHubError
 └── IncompleteReplay    a replay that did not come whole
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+import aiohttp
 
 _WORTH_ANOTHER_TRY: Final = frozenset({408, 409, 425, 429})
 
@@ -50,3 +53,18 @@ class IncompleteReplay(StreamHubError):  # noqa: N818 - what happened, in two wo
         self.is_wrong = is_wrong
         self.events = events
         self.last_id = last_id
+
+
+def reason_of(error: Exception) -> str:
+    """In words, without a full stop: more follows in the line."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no byte came in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"{error.host}:{error.port} cannot be reached: {_words(error.os_error)}"
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+        return "the connection broke off"
+    return str(error).removesuffix(".") or type(error).__name__
+
+
+def _words(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -21,7 +21,7 @@ import orjson
 
 from streamhub.backoff import JITTER, Backoff
 from streamhub.client.endpoint import LONGEST_WAIT, Endpoint, Query
-from streamhub.client.errors import Refused, StreamHubError
+from streamhub.client.errors import Refused, StreamHubError, reason_of
 from streamhub.client.event import Event, Gap
 from streamhub.client.positions import Position
 from streamhub.client.sse import Message, Parser, TooLongError
@@ -322,7 +322,7 @@ class Stream:
         self._in_vain = 0 if self._has_brought else self._in_vain + 1
         self._has_brought = False
         if self._tries is not None and self._in_vain >= self._tries:
-            self._fail(self._given_up(f"{self._tries} tries in a row brought nothing new: {_reason(error)}"), error)
+            self._fail(self._given_up(f"{self._tries} tries in a row brought nothing new: {reason_of(error)}"), error)
             return
         now = asyncio.get_running_loop().time()
         if now - self._connected_at > STEADY:
@@ -333,7 +333,7 @@ class Stream:
             self._backoff.reset()  # another consumer is no failure
         pause = max(pause, self._backoff.next())
         self._not_before = now + pause
-        log.warning("%s: %s; the next try is in %.1f s", self.path, _reason(error), pause)
+        log.warning("%s: %s; the next try is in %.1f s", self.path, reason_of(error), pause)
 
     def _fail(self, failure: StreamHubError, cause: Exception | None = None) -> None:
         """What came before is delivered first."""
@@ -352,12 +352,6 @@ class Stream:
             self._told = self.connected
             if self._on_connection_change is not None:
                 await called(self._on_connection_change, self._told)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError) and not str(error):
-        return "no byte came in time"
-    return str(error) or type(error).__name__
 
 
 async def called(function: Callable[..., Any], *arguments: object) -> None:

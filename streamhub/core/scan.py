@@ -1,4 +1,5 @@
-"""The members of a JSON object whose values no decoder will take (a lone surrogate, nesting without end).
+"""The members of a JSON object, or the elements of an array, with values that no decoder takes (a lone surrogate,
+nesting without end).
 
 PostgreSQL writes such text where a `json` column holds it. Reading the top level alone is enough to tell whose row it
 is, so that the event can be sent as one that could not be rendered.
@@ -31,13 +32,31 @@ def members(text: str) -> dict[str, str]:
     return found
 
 
-def _end_of_value(text: str, position: int) -> int:
-    """The index of the `,` or `}` that ends the value which starts at `position`."""
+def elements(text: str) -> list[str]:
+    """The raw text of each element of a JSON array, in order. `text` is trusted to be JSON by its grammar.
+
+    Raises ValueError where it is no array.
+    """
+    position = text.find("[") + 1
+    if position == 0 or text[: position - 1].strip():
+        raise ValueError("not a JSON array")
+    found: list[str] = []
+    while text[position:].strip(" \t\r\n")[:1] != "]":
+        end = _end_of_value(text, position, "]")
+        found.append(text[position:end].strip())
+        if text[end] == "]":
+            break
+        position = end + 1
+    return found
+
+
+def _end_of_value(text: str, position: int, closing: str = "}") -> int:
+    """The index of the `,` or of the bracket `closing` that ends the value which starts at `position`."""
     depth = 0
     while True:
         token = _NEXT.search(text, position)
         if token is None:
-            raise ValueError("a JSON object without an end")
+            raise ValueError("a JSON value without an end")
         character = token.group()
         if character == '"':
             string = _STRING.match(text, token.start())
@@ -45,7 +64,7 @@ def _end_of_value(text: str, position: int) -> int:
                 raise ValueError("a JSON string without an end")
             position = string.end()
             continue
-        if depth == 0 and character in ",}":
+        if depth == 0 and character in (",", closing):
             return token.start()
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(character, 0)
         position = token.end()

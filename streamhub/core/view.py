@@ -4,14 +4,19 @@ A path is a root (`resource`, `delta`, `who` or `data`) and names, joined with d
 the longest name that is there is taken at each step.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
+from streamhub.core import scan
 from streamhub.core.decimals import Number, number
 
+S = TypeVar("S")
+
+LONGEST_SCANNED: Final = 64 * 1024  # bytes; a scan is slow, and it is made on the event loop
 _QUOTE, _BRACE, _BRACKET, _N = b'"{[n'
 _UNREAD: Final[Number] = (0, 0, Decimal(0))
 
@@ -53,9 +58,11 @@ class _Event(msgspec.Struct, gc=False):
 
 
 _Members = Mapping[str, msgspec.Raw]
+_ROOTS: Final = _Event.__struct_fields__
 
 _event: Final = msgspec.json.Decoder(_Event)
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_elements: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _string: Final = msgspec.json.Decoder(str)
 _REFUSED: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 _NOTHING: Final[_Members] = {}
@@ -64,8 +71,8 @@ _NOTHING: Final[_Members] = {}
 class View:
     """One event. `data` is the object behind `data:` in its frame.
 
-    It raises nothing: where no decoder takes the bytes, every value is absent. The relay has published such an event
-    without its row already.
+    It raises nothing. What no decoder takes (a lone surrogate, nesting without end) is read by `core/scan.py`, so that
+    the rest of such an event is there; where that is longer than LONGEST_SCANNED its values are absent.
     """
 
     __slots__ = ("_data", "_event", "_objects", "_values")
@@ -110,21 +117,57 @@ class View:
             try:
                 self._event = _event.decode(self._data)
             except _REFUSED:
-                self._event = _Event()
+                found_by_scan = members_of(msgspec.Raw(self._data))
+                self._event = _Event(**{name: found_by_scan[name] for name in _ROOTS if name in found_by_scan})
         found: msgspec.Raw = getattr(self._event, name, _NULL)
         return found
 
     def _members(self, taken: str, raw: msgspec.Raw) -> _Members:
         members = self._objects.get(taken)
         if members is None:
-            members = _NOTHING
-            if memoryview(raw)[0] == _BRACE:
-                try:
-                    members = _members.decode(raw)
-                except _REFUSED:
-                    members = _NOTHING
-            self._objects[taken] = members
+            members = self._objects[taken] = members_of(raw)
         return members
+
+
+def members_of(raw: msgspec.Raw) -> _Members:
+    """The members of an object, the last one of a name; none where it is no object."""
+    if bytes(memoryview(raw)[:1]) != b"{":
+        return _NOTHING
+    try:
+        return _members.decode(raw)
+    except _REFUSED:
+        return {name: msgspec.Raw(value.encode()) for name, value in (_scanned(raw, scan.members) or {}).items()}
+
+
+def elements_of(raw: msgspec.Raw) -> Sequence[msgspec.Raw]:
+    """The elements of an array; none where it is no array."""
+    if memoryview(raw)[0] != _BRACKET:
+        return ()
+    try:
+        return _elements.decode(raw)
+    except _REFUSED:
+        return [msgspec.Raw(value.encode()) for value in _scanned(raw, scan.elements) or ()]
+
+
+def _scanned(raw: msgspec.Raw, read: Callable[[str], S]) -> S | None:
+    text = bytes(raw)
+    if len(text) > LONGEST_SCANNED:
+        return None
+    try:
+        return read(text.decode())
+    except ValueError:  # no JSON at all
+        return None
+
+
+def string_of(raw: msgspec.Raw) -> str | None:
+    """The content of a string; None where it is no string."""
+    if memoryview(raw)[0] != _QUOTE:
+        return None
+    try:
+        return _string.decode(raw)
+    except _REFUSED:
+        found: str = json.loads(bytes(raw))  # which takes a lone surrogate
+        return found
 
 
 def _longest(names: str, members: _Members) -> str | None:
@@ -141,10 +184,7 @@ def _longest(names: str, members: _Members) -> str | None:
 def _value(raw: msgspec.Raw) -> Value:
     first = memoryview(raw)[0]
     if first == _QUOTE:
-        try:
-            return Value(_string.decode(raw), is_string=True)
-        except _REFUSED:
-            return _ABSENT
+        return Value(string_of(raw), is_string=True)
     if first in (_BRACE, _BRACKET):
         return _NESTED
     if first == _N:

@@ -144,9 +144,14 @@ class Demo:
     def _print_lines(self, server: EmbeddedPostgres, url: str, token: str, window: tuple[datetime, datetime]) -> None:
         window_query = "date_from={:%Y-%m-%dT%H:%M:%SZ}&date_to={:%Y-%m-%dT%H:%M:%SZ}".format(*window)
         program = sys.argv[0] if Path(sys.argv[0]).name == "streamhub" else f"{sys.executable} -m streamhub"
-        token_for = f"{program} token --data-dir {quote(str(self._settings.data_dir))} --org"
+        of_demo = f"--data-dir {quote(str(self._settings.data_dir))}"
+        token_for = f"{program} token {of_demo} --org"
         hand = f"UPDATE shop.prices SET amount = amount + 1 WHERE organization_id = '{ACME.id}' AND NOT test"
         for heading, line in (
+            (
+                "Its events as they happen, in a second terminal:",
+                f"{program} listen {of_demo} --url {url} --org {ACME.slug}",
+            ),
             (f"A token for {ACME.slug}, good for a day:", f"TOKEN={token}"),
             (
                 "Its live stream (one consumer at a time):",
@@ -157,7 +162,10 @@ class Demo:
                 f'curl -N -H "Authorization: Bearer $TOKEN" "{url}/{ACME.slug}/replay?{window_query}"',
             ),
             ("Write to the shop by hand:", f'{quote(str(server.bin_dir / "psql"))} {server.url} -c "{hand}"'),
-            (f"A token for {NORTHWIND.slug}:", f"TOKEN=$({token_for} {NORTHWIND.slug})"),
+            (
+                f"A token for {NORTHWIND.slug}:",
+                f"TOKEN=$({token_for} {NORTHWIND.slug} --scope {','.join(SCOPES)})",
+            ),
         ):
             self._say(f"\n{heading}", style="bold")
             self._say(f"  {line}")

@@ -1,8 +1,8 @@
 """The gateway as an aiohttp application: which path is served by what, and which parameters it knows."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from aiohttp import web
 
@@ -10,70 +10,102 @@ from streamhub.gateway import operations
 from streamhub.gateway.broadcast.request import PARAMETERS as BROADCAST_PARAMETERS
 from streamhub.gateway.broadcast.routes import broadcast, own_broadcast
 from streamhub.gateway.broadcast.shared import BROADCAST, BroadcastShared
-from streamhub.gateway.broadcast.types import types
+from streamhub.gateway.broadcast.types import LISTED, types
 from streamhub.gateway.gateway import GATEWAY, Gateway
+from streamhub.gateway.live import answers as live_answers
 from streamhub.gateway.live.routes import end_stream, live
 from streamhub.gateway.live.shared import LIVE, LiveShared
 from streamhub.gateway.live.status import status
 from streamhub.gateway.live.upkeep import LiveUpkeep
-from streamhub.gateway.pages import files
+from streamhub.gateway.pages import files, reference
+from streamhub.gateway.publishing import answers as publishing_answers
 from streamhub.gateway.publishing.routes import publish
 from streamhub.gateway.publishing.store import PUBLISHING, Publishing
+from streamhub.gateway.replay import answers as replay_answers
 from streamhub.gateway.replay.request import PARAMETERS as REPLAY_PARAMETERS
 from streamhub.gateway.replay.routes import cancel_replay, list_replays, replay, show_replay
 from streamhub.gateway.replay.shared import REPLAY, ReplayShared
 from streamhub.gateway.replay.upkeep import end_cancelled
-from streamhub.gateway.webhooks import routes as webhooks
+from streamhub.gateway.streams import answers as stream_answers
+from streamhub.gateway.webhooks import table as webhooks
 from streamhub.gateway.webhooks.shared import WEBHOOKS, WebhooksShared
 from streamhub.web.cors import add_cors
-from streamhub.web.parameters import Parameter
+from streamhub.web.parameters import LAST_EVENT_ID
 from streamhub.web.refusals import SERVER
+from streamhub.web.route import ORGANIZATION, Route
+from streamhub.web.scopes import events_read, events_write, integration
 
-# The contract's slug. `-` is none, so the operators' pages collide with no organization's.
-ORGANIZATION: Final = "/{organization:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?}"
 JOB: Final = ORGANIZATION + "/replays/{job:[^/]+}"
-ENDPOINT: Final = ORGANIZATION + "/webhooks/{endpoint:[^/]+}"
 
-
-class Route(NamedTuple):
-    """`handler` begins with `admitted(request, <rule of web/scopes.py>)`, and reads its `parameters` with
-    `parameters.read`. One that `is_open` asks for no token, and is there whatever the process's roles."""
-
-    method: str
-    path: str
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    parameters: Sequence[Parameter] = ()
-    is_open: bool = False
-
-
-# No HEAD anywhere: on a stream it would take the lease.
-ROUTES: Final = (
-    Route("GET", ORGANIZATION, live),
-    Route("DELETE", ORGANIZATION, end_stream),
-    Route("GET", f"{ORGANIZATION}/status", status),
-    Route("POST", f"{ORGANIZATION}/events", publish),
-    Route("GET", "/events/stream", own_broadcast, BROADCAST_PARAMETERS),
-    Route("GET", f"{ORGANIZATION}/events/stream", broadcast, BROADCAST_PARAMETERS),
-    Route("GET", f"{ORGANIZATION}/types", types),
-    Route("GET", f"{ORGANIZATION}/replay", replay, REPLAY_PARAMETERS),
-    Route("GET", f"{ORGANIZATION}/replays", list_replays),
-    Route("GET", JOB, show_replay),
-    Route("DELETE", JOB, cancel_replay),
-    Route("GET", f"{ORGANIZATION}/webhooks", webhooks.list_endpoints),
-    Route("POST", f"{ORGANIZATION}/webhooks", webhooks.create),
-    Route("GET", ENDPOINT, webhooks.show),
-    Route("PATCH", ENDPOINT, webhooks.change),
-    Route("DELETE", ENDPOINT, webhooks.delete),
-    Route("POST", f"{ENDPOINT}/enable", webhooks.enable),
-    Route("POST", f"{ENDPOINT}/disable", webhooks.disable),
-    Route("POST", f"{ENDPOINT}/test", webhooks.test),
-    Route("POST", f"{ENDPOINT}/rotate-secret", webhooks.rotate_secret),
-    Route("POST", f"{ENDPOINT}/recover", webhooks.recover, webhooks.RECOVER_PARAMETERS),
-    Route("GET", f"{ENDPOINT}/deliveries", webhooks.deliveries, webhooks.DELIVERIES_PARAMETERS),
-    Route("POST", ENDPOINT + "/deliveries/{delivery:[^/]+}/retry", webhooks.retry),
-    Route("GET", "/-/client.js", files.client, is_open=True),
-    Route("GET", "/-/client.d.ts", files.declarations, is_open=True),
-)
+# No HEAD but where `with_head` says so: on a stream it would take the lease.
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        "GET", ORGANIZATION, live,
+        name="followLiveStream", group="Live stream", summary="Follow the live stream", rule=integration,
+        description="One consumer an organization, over every gateway. Without `Last-Event-ID` the stream goes on "
+        "where the former consumer stopped; the first time, it starts now.",
+        headers=[LAST_EVENT_ID], answers=[stream_answers.LIVE], codes=["ACTIVE_CONSUMER_EXISTS"], is_endless=True,
+    ),
+    Route(
+        "DELETE", ORGANIZATION, end_stream,
+        name="endLiveStream", group="Live stream", summary="End the active live stream", rule=integration,
+        answers=[live_answers.ENDED],
+    ),
+    Route(
+        "GET", f"{ORGANIZATION}/status", status,
+        name="getLiveStatus", group="Live stream", summary="Status of the live stream", rule=integration,
+        answers=[live_answers.STATUS],
+    ),
+    Route(
+        "POST", f"{ORGANIZATION}/events", publish,
+        name="publishEvents", group="Publishing", summary="Publish events", rule=events_write,
+        description="One event, or an array of at most 1,000: all of them are stored, or none.",
+        body=publishing_answers.EVENTS, answers=[publishing_answers.STORED], codes=["NOT_ENTERPRISE"],
+    ),
+    Route(
+        "GET", "/events/stream", own_broadcast, BROADCAST_PARAMETERS,
+        name="followOwnBroadcast", group="Broadcast", summary="Follow events of the token's organization",
+        description="As `/{org}/events/stream`, in the envelope `engine` unless another is asked for.",
+        rule=events_read, headers=[LAST_EVENT_ID], answers=[stream_answers.BROADCAST], codes=["TOO_MANY_STREAMS"],
+        is_endless=True,
+    ),
+    Route(
+        "GET", f"{ORGANIZATION}/events/stream", broadcast, BROADCAST_PARAMETERS,
+        name="followBroadcast", group="Broadcast", summary="Follow events of the token's environment",
+        description="For many subscribers, each with its choice of one organization's events.",
+        rule=events_read, headers=[LAST_EVENT_ID], answers=[stream_answers.BROADCAST], codes=["TOO_MANY_STREAMS"],
+        is_endless=True,
+    ),
+    Route(
+        "GET", f"{ORGANIZATION}/types", types,
+        name="listTypes", group="Broadcast", summary="Event types of the last 30 days", rule=events_read,
+        answers=[LISTED],
+    ),
+    Route(
+        "GET", f"{ORGANIZATION}/replay", replay, REPLAY_PARAMETERS,
+        name="replay", group="Replay", summary="Replay a piece of history", rule=integration,
+        description="Give `date_from` and `date_to`, or `resource_type_eq` with `resource_id_in`. The request queues a "
+        "job; a client that leaves cancels it.",
+        headers=[LAST_EVENT_ID], answers=[stream_answers.REPLAY, replay_answers.NOTHING_LEFT],
+        codes=["TOO_MANY_REPLAYS", "REPLAY_QUEUE_FAILED"],
+    ),
+    Route(
+        "GET", f"{ORGANIZATION}/replays", list_replays,
+        name="listReplays", group="Replay", summary="List replays", rule=integration, answers=[replay_answers.LISTED],
+    ),
+    Route(
+        "GET", JOB, show_replay,
+        name="getReplay", group="Replay", summary="Show a replay", rule=integration, answers=[replay_answers.SHOWN],
+    ),
+    Route(
+        "DELETE", JOB, cancel_replay,
+        name="cancelReplay", group="Replay", summary="Cancel a replay", rule=integration,
+        answers=[replay_answers.CANCELLED], codes=["REPLAY_FINISHED"],
+    ),
+    *webhooks.ROUTES,
+    *files.ROUTES,
+    *reference.ROUTES,
+)  # fmt: skip
 
 
 class Kinds:
@@ -104,19 +136,26 @@ def create_app(gateway: Gateway, kinds: Kinds, *, with_operations: bool = True) 
     app[REPLAY], app[PUBLISHING] = kinds.replay, kinds.publishing
     app[WEBHOOKS] = kinds.webhooks
     add_cors(app, gateway.settings.cors_origins)
-    for route in ROUTES:
-        if route.is_open or "gateway" in gateway.settings.roles:
-            app.router.add_route(route.method, route.path, route.handler)
-    if with_operations:
-        app.add_routes(operations.routes())
+    serves = "gateway" in gateway.settings.roles
+    routes = [each for each in ROUTES if each.is_open or serves]
+    routes += operations.ROUTES if with_operations else ()
+    app[reference.REFERENCE] = reference.Reference(routes)
+    _add(app, routes)
     return app
 
 
 def create_operations_app(gateway: Gateway) -> web.Application:
     """The operators' pages, for a port of their own."""
     app = _application(gateway)
-    app.add_routes(operations.routes())
+    _add(app, operations.ROUTES)
     return app
+
+
+def _add(app: web.Application, routes: Sequence[Route]) -> None:
+    for route in routes:
+        app.router.add_route(route.method, route.path, route.handler)
+        if route.with_head:
+            app.router.add_route("HEAD", route.path, route.handler)
 
 
 def _application(gateway: Gateway) -> web.Application:

@@ -10,16 +10,9 @@ from streamhub import __version__
 from streamhub.gateway.gateway import GATEWAY
 from streamhub.health import facts
 from streamhub.metrics import CONTENT_TYPE
+from streamhub.web.route import COUNT, Answer, Route, json_of, object_of, text_of
 
 LAG_WITHIN: Final = 0.5  # seconds; readiness does not wait for what else is told
-
-
-def routes() -> list[web.RouteDef]:
-    return [
-        web.get("/-/healthy", healthy),
-        web.get("/-/ready", ready),
-        web.get("/-/metrics", metrics, allow_head=False),
-    ]
 
 
 async def healthy(request: web.Request) -> web.Response:
@@ -64,3 +57,68 @@ async def metrics(request: web.Request) -> web.Response:
     """What this process has counted, and what the databases tell of the hub, as Prometheus reads it."""
     body = await request.app[GATEWAY].exposition.get()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+
+_SECONDS: Final = {"type": ["number", "null"]}
+_READY: Final = json_of(
+    object_of(
+        {
+            "status": {"enum": ["ready", "not ready"]},
+            "database": {"enum": ["ok", "unreachable"]},
+            "draining": {"type": "boolean"},
+            "leader": {"type": ["boolean", "null"]},
+            "lag_seconds": _SECONDS,
+            "seconds_since_last_event": _SECONDS,
+            "broker": {"type": ["string", "null"]},
+            "broker_lag_seconds": _SECONDS,
+            "tail": {"enum": ["ok", "degraded"]},
+            "live_streams": COUNT,
+            "broadcast_streams": COUNT,
+            "replays": COUNT,
+        }
+    ),
+    {
+        "status": "ready",
+        "database": "ok",
+        "draining": False,
+        "leader": True,
+        "lag_seconds": 0.012,
+        "seconds_since_last_event": 0.4,
+        "broker": None,
+        "broker_lag_seconds": None,
+        "tail": "ok",
+        "live_streams": 3,
+        "broadcast_streams": 40,
+        "replays": 0,
+    },
+)
+_HEALTHY: Final = json_of(
+    object_of({"status": {"const": "ok"}, "version": {"type": "string"}, "uptime_seconds": {"type": "number"}}),
+    {"status": "ok", "version": __version__, "uptime_seconds": 12.5},
+)
+
+# Health checks of load balancers ask with HEAD.
+ROUTES: Final = (
+    Route(
+        "GET", "/-/healthy", healthy, is_open=True, with_head=True,
+        name="getHealth", group="Operation", summary="Whether the process runs",
+        answers=[Answer(200, "The process runs.", [_HEALTHY])],
+    ),
+    Route(
+        "GET", "/-/ready", ready, is_open=True, with_head=True,
+        name="getReadiness", group="Operation", summary="Whether the process can serve",
+        answers=[
+            Answer(200, "The database answers, and the process can serve.", [_READY]),
+            Answer(503, "It cannot serve; the body says why.", [_READY]),
+        ],
+    ),
+    Route(
+        "GET", "/-/metrics", metrics, is_open=True,
+        name="getMetrics", group="Operation", summary="Metrics",
+        answers=[
+            Answer(200, "In Prometheus' text format.", [
+                text_of(CONTENT_TYPE.partition(";")[0], "streamhub_live_streams 3.0\n"),
+            ])
+        ],
+    ),
+)  # fmt: skip

@@ -92,6 +92,7 @@ async def serve(
         max_line_size=LONGEST_LINE,
         max_field_size=LONGEST_LINE,
         shutdown_timeout=SHUTDOWN_WITHIN,
+        auto_decompress=False,  # a small body can become a huge one, on the loop, although no handler reads it
     )
     runners: list[web.AppRunner] = [runner]
     listening: list[Listening] = []
@@ -110,6 +111,7 @@ async def serve(
                     lambda: gateway.node.trusted,
                     access_log=None,
                     shutdown_timeout=SHUTDOWN_WITHIN,
+                    auto_decompress=False,
                 )
             )
             await runners[-1].setup()

@@ -1,6 +1,7 @@
 """The bodies of requests: what may be sent, how long that may take, and how much of it a process holds at once."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -13,18 +14,20 @@ from streamhub.web.problems import ApiError, Fault, unavailable
 JSON: Final = "application/json"
 READ_WITHIN: Final = 60.0  # seconds
 MOST_HELD: Final = 64 * 1024 * 1024  # bytes
+SHARES: Final = 4  # one organization holds no more than such a part
 
 
 class Bodies:
-    """Those that one process holds: `held` bytes, never more than `most`."""
+    """Those that one process holds: `held` bytes, never more than `most`, nor more than a share of one organization."""
 
     def __init__(self, most: int = MOST_HELD, read_within: float = READ_WITHIN) -> None:
         self.held = 0
         self._most = most
+        self._held_of: Counter[str] = Counter()
         self._read_within = read_within
 
     @asynccontextmanager
-    async def json(self, request: web.Request, longest: int) -> AsyncIterator[bytearray]:
+    async def json(self, request: web.Request, organization_id: str, longest: int) -> AsyncIterator[bytearray]:
         """A body of at most `longest` bytes that says it is JSON, held until the block ends. Raises ApiError: 413, 415;
         400 where it is not HTTP; 503 where it does not arrive in time, or too many others are held."""
         if (request.content_length or 0) > longest:
@@ -33,23 +36,32 @@ class Bodies:
             given = request.headers.get("Content-Type")
             detail = "There is no Content-Type" if given is None else f"Content-Type is {given[:100]!r}"
             raise ApiError(Fault("UNSUPPORTED_MEDIA_TYPE", f"{detail}; this route takes {JSON!r}."))
+        coding = request.headers.get("Content-Encoding", "identity")
+        if coding.strip().lower() not in ("", "identity"):
+            detail = f"Content-Encoding is {coding[:100]!r}; this route takes bodies that are not compressed."
+            raise ApiError(Fault("UNSUPPORTED_MEDIA_TYPE", detail))
         body = bytearray()
         try:
-            await self._read(request, body, longest)
+            await self._read(request, organization_id, body, longest)
             yield body
         finally:
             self.held -= len(body)
+            self._held_of[organization_id] -= len(body)
+            if not self._held_of[organization_id]:
+                del self._held_of[organization_id]
 
-    async def _read(self, request: web.Request, body: bytearray, longest: int) -> None:
+    async def _read(self, request: web.Request, organization_id: str, body: bytearray, longest: int) -> None:
         try:
             async with asyncio.timeout(self._read_within):
                 async for chunk in request.content.iter_any():
                     if len(body) + len(chunk) > longest:
                         raise _too_large(longest)
-                    if self.held + len(chunk) > self._most:
+                    share = self._held_of[organization_id] + len(chunk)
+                    if self.held + len(chunk) > self._most or share > self._most // SHARES:
                         raise unavailable("This gateway holds as many bodies of requests as it may; try again in 5 s.")
                     body += chunk
                     self.held += len(chunk)
+                    self._held_of[organization_id] = share
         except TimeoutError:
             raise unavailable(f"The body did not arrive within {self._read_within:g} s; send it again.") from None
         except (HttpProcessingError, web.RequestPayloadError):

@@ -29,13 +29,15 @@ class InvalidValueError(ValueError):
 
 
 class Parameter(NamedTuple):
-    """One parameter of a route. `parse` gets the text and raises InvalidValueError with one of `codes`; `means` is for
-    the reference."""
+    """One parameter of a route. `parse` gets the text and raises InvalidValueError with one of `codes`; `means`,
+    `example` and `schema` (JSON Schema of the text) are for the reference."""
 
     name: str
     parse: Callable[[str], Any]
     codes: Sequence[str]
     means: str
+    example: str | None = None
+    schema: Mapping[str, Any] = {"type": "string"}
 
 
 def _no_text(_text: str) -> None:
@@ -48,6 +50,15 @@ FILTERS: Final = Parameter(
     _no_text,
     ("INVALID_FILTER", "TOO_MANY_FILTERS"),
     f"a field filter, such as resource.status_eq=paid; at most {filters.MOST_FILTERS}, which must all hold",
+)
+
+# A header, which `last_event_id` judges with the moment at hand.
+LAST_EVENT_ID: Final = Parameter(
+    "Last-Event-ID",
+    _no_text,
+    ("INVALID_LAST_EVENT_ID",),
+    "goes on after this event's id, or after any UUIDv7 as a position",
+    "01a202b2-c57c-7000-8000-00000000002a",
 )
 
 
@@ -67,8 +78,11 @@ TYPES: Final = (
         _patterns("types"),
         ("INVALID_FILTER",),
         "events of these types alone, separated by commas; `*` stands for any text within a segment, or for all types",
+        "skus.*,orders.create",
     ),
-    Parameter("events", _patterns("events"), ("INVALID_FILTER",), "the same as types; together they are a union"),
+    Parameter(
+        "events", _patterns("events"), ("INVALID_FILTER",), "the same as types; together they are a union", "*.create"
+    ),
 )
 
 

@@ -151,19 +151,19 @@ def test_the_index_finds_what_changed_while_it_ran_and_while_it_did_not(
 def test_the_receiver_takes_what_listen_forwards_and_refuses_what_is_not_signed(demo: Demo, start: Start) -> None:
     port = free_port()
     receiver = start("webhook_receiver.py", "--port", str(port), WEBHOOK_SECRET=SECRET)
-    receiver.wait_for("Running on")
+    receiver.wait_for("Running on", within=60)
     listening = Running(
         "listen", "--types", "stock_items.*", "--forward-to", f"127.0.0.1:{port}/webhooks", "--secret", SECRET,
         environment=demo.environment,
     )  # fmt: skip
     try:
-        listening.wait_for("^listening")
+        listening.wait_for("^listening", within=60)
         demo.sql("UPDATE shop.stock_items SET quantity = quantity + 1000 WHERE organization_id = 'org_acme'")
-        receiver.wait_for(r"^stock_items\.update  \w+  \{'quantity': \{'from': \d+, 'to': 1\d\d\d\}")
-        listening.wait_for(r"quantity \d+ → 1\d\d\d  \[204 No Content in \d+ ms\]$")
+        receiver.wait_for(r"^stock_items\.update  \w+  \{'quantity': \{'from': \d+, 'to': 1\d\d\d\}", within=60)
+        listening.wait_for(r"quantity \d+ → 1\d\d\d  \[204 No Content in \d+ ms\]$", within=60)
         with pytest.raises(urllib.error.HTTPError, match="400"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/webhooks", data=b"{}", timeout=PATIENCE)
-        receiver.wait_for("^refused: the delivery has no webhook-id")
+        receiver.wait_for("^refused: the delivery has no webhook-id", within=60)
         assert listening.end(signal.SIGINT) == 0
     finally:
         listening.process.kill()

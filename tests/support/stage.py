@@ -13,6 +13,7 @@ from streamhub.history.append import Append
 from streamhub.postgres import ownership
 from streamhub.relay import Publisher, Relay, Source
 from tests.support.database import Connection
+from tests.support.event_schema import check_events
 
 Event = dict[str, Any]
 
@@ -96,8 +97,10 @@ class Stage:
         return await self.new_events()
 
     async def new_events(self) -> list[Event]:
+        """Those that are new since the call before. Fails where one is not as the event's schema says."""
         events = await self.history()
         new, self._seen = events[self._seen :], len(events)
+        check_events(new)
         return new
 
     async def frames(self) -> list[bytes]:

@@ -21,7 +21,7 @@ async def publish(request: web.Request) -> web.Response:
         if not (claims.enterprise if place.enterprise is None else place.enterprise):
             raise not_enterprise(claims)
     # Outside the block: a client that sends slowly keeps no other waiting.
-    async with publishing.bodies.json(request, MOST_BYTES) as sent:
+    async with publishing.bodies.json(request, claims.organization_id, MOST_BYTES) as sent:
         faults: list[Fault] = []
         parameters.read(request, (), faults)
         try:

@@ -1,5 +1,6 @@
 """Events into the outbox of the hub's own database: what streamhub.publish does, for many at once."""
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ import asyncpg
 from aiohttp import web
 
 from streamhub import organizations
+from streamhub.backoff import jittered, rest
 from streamhub.gateway import budget
 from streamhub.gateway.gateway import Gateway
 from streamhub.gateway.publishing.request import Event
@@ -19,8 +21,10 @@ MOST_WAITING: Final = 1_000  # requests
 MOST_TRIES: Final = 3
 SLUG_TAKEN_WITHIN: Final = 5.0  # seconds
 
-# For a publish_id that an application's transaction is publishing just now. Other requests wait meanwhile.
-_LOCKED_WITHIN: Final = "SET LOCAL lock_timeout = '2s'"
+LOCKED_WITHIN: Final = 2.0  # seconds, for a publish_id that an application's transaction is publishing just now
+LOCKED_PAUSE: Final = 0.2  # seconds; other requests have their turns meanwhile
+
+_LOCK_AT_ONCE: Final = "SET LOCAL lock_timeout = '20ms'"
 # PostgreSQL reads the JSON once more: what it refuses gets no further.
 _WRITE: Final = """
 SELECT streamhub.write_published(
@@ -39,6 +43,16 @@ class Publishing:
 
     async def store(self, claims: Claims, registered: bool, events: Sequence[Event]) -> None:
         """All of them, durably. Raises ApiError: 403, 422, 503."""
+        give_up = time.monotonic() + LOCKED_WITHIN
+        while True:
+            try:
+                return await self._store(claims, registered, events)
+            except asyncpg.LockNotAvailableError:
+                if time.monotonic() > give_up:
+                    raise _in_use() from None
+            await rest(jittered(LOCKED_PAUSE))
+
+    async def _store(self, claims: Claims, registered: bool, events: Sequence[Event]) -> None:
         async with self._turns.turn(), self._hub.acquire() as connection:
             if not registered:
                 await self._register(connection, claims)
@@ -51,8 +65,6 @@ class Publishing:
                     # deadlock_timeout before it said so, which is the pause.
                     if not tries_left:
                         raise _in_use() from None
-                except asyncpg.LockNotAvailableError:
-                    raise _in_use() from None
                 except (asyncpg.DataError, asyncpg.StatementTooComplexError) as error:
                     detail = f"The database refuses an event: {str(error)[:200]}."
                     raise ApiError(Fault("INVALID_EVENT", detail, {"pointer": ""})) from None
@@ -69,7 +81,7 @@ class Publishing:
 
 async def _write(connection: "asyncpg.pool.PoolConnectionProxy[Any]", claims: Claims, events: Sequence[Event]) -> None:
     async with connection.transaction(isolation="read_committed"):
-        await connection.execute(_LOCKED_WITHIN)
+        await connection.execute(_LOCK_AT_ONCE)
         await connection.execute(_WRITE, claims.organization_id, claims.test, *zip(*events, strict=True))
 
 

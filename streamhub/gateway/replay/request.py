@@ -14,6 +14,7 @@ from streamhub.gateway.streams.resources import RESOURCES, judge_resources
 from streamhub.web import parameters
 from streamhub.web.parameters import Given, InvalidValueError, Parameter, short
 from streamhub.web.problems import Fault
+from streamhub.web.route import TIME
 
 
 class ReplayRequest(NamedTuple):
@@ -48,8 +49,22 @@ def _instant(name: str) -> Callable[[str], Instant]:
 
 
 PARAMETERS: Final = (
-    Parameter("date_from", _instant("date_from"), ("INVALID_DATE",), "the window's first moment, RFC 3339"),
-    Parameter("date_to", _instant("date_to"), ("INVALID_DATE",), "the first moment after the window, RFC 3339"),
+    Parameter(
+        "date_from",
+        _instant("date_from"),
+        ("INVALID_DATE", "DATE_RANGE_INVALID", "MISSING_DATE_RANGE"),
+        "the window's first moment, RFC 3339",
+        "2026-11-22T10:00:00Z",
+        TIME,
+    ),
+    Parameter(
+        "date_to",
+        _instant("date_to"),
+        ("INVALID_DATE", "DATE_RANGE_TOO_LONG", "MISSING_DATE_RANGE"),
+        "the first moment after the window, RFC 3339",
+        "2026-11-23T10:00:00Z",
+        TIME,
+    ),
     *RESOURCES,
     *parameters.TYPES,
     parameters.FILTERS,

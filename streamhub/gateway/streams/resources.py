@@ -34,12 +34,13 @@ def _resource_ids(text: str) -> tuple[str, ...]:
 
 
 RESOURCES: Final = (
-    Parameter("resource_type_eq", _resource_type, ("INVALID_FILTER",), "events of this resource type alone"),
+    Parameter("resource_type_eq", _resource_type, ("INVALID_FILTER",), "events of this resource type alone", "skus"),
     Parameter(
         "resource_id_in",
         _resource_ids,
-        ("TOO_MANY_RESOURCE_IDS", "INVALID_RESOURCE_ID"),
+        ("TOO_MANY_RESOURCE_IDS", "INVALID_RESOURCE_ID", "MISSING_RESOURCE_TYPE"),
         f"events of these resources alone: ids of one resource type, separated by commas, at most {MOST_IDS}",
+        "AYqPSwAqDW,BZrQTxBrEX",
     ),
 )
 

@@ -10,13 +10,15 @@ from aiohttp import web
 
 from streamhub import organizations
 from streamhub.core import window
+from streamhub.core.event_schema import ID
 from streamhub.gateway.admission import admitted
+from streamhub.gateway.webhooks.answers import STATES
 from streamhub.gateway.webhooks.shared import WEBHOOKS
 from streamhub.postgres.connections import AnyConnection
 from streamhub.web import parameters
 from streamhub.web.parameters import InvalidValueError, Parameter, refuse_parameters, short
 from streamhub.web.problems import ApiError, Fault
-from streamhub.web.scopes import any_scope
+from streamhub.web.scopes import webhooks_manage
 from streamhub.webhooks import endpoint, store
 from streamhub.webhooks.endpoint import InvalidEndpoint
 from streamhub.webhooks.store import Scope, TooManyEndpoints
@@ -25,10 +27,7 @@ MOST_BYTES: Final = 128 * 1024
 TIMEOUT: Final = 10.0  # seconds
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_STATES: Final = ("pending", "delivered", "failed")
 _decode: Final = msgspec.json.Decoder().decode
-
-webhooks_manage: Final = any_scope("webhooks:manage")
 
 
 def _since(text: str) -> int:
@@ -46,8 +45,8 @@ def _limit(text: str) -> int:
 
 
 def _state(text: str) -> str:
-    if text not in _STATES:
-        raise InvalidValueError(("INVALID_FILTER", f"state is {short(repr(text))}; give {', '.join(_STATES)}."))
+    if text not in STATES:
+        raise InvalidValueError(("INVALID_FILTER", f"state is {short(repr(text))}; give {', '.join(STATES)}."))
     return text
 
 
@@ -63,13 +62,23 @@ RECOVER_PARAMETERS: Final = (
         _since,
         ("INVALID_DATE", "MISSING_DATE_RANGE"),
         "required: events published from this time on are delivered where they were not",
+        "2026-11-22T10:00:00Z",
     ),
 )
 DELIVERIES_PARAMETERS: Final = (
-    Parameter("state", _state, ("INVALID_FILTER",), f"deliveries of this state alone: {', '.join(_STATES)}"),
-    Parameter("before", _before, ("INVALID_FILTER",), "the page after this one: the id of its last delivery"),
-    Parameter("limit", _limit, ("INVALID_FILTER",), f"how many, 1 to {store.MOST_LISTED}; 50 by default"),
-)
+    Parameter(
+        "state", _state, ("INVALID_FILTER",), f"deliveries of this state alone: {', '.join(STATES)}",
+        "failed", {"enum": list(STATES)},
+    ),
+    Parameter(
+        "before", _before, ("INVALID_FILTER",), "the page after this one: the id of its last delivery",
+        ID, {"type": "string", "format": "uuid"},
+    ),
+    Parameter(
+        "limit", _limit, ("INVALID_FILTER",), f"how many, 1 to {store.MOST_LISTED}; 50 by default",
+        "50", {"type": "integer", "minimum": 1, "maximum": store.MOST_LISTED},
+    ),
+)  # fmt: skip
 
 
 class _Asked(NamedTuple):

@@ -38,7 +38,7 @@ async def test_what_the_hub_calls_itself_is_not_the_trigger_roles_to_replace(sta
         "AND proowner = 'streamhub_capture'::regrole ORDER BY 1"
     )
     assert all(runs_as_owner for _, runs_as_owner in owned)
-    assert {name for name, _ in owned} >= {"capture", "capture_slowly", "capture_truncate"}
+    assert {name for name, _ in owned} >= {"capture_1", "capture_slowly", "capture_truncate"}
 
 
 async def test_a_writer_s_reading_of_backslashes_lets_no_index_run_code_at_a_truncate(stage: Stage) -> None:

@@ -130,7 +130,7 @@ def test_a_lost_connection_is_told_on_stderr_and_nothing_is_lost(cli: Cli, monke
     assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [first, second]
     first_line, lost, again, _ = result.stderr.splitlines()
     assert first_line == "listening; Ctrl-C ends"
-    assert re.fullmatch(r"/my-org/events/stream: DRAINING: The test said so\.; the next try is in \d\.\d s", lost)
+    assert re.fullmatch(r"/my-org/events/stream: DRAINING: The test said so; the next try is in \d\.\d s", lost)
     assert again == "connected again"
 
 

@@ -11,10 +11,10 @@ from aiohttp import web
 from streamhub import organizations
 from streamhub.gateway import app
 from streamhub.gateway.admission import admitted
-from streamhub.gateway.app import ORGANIZATION, Route
 from streamhub.gateway.gateway import GATEWAY
 from streamhub.gateway.streams.stream import Kind, Stream, stream_error
 from streamhub.keys import key, lookup, store
+from streamhub.web.route import ORGANIZATION, Route
 from streamhub.web.scopes import events_read
 from tests.integration.conftest import Hub, StartHub
 

@@ -24,6 +24,11 @@ def test_every_member_is_given_as_it_is_spelled(row: dict[str, Any], indent: int
     assert {name: json.loads(value) for name, value in found.items()} == row
 
 
+@given(st.lists(JSON), st.sampled_from([None, 1]))
+def test_every_element_is_given_as_it_is_spelled(values: list[Any], indent: int | None) -> None:
+    assert [json.loads(value) for value in scan.elements(json.dumps(values, indent=indent))] == values
+
+
 def test_a_lone_surrogate_and_endless_nesting_are_passed_over() -> None:
     deep = "[" * 100_000 + "]" * 100_000
     found = scan.members('{"a":"\\ud800","b":' + deep + ',"c":{"}":"]"},"d":1}')
