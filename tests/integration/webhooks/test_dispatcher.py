@@ -285,8 +285,8 @@ async def test_an_endpoint_that_keeps_failing_is_probed_with_one_at_a_time(
     got = await receiver.has(17, within=30)
     first = next(n for n in range(10, 15) if begun[n] - begun[n - 1] > 0.9)
     pauses = [begun[n] - begun[n - 1] for n in (first, first + 1)]
-    assert 1.0 <= pauses[0]
-    assert 2.0 <= pauses[1]
+    assert pauses[0] >= 1.0
+    assert pauses[1] >= 2.0
     assert most == 1
     # The oldest that are due, which those that have failed just now are not.
     assert [each.id for each in got[first : first + 2]] == [each.id for each in append.events[first : first + 2]]

@@ -27,13 +27,13 @@ class Mailbox:
         self.answer = "250 OK"
         self.logins: list[tuple[bytes, bytes]] = []
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's
         assert isinstance(envelope.content, bytes)
         if self.answer.startswith("250"):
             self.messages.append((envelope, message_from_bytes(envelope.content)))
         return self.answer
 
-    def authenticate(self, server: Any, session: Any, envelope: Any, mechanism: str, given: Any) -> AuthResult:
+    def authenticate(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
         self.logins.append((given.login, given.password))
         return AuthResult(success=True)
 

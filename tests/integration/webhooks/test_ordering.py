@@ -24,7 +24,7 @@ class Watched:
         receiver.answers["/a"] = self.answer
         self._receiver = receiver
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, _request: web.Request) -> web.StreamResponse:
         got = self._receiver.received[-1]
         resource = got.body["data"]["resource_id"]
         if resource in self._under_way:

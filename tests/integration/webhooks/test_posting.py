@@ -158,8 +158,8 @@ async def test_a_certificate_that_is_not_trusted_is_a_failure(secure: int, recei
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "169.254.169.254", "[fd00:ec2::254]", "2130706433",
-     "0x7f.1", "10.0.0.1", "localhost"],
+    ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "169.254.169.254", "[fd00:ec2::254]",
+     "2130706433", "0x7f.1", "10.0.0.1", "localhost"],
 )  # fmt: skip
 async def test_an_address_in_the_url_is_judged(
     certificates: Certificates, secure: int, receiver: Receiver, dialled: list[str], address: str
@@ -213,7 +213,7 @@ async def test_the_address_that_is_dialled_is_judged_whatever_the_resolver_said(
 
         def __init__(self, _addresses: Addresses) -> None: ...
 
-        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+        async def resolve(self, host: str, port: int = 0, _family: Any = 0) -> list[ResolveResult]:
             return [
                 ResolveResult(
                     hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0,
@@ -334,7 +334,7 @@ async def test_retry_after_is_seconds_or_a_date(local: Poster, receiver: Receive
 
 
 class ConnectProxy:
-    """It takes CONNECT from who has the password, and joins the connection to `port` of loopback, whatever was asked."""
+    """It takes CONNECT from who has the password, and joins it to `port` of loopback, whatever was asked."""
 
     def __init__(self, port: int) -> None:
         self.asked: list[str] = []
