@@ -84,7 +84,7 @@ def test_one_probe_is_under_way_at_a_time_and_a_success_ends_them() -> None:
 
 
 def test_one_that_waits_for_a_probe_is_not_given_up() -> None:
-    queue = queue_of(FAILING_FROM + 5)
+    queue = queue_of(FAILING_FROM + 4)
     queue.add([delivery(1)])
     fail(queue, 0.0)
     queue.held.clear()
