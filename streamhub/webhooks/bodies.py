@@ -41,7 +41,7 @@ class Bodies:
         if body is not None:
             self._idle[event] = body
             self.size += len(body)
-            self._shrink()
+            self._shrink(self._most)
 
     @asynccontextmanager
     async def hold(self, organization: int, event: str) -> AsyncIterator[bytes | None]:
@@ -59,8 +59,8 @@ class Bodies:
             if body is not None:
                 self._release(event)
 
-    def _shrink(self) -> None:
-        while self.size > self._most and self._idle:
+    def _shrink(self, most: int) -> None:
+        while self.size > most and self._idle:
             self.size -= len(self._idle.pop(next(iter(self._idle))))
 
     def _take(self, event: str) -> bytes | None:
@@ -78,7 +78,7 @@ class Bodies:
             self._used[event] = body, count - 1
             return
         self._idle[event] = body
-        self._shrink()
+        self._shrink(self._most)
         self._room.set()
 
     # -- from history
@@ -98,7 +98,9 @@ class Bodies:
                     self._room.clear()
                     await self._room.wait()
                     continue
-                await self._read_some(self._most - used)
+                room = min(self._most - used, self._most // 4)
+                self._shrink(self._most - room)
+                await self._read_some(room)
         except Exception as error:  # noqa: BLE001 - those that wait are told
             for futures in self._waiting.values():
                 for future in futures:

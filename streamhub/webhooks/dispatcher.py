@@ -222,8 +222,9 @@ class Dispatcher:
                 await self._take(now)
                 for queue in self._queues.values():
                     queue.wants_read = True
+            soon = min((queue.look(now) for queue in self._queues.values()), default=LOOK_EVERY)
             await self._read()
-            wait = self._begin()
+            wait = min(self._begin(), soon)
             if now >= self._gives_up_at:
                 self._gives_up_at = now + LOOK_EVERY
                 await self._give_up(now)
@@ -359,6 +360,8 @@ class Dispatcher:
                 queue = self._queues.get(each.delivery.endpoint)
                 if queue is not None:
                     queue.held.discard(each.delivery.event)
+                    if each.state == "pending":
+                        queue.reads_at = min(queue.reads_at, time.monotonic() + each.pause)
                     queue.wants_read = queue.wants_read or queue.endpoint.in_order
             for id_ in ids - ours:
                 if id_ in self._queues:
