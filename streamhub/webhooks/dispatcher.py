@@ -300,6 +300,8 @@ class Dispatcher:
                 self._mail(endpoint.id, f"{why} ({outcome.error})" if not outcome.gone else why)
         lag = at - delivery.created_at if not delivery.attempts else None
         self._metrics.webhook_attempt("delivered" if outcome.succeeded else "failed", outcome.seconds, lag)
+        if state != "pending":
+            self._metrics.webhook_ended(state)
         return Result(delivery, state, pause, outcome.document(at))
 
     def _mail(self, id_: str, reason: str) -> None:
