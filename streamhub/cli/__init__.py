@@ -28,6 +28,7 @@ COMMANDS = {
     "capture": "streamhub.cli.capture",
     "token": "streamhub.cli.token",
     "key": "streamhub.cli.key",
+    "webhook": "streamhub.cli.webhook",
     "listen": "streamhub.cli.listen",
     "replay": "streamhub.cli.replay",
     "publish": "streamhub.cli.publish",

@@ -17,10 +17,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from streamhub.cli.database import say
+from streamhub.cli.options import InstantType
 from streamhub.cli.remote import Choice, Remote, choice_options, remote_options, spoken
 from streamhub.cli.replay_file import ReplayFile
 from streamhub.client import Event, IncompleteReplay, StreamHub
-from streamhub.config import parse_duration
 from streamhub.core import filters, ids
 from streamhub.core.type_patterns import TypePatterns
 from streamhub.core.view import View
@@ -30,28 +30,6 @@ from streamhub.errors import UserError
 STDOUT: Final = Path("-")
 
 Take = Callable[[list[Event]], None]
-
-
-class InstantType(click.ParamType[str]):
-    """A time, or how long ago it is: `2h`."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        try:
-            return timestamp(int(time.time() * 1000 - parse_duration(text).total_seconds() * 1000))
-        except (ValueError, OverflowError):
-            pass
-        try:
-            parse_instant(text)
-        except ValueError:
-            self.fail(
-                f"{text!r} is no time: give one with its zone, as 2026-11-22T10:00:00Z, or how long ago, as 2h",
-                param,
-                ctx,
-            )
-        return text
 
 
 class Window(NamedTuple):
