@@ -15,7 +15,8 @@ from streamhub.core import signing
 from streamhub.leases.nodes import ALIVE
 from streamhub.postgres.channels import CHANNELS
 from streamhub.postgres.connections import AnyConnection, Pool
-from streamhub.webhooks import endpoint
+from streamhub.webhooks import endpoint, ordering
+from streamhub.webhooks.ordering import HAS_OLDER
 
 TIMEOUT: Final = 10.0  # seconds
 MOST_TAKEN: Final = 50  # endpoints at once, so that several processes share them
@@ -25,14 +26,16 @@ KEPT: Final = timedelta(days=30)
 # Of one moment: the version tells whether another read would give another answer.
 _ENDPOINTS: Final = """
 SELECT v.version, e.id::text, e.organization, e.test, e.url, e.events, e.filters, e.secret, e.old_secrets, e."order",
-       e.max_in_flight, e.rate, e.headers, e.auto_disable, e.owner_email, e.enabled
-  FROM streamhub_hub.webhook_version AS v LEFT JOIN streamhub_hub.webhook_endpoints AS e ON true
+       e.max_in_flight, e.rate, e.headers, e.auto_disable, e.enabled, q.starts_after::text
+  FROM streamhub_hub.webhook_version AS v
+  LEFT JOIN (streamhub_hub.webhook_endpoints AS e JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = e.id) ON true
 """
+# Times are compared with the statement's own, which an index can be searched by; clock_timestamp() changes within one.
 # A queue that is held keeps the `due_at` it was taken at, so it is free at once where its node dies.
 TAKE: Final = f"""
 WITH free AS (
   SELECT q.endpoint FROM streamhub_hub.webhook_queues AS q
-   WHERE q.due_at <= clock_timestamp() AND (q.node IS NULL OR q.node = $1 OR q.node NOT IN ({ALIVE}))
+   WHERE q.due_at <= statement_timestamp() AND (q.node IS NULL OR q.node = $1 OR q.node NOT IN ({ALIVE}))
      AND q.endpoint <> ALL ($2::uuid[]) AND q.endpoint = ANY ($3::uuid[])
    ORDER BY q.due_at LIMIT {MOST_TAKEN} FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE streamhub_hub.webhook_queues AS q SET node = $1 FROM free WHERE q.endpoint = free.endpoint
@@ -45,66 +48,62 @@ SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
   FROM unnest($1::uuid[], $2::integer[]) AS wanted (endpoint, most)
  CROSS JOIN LATERAL (
    SELECT * FROM streamhub_hub.webhook_deliveries AS d
-    WHERE d.endpoint = wanted.endpoint AND d.due_at <= clock_timestamp() ORDER BY d.due_at, d.event LIMIT wanted.most
+    WHERE d.endpoint = wanted.endpoint AND d.due_at <= statement_timestamp()
+    ORDER BY d.due_at, d.event LIMIT wanted.most
  ) AS d
-"""
-_NEXT: Final = """
-SELECT q.endpoint::text, extract(epoch FROM d.due_at - clock_timestamp())::float8 AS wait
-  FROM unnest($1::uuid[]) AS q (endpoint)
- CROSS JOIN LATERAL (
-   SELECT due_at FROM streamhub_hub.webhook_deliveries AS d
-    WHERE d.endpoint = q.endpoint AND d.due_at < 'infinity' ORDER BY d.due_at LIMIT 1) AS d
 """
 # A fan-out that is about to commit holds the rows FOR SHARE, so its deliveries are seen by the statement after this.
 _LOCK: Final = """
 SELECT endpoint::text FROM streamhub_hub.webhook_queues WHERE endpoint = ANY ($1::uuid[]) AND node = $2
  ORDER BY endpoint FOR NO KEY UPDATE
 """
-_GIVE_UP: Final = """
+GIVE_UP: Final = """
 UPDATE streamhub_hub.webhook_queues AS q
    SET node = NULL, failures = given.failures,
        due_at = (SELECT d.due_at FROM streamhub_hub.webhook_deliveries AS d
                   WHERE d.endpoint = q.endpoint AND d.due_at < 'infinity' ORDER BY d.due_at LIMIT 1)
   FROM unnest($1::uuid[], $2::integer[]) AS given (endpoint, failures) WHERE q.endpoint = given.endpoint
 """
-_SETTLE: Final = """
+SETTLE: Final = f"""
 WITH results AS (
-  SELECT r.*, a.value AS attempt
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::float8[]) WITH ORDINALITY
-      AS r (endpoint, event, state, pause, n)
-    JOIN json_array_elements($5::text::json) WITH ORDINALITY AS a (value, n) USING (n)
+  SELECT r.*, a.value::jsonb AS attempt
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::float8[], $5::boolean[]) WITH ORDINALITY
+      AS r (endpoint, event, state, pause, in_order, n)
+    JOIN json_array_elements($6::text::json) WITH ORDINALITY AS a (value, n) USING (n)
 ), gone AS (
   DELETE FROM streamhub_hub.webhook_deliveries AS d USING results AS r
    WHERE d.endpoint = r.endpoint AND d.event = r.event AND r.state <> 'pending'
   RETURNING d.*, r.state, r.attempt
 ), kept AS (
   INSERT INTO streamhub_hub.webhook_finished (endpoint, event, type, resource_key, state, log, body, created_at)
-  SELECT endpoint, event, type, resource_key, state, log || attempt::jsonb, body, created_at FROM gone
+  SELECT endpoint, event, type, resource_key, state, log || attempt, body, created_at FROM gone
   ON CONFLICT (endpoint, event) DO UPDATE
      SET state = excluded.state, log = excluded.log, finished_at = excluded.finished_at
 )
 UPDATE streamhub_hub.webhook_deliveries AS d
-   SET attempts = d.attempts + 1, log = d.log || r.attempt::jsonb,
-       due_at = clock_timestamp() + make_interval(secs => r.pause)
+   SET attempts = d.attempts + 1, log = d.log || r.attempt,
+       not_before = clock_timestamp() + make_interval(secs => r.pause),
+       due_at = CASE WHEN r.in_order AND {HAS_OLDER.format("d")} THEN 'infinity'
+                     ELSE clock_timestamp() + make_interval(secs => r.pause) END
   FROM results AS r WHERE d.endpoint = r.endpoint AND d.event = r.event AND r.state = 'pending'
-"""
-# The next one of each resource whose delivery has ended.
-_FREE_RESOURCES: Final = """
-UPDATE streamhub_hub.webhook_deliveries AS d SET due_at = clock_timestamp()
-  FROM (SELECT DISTINCT r.endpoint, next.event FROM unnest($1::uuid[], $2::bigint[]) AS r (endpoint, resource_key)
-         CROSS JOIN LATERAL (SELECT event FROM streamhub_hub.webhook_deliveries AS w
-                              WHERE w.endpoint = r.endpoint AND w.resource_key = r.resource_key
-                              ORDER BY w.event LIMIT 1) AS next) AS found
- WHERE d.endpoint = found.endpoint AND d.event = found.event AND d.due_at = 'infinity'
 """
 _FAILURES: Final = """
 UPDATE streamhub_hub.webhook_queues AS q SET failures = given.failures
   FROM unnest($1::uuid[], $2::integer[]) AS given (endpoint, failures)
  WHERE q.endpoint = given.endpoint AND q.failures <> given.failures
 """
+# Before its queue, as whoever changes an endpoint locks the two.
+_LOCK_ENDPOINTS: Final = """
+SELECT FROM streamhub_hub.webhook_endpoints WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+"""
 _DISABLE: Final = """
-UPDATE streamhub_hub.webhook_endpoints SET enabled = false, disabled_reason = $2 WHERE id = $1 AND enabled
-RETURNING owner_email, url
+WITH disabled AS (
+  UPDATE streamhub_hub.webhook_endpoints AS e SET enabled = false, disabled_reason = given.reason
+    FROM unnest($1::uuid[], $2::text[]) AS given (endpoint, reason) WHERE e.id = given.endpoint AND e.enabled
+  RETURNING e.id
+)
+UPDATE streamhub_hub.webhook_queues AS q SET notice_due_at = clock_timestamp(), notice_attempts = 0
+  FROM disabled WHERE q.endpoint = disabled.id
 """
 _FORGET: Final = """
 DELETE FROM streamhub_hub.webhook_finished WHERE ctid = ANY (ARRAY(
@@ -128,8 +127,8 @@ class Endpoint(NamedTuple):
     rate: int | None
     headers: Mapping[str, str]
     auto_disable: bool
-    owner_email: str | None
     enabled: bool
+    starts_after: str
     key: tuple[Any, ...]
 
     def valid_secrets(self, now: float) -> list[str]:
@@ -148,12 +147,14 @@ class Delivery(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of an attempt. `state`: delivered, failed (given up) or pending, due again after `pause` seconds."""
+    """What came of an attempt. `state`: delivered, failed (given up) or pending, due again after `pause` seconds.
+    `disables`: why the endpoint is disabled by it."""
 
     delivery: Delivery
     state: str
     pause: float
     attempt: Mapping[str, Any]
+    disables: str | None = None
 
 
 async def channel(connection: AnyConnection) -> str:
@@ -200,7 +201,7 @@ def compiled(row: asyncpg.Record, key: tuple[Any, ...]) -> Endpoint:
     return Endpoint(
         row["id"], row["organization"], row["test"], row["url"], choice,
         (*secrets, (row["secret"], float("inf"))), row["order"] == "resource", row["max_in_flight"], row["rate"],
-        headers, row["auto_disable"], row["owner_email"], row["enabled"], key,
+        headers, row["auto_disable"], row["enabled"], row["starts_after"], key,
     )  # fmt: skip
 
 
@@ -216,17 +217,11 @@ async def read(pool: Pool, wanted: Mapping[str, int]) -> list[Delivery]:
     return [Delivery(*row) for row in rows]
 
 
-async def next_due(pool: Pool, of: Collection[str]) -> dict[str, float]:
-    """In how many seconds the next delivery of each is due; those that have none are left out."""
-    rows = await pool.fetch(_NEXT, list(of), timeout=TIMEOUT)
-    return {row["endpoint"]: row["wait"] for row in rows}
-
-
 async def give_up(pool: Pool, node: str, failures: Mapping[str, int]) -> None:
     """These endpoints are free for any node once something of them is due."""
     async with pool.acquire() as connection, connection.transaction():
         ours = [row[0] for row in await connection.fetch(_LOCK, list(failures), node, timeout=TIMEOUT)]
-        await connection.execute(_GIVE_UP, ours, [failures[each] for each in ours], timeout=TIMEOUT)
+        await connection.execute(GIVE_UP, ours, [failures[each] for each in ours], timeout=TIMEOUT)
 
 
 async def settle(
@@ -234,39 +229,43 @@ async def settle(
 ) -> set[str]:
     """Write down what came of attempts. Returns the endpoints that this node still has; of others nothing is written.
 
-    `failures` in a row of the endpoints concerned; `in_order`: those with order `resource`.
+    `failures`: in a row, of the endpoints of which it is known; `in_order`: those with order `resource`.
     """
+    reasons = {each.delivery.endpoint: each.disables for each in results if each.disables is not None}
+    asked = {each.delivery.endpoint for each in results}
     async with pool.acquire() as connection, connection.transaction():
-        ours = {row[0] for row in await connection.fetch(_LOCK, list(failures), node, timeout=TIMEOUT)}
+        if reasons:
+            await connection.execute(_LOCK_ENDPOINTS, list(reasons), timeout=TIMEOUT)
+        ours = {row[0] for row in await connection.fetch(_LOCK, list(asked), node, timeout=TIMEOUT)}
         written = [each for each in results if each.delivery.endpoint in ours]
-        if written:
-            await connection.execute(
-                _SETTLE,
-                [each.delivery.endpoint for each in written],
-                [each.delivery.event for each in written],
-                [each.state for each in written],
-                [each.pause for each in written],
-                orjson.dumps([each.attempt for each in written]).decode(),
-                timeout=TIMEOUT,
-            )
-            await connection.execute(_FAILURES, list(ours), [failures[each] for each in ours], timeout=TIMEOUT)
-        freed = [
-            each.delivery
-            for each in written
-            if each.state != "pending" and each.delivery.endpoint in in_order and each.delivery.resource_key is not None
-        ]
-        if freed:
-            await connection.execute(
-                _FREE_RESOURCES, [each.endpoint for each in freed], [each.resource_key for each in freed],
-                timeout=TIMEOUT,
-            )  # fmt: skip
+        if not written:
+            return ours
+        await connection.execute(
+            SETTLE,
+            [each.delivery.endpoint for each in written],
+            [each.delivery.event for each in written],
+            [each.state for each in written],
+            [each.pause for each in written],
+            [each.delivery.endpoint in in_order for each in written],
+            orjson.dumps([each.attempt for each in written]).decode(),
+            timeout=TIMEOUT,
+        )
+        counted = [each for each in ours if each in failures]
+        await connection.execute(_FAILURES, counted, [failures[each] for each in counted], timeout=TIMEOUT)
+        await ordering.free_oldest(
+            connection,
+            [
+                (each.delivery.endpoint, each.delivery.resource_key)
+                for each in written
+                if each.state != "pending"
+                and each.delivery.endpoint in in_order
+                and each.delivery.resource_key is not None
+            ],
+        )
+        disabled = [each for each in reasons if each in ours]
+        if disabled:
+            await connection.execute(_DISABLE, disabled, [reasons[each] for each in disabled], timeout=TIMEOUT)
     return ours
-
-
-async def disable(pool: Pool, id_: str, reason: str) -> tuple[str | None, str] | None:
-    """The owner's address and the URL; None where it was disabled already."""
-    row = await pool.fetchrow(_DISABLE, id_, reason, timeout=TIMEOUT)
-    return None if row is None else (row["owner_email"], row["url"])
 
 
 async def forget(pool: Pool) -> bool:

@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 from streamhub.backoff import Backoff, jittered, rest
@@ -22,8 +23,8 @@ from streamhub.postgres.connections import Pool, connect
 from streamhub.webhooks import deliveries
 from streamhub.webhooks.addresses import Addresses, Network
 from streamhub.webhooks.bodies import Bodies
-from streamhub.webhooks.deliveries import Delivery, Endpoints, Result
-from streamhub.webhooks.fan_out import FanOut
+from streamhub.webhooks.deliveries import Delivery, Endpoint, Endpoints, Result
+from streamhub.webhooks.fan_out import FanOut, Pass
 from streamhub.webhooks.notices import Notices
 from streamhub.webhooks.posting import MOST_CONNECTIONS, Outcome, Poster
 from streamhub.webhooks.queue import Queue, pause_after
@@ -34,6 +35,7 @@ CONNECTIONS: Final = 5  # of its pool; one more listens
 LOOK_EVERY: Final = 1.0  # seconds, for what no notification has told
 IDLE_FOR: Final = 3.0  # seconds, before an endpoint is given up
 FORGET_EVERY: Final = 60.0
+TELL_EVERY: Final = 10.0  # seconds, for notices that another process has left
 RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0
 ENDS_WITHIN: Final = 0.3  # seconds that attempts have at a stop
 MOST_AT_ONCE: Final = 500  # results in one transaction
@@ -58,19 +60,20 @@ class Dispatcher:
         self._node = node
         self._metrics = metrics
         self._options = options
-        self._bodies = Bodies()
+        self._bodies = Bodies(pool)
         self._endpoints = Endpoints()
         self._fan_out = FanOut(pool, self._endpoints, self._bodies)
         addresses = Addresses(options.allow, loopback=options.development)
         self._poster = Poster(addresses, development=options.development, proxy=options.proxy)
-        self._notices = Notices(options.smtp, metrics)
+        self._notices = Notices(pool, options.smtp, metrics)
         self._queues: dict[str, Queue] = {}
         self._results: list[Result] = []
         self._settled: set[tuple[str, str]] = set()  # since the last read began, which may have seen them as they were
         self._attempts: set[asyncio.Task[None]] = set()
-        self._mails: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._published = asyncio.Event()
+        self._again = asyncio.Event()
+        self._disabled = asyncio.Event()
         self._wake = asyncio.Event()
         self._ended = asyncio.Event()
         self._looks_at = 0.0
@@ -84,8 +87,10 @@ class Dispatcher:
             for name, work in (
                 ("listen", self._listen),
                 ("fan out", self._keep_fanning_out),
+                ("look again", self._keep_looking_again),
                 ("deliver", self._keep_delivering),
                 ("settle", self._keep_settling),
+                ("tell", self._keep_telling),
                 ("forget", self._keep_forgetting),
             )
         ]
@@ -98,7 +103,7 @@ class Dispatcher:
             await asyncio.wait(self._tasks, timeout=ENDS_WITHIN)
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=ENDS_WITHIN)
-        for each in self._attempts | self._mails:
+        for each in self._attempts:
             each.cancel()
         with contextlib.suppress(Exception):
             async with asyncio.timeout(ENDS_WITHIN):
@@ -127,28 +132,34 @@ class Dispatcher:
             await appends.listen(connection, lambda *_: self._published.set())
             await connection.add_listener(await deliveries.channel(connection), self._notified)
             while not connection.is_closed():
-                self._published.set()
+                for each in (self._published, self._again):
+                    each.set()
                 await asyncio.sleep(jittered(LOOK_EVERY))
         finally:
             connection.terminate()
         raise ConnectionError("the connection that listens was lost")
 
     def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        if payload == "endpoints":
+        what, *named = str(payload).split(" ")
+        if what in ("endpoints", "deliveries"):
             self._published.set()
-        else:
-            self._woken(None if payload == "deliveries" else str(payload).split(" "))
-            if payload == "deliveries":
-                self._published.set()
+        if what == "deliveries":
+            self._woken(None)
+        elif what == "again":
+            self._woken(named, again=True)
+        elif what != "endpoints":
+            self._woken([what, *named])
 
-    def _woken(self, endpoints: Sequence[str] | None) -> None:
-        """Something of these is due; None: of any."""
+    def _woken(self, endpoints: Sequence[str] | None, *, again: bool = False) -> None:
+        """Something of these is due; None: of any. `again`: older than what was read, perhaps."""
         for id_ in self._queues if endpoints is None else endpoints:
             queue = self._queues.get(id_)
             if queue is None:
                 self._looks_at = 0.0
             else:
                 queue.wants_read = True
+                if again and queue.endpoint.in_order:
+                    queue.clear()
         if endpoints is None:
             self._looks_at = 0.0
         self._wake.set()
@@ -169,19 +180,30 @@ class Dispatcher:
                 step = await self._fan_out.step()
                 if version != self._endpoints.version:
                     self._update()
-                again = await self._fan_out.step_again()
-                self._metrics.webhooks_fanned_out(step.deliveries + again.deliveries)
-                more = step.more or again.more
+                if step.again:
+                    self._again.set()
+                self._metrics.webhooks_fanned_out(step.deliveries)
+                more = step.more
+
+    async def _keep_looking_again(self) -> None:
+        while True:
+            await self._again.wait()
+            self._again.clear()
+            step = Pass(again=True)
+            while step.again and self._node.trusted:
+                step = await self._fan_out.step_again()
+                self._metrics.webhooks_fanned_out(step.deliveries)
+                if step.again and not step.deliveries:  # nothing there, or another process has it
+                    await rest(jittered(0.02))
 
     def _update(self) -> None:
         """The endpoints have changed."""
+        now = time.monotonic()
         for id_, queue in self._queues.items():
             endpoint = self._endpoints.by_id.get(id_)
-            if endpoint is None or not endpoint.enabled or endpoint.choice is None:
-                queue.endpoint = queue.endpoint._replace(enabled=False)
-                queue.clear()
-            else:
-                queue.endpoint = endpoint
+            if endpoint is None or endpoint.choice is None:
+                endpoint = queue.endpoint._replace(enabled=False)
+            queue.change(endpoint, now)
         self._woken(None)
 
     # -- deliveries into attempts
@@ -200,8 +222,9 @@ class Dispatcher:
                 await self._take(now)
                 for queue in self._queues.values():
                     queue.wants_read = True
+            soon = min((queue.look(now) for queue in self._queues.values()), default=LOOK_EVERY)
             await self._read()
-            wait = self._begin()
+            wait = min(self._begin(), soon)
             if now >= self._gives_up_at:
                 self._gives_up_at = now + LOOK_EVERY
                 await self._give_up(now)
@@ -260,66 +283,53 @@ class Dispatcher:
 
     async def _attempt(self, queue: Queue, delivery: Delivery) -> None:
         endpoint, was_probe, at = queue.endpoint, queue.is_failing, time.time()
-        body = delivery.body
         missing = False
         try:
-            if body is None:
-                bodies = await self._bodies.of(self._pool, [(endpoint.organization, delivery.event)])
-                body = bodies.get(delivery.event)
+            async with self._body(endpoint, delivery) as body:
                 missing = body is None
-            if body is None:
-                outcome = Outcome(None, "the event is not in history any more", "", 0.0)
-            else:
-                secrets = endpoint.valid_secrets(at)
-                outcome = await self._poster.post(endpoint.url, body, delivery.event, secrets, endpoint.headers)
+                if body is None:
+                    outcome = Outcome(None, "the event is not in history any more", "", 0.0)
+                else:
+                    secrets = endpoint.valid_secrets(at)
+                    outcome = await self._poster.post(endpoint.url, body, delivery.event, secrets, endpoint.headers)
         except Exception as error:  # noqa: BLE001 - the database is away: the row stays as it is
             log.warning("a delivery to webhook endpoint %s was not attempted: %r", endpoint.id, error)
-            queue.in_flight -= 1
+            queue.left(delivery)
             queue.held.discard(delivery.event)
             return
         if missing:
-            queue.in_flight -= 1
+            queue.left(delivery)
         else:
-            queue.ended(outcome, time.monotonic(), was_probe=was_probe)
+            queue.ended(delivery, outcome, time.monotonic(), was_probe=was_probe)
         self._results.append(self._judged(queue, delivery, outcome, at, missing=missing))
         self._ended.set()
         self._wake.set()
 
+    @asynccontextmanager
+    async def _body(self, endpoint: Endpoint, delivery: Delivery) -> AsyncIterator[bytes | None]:
+        if delivery.body is not None:
+            yield delivery.body
+        else:
+            async with self._bodies.hold(endpoint.organization, delivery.event) as body:
+                yield body
+
     def _judged(self, queue: Queue, delivery: Delivery, outcome: Outcome, at: float, *, missing: bool) -> Result:
         endpoint, attempts = queue.endpoint, delivery.attempts + 1
-        state, pause = "delivered", 0.0
-        if not outcome.succeeded:
-            found = None if outcome.gone or missing else pause_after(
-                attempts, self._options.schedule, outcome.retry_after
-            )  # fmt: skip
-            state, pause = ("failed", 0.0) if found is None else ("pending", found)
-            if state == "failed" and not missing and (outcome.gone or endpoint.auto_disable):
-                why = "it answered 410" if outcome.gone else f"a delivery has failed {attempts} times"
-                queue.endpoint = endpoint._replace(enabled=False)
-                queue.clear()
-                self._mail(endpoint.id, f"{why} ({outcome.error})" if not outcome.gone else why)
         lag = at - delivery.created_at if not delivery.attempts else None
         self._metrics.webhook_attempt("delivered" if outcome.succeeded else "failed", outcome.seconds, lag)
-        if state != "pending":
-            self._metrics.webhook_ended(state)
-        return Result(delivery, state, pause, outcome.document(at))
-
-    def _mail(self, id_: str, reason: str) -> None:
-        task = asyncio.create_task(self._disable(id_, reason))
-        self._mails.add(task)
-        task.add_done_callback(self._mails.discard)
-
-    async def _disable(self, id_: str, reason: str) -> None:
-        pause = Backoff(RETRY_FIRST, RETRY_LONGEST)
-        while True:
-            try:
-                found = await deliveries.disable(self._pool, id_, reason)
-                break
-            except Exception as error:  # noqa: BLE001 - the database is away
-                log.warning("webhook endpoint %s was not disabled, retrying: %r", id_, error)
-                await pause.sleep()
-        if found is not None:
-            await self._notices.disabled(id_, found[1], found[0], reason)
+        if outcome.succeeded:
+            return Result(delivery, "delivered", 0.0, outcome.document(at))
+        pause = pause_after(attempts, self._options.schedule, outcome.retry_after)
+        if pause is not None and not outcome.gone and not missing:
+            return Result(delivery, "pending", pause, outcome.document(at))
+        why = None
+        if outcome.gone:
+            why = "it answered 410"
+        elif endpoint.auto_disable and not missing:
+            why = f"a delivery has failed {attempts} times ({outcome.error})"
+        if why is not None:  # nothing more is begun, until it is written and read back
+            queue.change(endpoint._replace(enabled=False), time.monotonic())
+        return Result(delivery, "failed", 0.0, outcome.document(at), why)
 
     # -- what came of them
 
@@ -333,8 +343,8 @@ class Dispatcher:
         while self._results:
             results = self._results[:MOST_AT_ONCE]
             ids = {each.delivery.endpoint for each in results}
-            failures = {id_: self._queues[id_].failures if id_ in self._queues else 0 for id_ in ids}
-            in_order = {id_ for id_ in ids if id_ in self._queues and self._queues[id_].endpoint.in_order}
+            failures = {id_: self._queues[id_].failures for id_ in ids if id_ in self._queues}
+            in_order = {id_ for id_ in ids if (known := self._endpoints.by_id.get(id_)) is not None and known.in_order}
             try:
                 ours = await deliveries.settle(self._pool, self._node.id, results, failures, in_order)
             except BaseException:
@@ -342,10 +352,18 @@ class Dispatcher:
                 raise
             del self._results[: len(results)]
             for each in results:
+                if each.disables is not None and each.delivery.endpoint in ours:
+                    log.warning("webhook endpoint %s was disabled: %s", each.delivery.endpoint, each.disables)
+                    self._disabled.set()
+            for each in results:
                 self._settled.add((each.delivery.endpoint, each.delivery.event))
+                if each.state != "pending" and each.delivery.endpoint in ours:
+                    self._metrics.webhook_ended(each.state)
                 queue = self._queues.get(each.delivery.endpoint)
                 if queue is not None:
                     queue.held.discard(each.delivery.event)
+                    if each.state == "pending":
+                        queue.reads_at = min(queue.reads_at, time.monotonic() + each.pause)
                     queue.wants_read = queue.wants_read or queue.endpoint.in_order
             for id_ in ids - ours:
                 if id_ in self._queues:
@@ -354,13 +372,7 @@ class Dispatcher:
             self._wake.set()
 
     async def _give_up(self, now: float) -> None:
-        idle = {
-            id_: queue.failures
-            for id_, queue in self._queues.items()
-            if not queue.held
-            and not queue.in_flight
-            and (now - queue.active_at > IDLE_FOR or not queue.endpoint.enabled)
-        }
+        idle = {id_: queue.failures for id_, queue in self._queues.items() if queue.is_idle(now, IDLE_FOR)}
         if idle:
             self._drop(idle)
             await deliveries.give_up(self._pool, self._node.id, idle)
@@ -368,6 +380,15 @@ class Dispatcher:
     def _drop(self, endpoints: Iterable[str]) -> None:
         for id_ in list(endpoints):
             self._queues.pop(id_, None)
+
+    async def _keep_telling(self) -> None:
+        while True:
+            while await self._notices.step():
+                pass
+            self._disabled.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(jittered(TELL_EVERY)):
+                    await self._disabled.wait()
 
     async def _keep_forgetting(self) -> None:
         while True:

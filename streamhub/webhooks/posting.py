@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import ssl
 import time
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +21,7 @@ from streamhub.webhooks.endpoint import url_problem
 
 ANSWERED_WITHIN: Final = 30.0  # seconds, connecting included
 CONNECTED_WITHIN: Final = 10.0
+BODY_WITHIN: Final = 5.0  # from the status on
 MOST_READ: Final = 64 * 1024  # bytes of a body
 MOST_KEPT: Final = 4 * 1024
 MOST_CONNECTIONS: Final = 1_000
@@ -53,12 +56,17 @@ class Outcome(NamedTuple):
 
 
 class Poster:
-    """`async with`: connections are kept and used again, at most MOST_CONNECTIONS."""
+    """`async with`: connections are kept and used again, at most MOST_CONNECTIONS. `tls`: None trusts the authorities
+    of the system."""
 
-    def __init__(self, addresses: Addresses, *, development: bool, proxy: str | None = None) -> None:
+    def __init__(
+        self, addresses: Addresses, *, development: bool, proxy: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self._addresses = addresses
         self._development = development
-        self._proxy = None if proxy is None else URL(proxy)
+        self._proxy = None if proxy is None else URL(proxy).with_user(None)
+        self._proxy_headers = None if proxy is None else _authorization(URL(proxy))
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Poster":
@@ -89,8 +97,8 @@ class Poster:
         """Raises nothing but CancelledError."""
         started = time.monotonic()
         try:
-            async with asyncio.timeout(ANSWERED_WITHIN):
-                return await self._post(url, body, id_, secrets, headers, started)
+            async with asyncio.timeout(ANSWERED_WITHIN) as within:
+                return await self._post(url, body, id_, secrets, headers, started, within)
         except TimeoutError:
             error = f"no answer within {ANSWERED_WITHIN:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as failure:
@@ -98,8 +106,9 @@ class Poster:
         return Outcome(None, error, "", time.monotonic() - started)
 
     async def _post(
-        self, url: str, body: bytes, id_: str, secrets: Sequence[str], headers: Mapping[str, str], started: float
-    ) -> Outcome:
+        self, url: str, body: bytes, id_: str, secrets: Sequence[str], headers: Mapping[str, str], started: float,
+        within: asyncio.Timeout,
+    ) -> Outcome:  # fmt: skip
         problem = url_problem(url, development=self._development)
         if problem is not None:  # a row that was written in SQL
             return Outcome(None, f"the URL is refused: {problem}", "", 0.0)
@@ -113,20 +122,38 @@ class Poster:
             "Accept-Encoding": "identity",
         }  # fmt: skip
         async with self._session.post(
-            URL(url, encoded=True), data=body, headers=sent, allow_redirects=False, proxy=self._proxy
+            URL(url, encoded=True),
+            data=body,
+            headers=sent,
+            allow_redirects=False,
+            proxy=self._proxy,
+            proxy_headers=self._proxy_headers,
+            ssl=True if self._tls is None else self._tls,
         ) as answer:
+            # The status has decided: a body that does not come, or breaks off, changes nothing.
+            within.reschedule(None)
             read = bytearray()
-            async for chunk in answer.content.iter_any():
-                read += chunk[: MOST_READ - len(read)]
-                if len(read) >= MOST_READ:
-                    answer.close()  # what follows is not read, so the connection is of no use
-                    break
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+                async with asyncio.timeout(BODY_WITHIN):
+                    async for chunk in answer.content.iter_any():
+                        read += chunk[: MOST_READ - len(read)]
+                        if len(read) >= MOST_READ:
+                            break
+            if not answer.content.at_eof():
+                answer.close()  # what follows is not read, so the connection is of no use
             excerpt = bytes(read[:MOST_KEPT]).decode("utf-8", "replace").replace("\0", "\ufffd")
             error = None if 200 <= answer.status < 300 else f"it answered {answer.status}"
             if 300 <= answer.status < 400:
                 error = f"it answered {answer.status}, and redirects are not followed"
             retry_after = _retry_after(answer.headers.get("Retry-After"))
             return Outcome(answer.status, error, excerpt, time.monotonic() - started, retry_after)
+
+
+def _authorization(proxy: URL) -> dict[str, str]:
+    if proxy.user is None:
+        return {}
+    pair = f"{proxy.user}:{proxy.password or ''}".encode()
+    return {"Proxy-Authorization": f"Basic {b64encode(pair).decode()}"}
 
 
 def _retry_after(text: str | None) -> float | None:
@@ -141,5 +168,10 @@ def _retry_after(text: str | None) -> float | None:
 
 
 def _explained(error: Exception) -> str:
+    """For the endpoint's owner, who is to learn nothing of the operator's proxy."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status} to CONNECT"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return "the proxy was not reached"
     cause = getattr(error, "os_error", None) or error
     return f"{type(error).__name__}: {str(cause)[:300]}".replace("\0", "\ufffd")

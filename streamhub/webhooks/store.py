@@ -15,6 +15,8 @@ from streamhub.core.window import timestamp
 from streamhub.organizations import ORGANIZATIONS
 from streamhub.postgres.channels import CHANNELS
 from streamhub.postgres.connections import AnyConnection
+from streamhub.webhooks import ordering
+from streamhub.webhooks.ordering import HAS_OLDER
 
 MOST_ENDPOINTS: Final = 1_000  # of one organization and environment
 MOST_OLD_SECRETS: Final = 4
@@ -45,6 +47,19 @@ SELECT event::text, type, state, attempts, due_at, log, created_at, finished_at 
      FROM streamhub_hub.webhook_finished
     WHERE endpoint = $1 AND event < $2 AND coalesce(state = $4::text, true) ORDER BY event DESC LIMIT $3)
 ) AS found ORDER BY event DESC LIMIT $3
+"""
+# By an index of their own: among all that ended they are few.
+_FAILED: Final = """
+SELECT event::text, type, state, jsonb_array_length(log) AS attempts, NULL::timestamptz AS due_at, log, created_at,
+       finished_at
+  FROM streamhub_hub.webhook_finished WHERE endpoint = $1 AND event < $2 AND state = 'failed'
+ ORDER BY event DESC LIMIT $3
+"""
+_AT_ONCE: Final = f"""
+UPDATE streamhub_hub.webhook_deliveries AS d
+   SET attempts = 0, not_before = NULL,
+       due_at = CASE WHEN $3 AND {HAS_OLDER.format("d")} THEN 'infinity' ELSE clock_timestamp() END
+ WHERE endpoint = $1 AND event = $2 RETURNING true
 """
 _WAKE: Final = f"SELECT pg_notify(c.webhooks, $1) FROM ({CHANNELS}) AS c"
 _DUE_NOW: Final = """
@@ -148,15 +163,15 @@ async def rotate_secret(connection: AnyConnection, scope: Scope, id_: str) -> di
 
 async def recover(connection: AnyConnection, scope: Scope, id_: str, since_ms: int) -> dict[str, Any] | None:
     """Enable the endpoint, and have what failed or was missed since then (milliseconds of the Unix epoch)
-    delivered. None where there is none."""
+    delivered, as far as it was appended after the endpoint was made. None where there is none."""
     after = window.before(max(1, since_ms))
     async with connection.transaction():
         found = await change(connection, scope, id_, {"enabled": True})
         if found is None:
             return None
         await connection.execute(
-            "UPDATE streamhub_hub.webhook_queues SET again_from = least(again_from, $2::uuid), again_to = NULL "
-            "WHERE endpoint = $1", id_, after,
+            "UPDATE streamhub_hub.webhook_queues SET again_to = NULL, "
+            "again_from = least(again_from, greatest(starts_after, $2::uuid)) WHERE endpoint = $1", id_, after,
         )  # fmt: skip
         await connection.execute(_WAKE, "deliveries")
     return found
@@ -185,12 +200,14 @@ async def send_test(connection: AnyConnection, scope: Scope, id_: str) -> dict[s
 
 
 async def retry(connection: AnyConnection, scope: Scope, id_: str, event: str) -> dict[str, Any] | None:
-    """Deliver an event to the endpoint once more, with all attempts of a new one. None where there is no such
-    delivery."""
+    """Deliver an event to the endpoint once more, with all attempts of a new one; one that is under way goes on. None
+    where there is no such delivery."""
     async with connection.transaction():
-        if await _one(connection, scope, id_) is None:
-            return None
         await connection.execute("SELECT FROM streamhub_hub.webhook_queues WHERE endpoint = $1 FOR NO KEY UPDATE", id_)
+        found = await _one(connection, scope, id_)
+        if found is None:
+            return None
+        in_order = found["order"] == "resource"
         row = await connection.fetchrow(
             "DELETE FROM streamhub_hub.webhook_finished WHERE endpoint = $1 AND event = $2 "
             "RETURNING type, resource_key, log, body, created_at", id_, event,
@@ -200,19 +217,16 @@ async def retry(connection: AnyConnection, scope: Scope, id_: str, event: str) -
             await connection.execute(
                 "INSERT INTO streamhub_hub.webhook_deliveries "
                 "(endpoint, event, type, resource_key, due_at, log, body, created_at) "
-                "VALUES ($1, $2, $3, $4, clock_timestamp(), $5::text::jsonb, $6, $7) ON CONFLICT DO NOTHING",
+                "VALUES ($1, $2, $3, $4, clock_timestamp(), $5::text::jsonb, $6, $7)",
                 id_, event, row["type"], row["resource_key"], orjson.dumps(kept).decode(), row["body"],
                 row["created_at"],
             )  # fmt: skip
-        else:
-            tag = await connection.execute(
-                "UPDATE streamhub_hub.webhook_deliveries SET due_at = clock_timestamp(), attempts = 0 "
-                "WHERE endpoint = $1 AND event = $2", id_, event,
-            )  # fmt: skip
-            if tag != "UPDATE 1":
-                return None
+        if await connection.fetchval(_AT_ONCE, id_, event, in_order) is None:
+            return None
+        if row is not None and in_order and row["resource_key"] is not None:
+            await ordering.hold_newer(connection, [(id_, row["resource_key"], event)])
         await connection.execute(_DUE_NOW, id_)
-        await connection.execute(_WAKE, "deliveries")
+        await connection.execute(_WAKE, f"again {id_}")
     return {"id": event, "state": "pending"}
 
 
@@ -222,7 +236,11 @@ async def deliveries(
     """The newest first, those of events before the id `before`. None where there is no such endpoint."""
     if await _one(connection, scope, id_) is None:
         return None
-    rows = await connection.fetch(_DELIVERIES, id_, before or ids.MAX_ID, limit, state)
+    given = (id_, before or ids.MAX_ID, limit)
+    if state == "failed":
+        rows = await connection.fetch(_FAILED, *given)
+    else:
+        rows = await connection.fetch(_DELIVERIES, *given, state)
     return [
         {
             "id": row["event"],

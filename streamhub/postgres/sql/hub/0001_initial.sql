@@ -318,14 +318,18 @@ CREATE TABLE streamhub_hub.webhook_queues (
   endpoint         uuid PRIMARY KEY REFERENCES streamhub_hub.webhook_endpoints ON DELETE CASCADE,
   node             uuid,
   due_at           timestamptz,         -- of its oldest delivery, while no node has it; null: there is none
-  failures         integer NOT NULL DEFAULT 0,  -- attempts that failed since the last that did not
+  failures         integer NOT NULL DEFAULT 0,  -- attempts that failed since the last that did not, to the tenth; then probes
+  starts_after     uuid NOT NULL,       -- the head of history when the endpoint was made: it gets what is beyond
   skipped_from     uuid,                -- disabled: events beyond this id were not made deliveries of
   again_from       uuid,                -- events beyond this id, up to `again_to`, are looked through once more
-  again_to         uuid                 -- null: up to where the cursor is when the look begins
+  again_to         uuid,                -- null: up to where the cursor is when the look begins
+  notice_due_at    timestamptz,         -- its owner is to be told then that it was disabled; null: nothing is to be told
+  notice_attempts  integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 CREATE INDEX webhook_queues_due ON streamhub_hub.webhook_queues (due_at);
 CREATE INDEX webhook_queues_again ON streamhub_hub.webhook_queues (endpoint)
  WHERE again_from IS NOT NULL OR skipped_from IS NOT NULL;
+CREATE INDEX webhook_queues_notice ON streamhub_hub.webhook_queues (notice_due_at) WHERE notice_due_at IS NOT NULL;
 
 -- Deliveries that are still to be made. `event` is the webhook-id. Without a body the event stands in history.
 CREATE TABLE streamhub_hub.webhook_deliveries (
@@ -334,6 +338,7 @@ CREATE TABLE streamhub_hub.webhook_deliveries (
   type             text NOT NULL,
   resource_key     bigint,              -- as in history; null: of no resource
   due_at           timestamptz NOT NULL,  -- infinity: behind another event of its resource
+  not_before       timestamptz,         -- when its pause ends, if it has been attempted
   attempts         integer NOT NULL DEFAULT 0,
   log              jsonb NOT NULL DEFAULT '[]',  -- what came of each attempt
   body             bytea,
@@ -357,6 +362,7 @@ CREATE TABLE streamhub_hub.webhook_finished (
   finished_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (endpoint, event)
 );
+CREATE INDEX webhook_finished_failed ON streamhub_hub.webhook_finished (endpoint, event) WHERE state = 'failed';
 CREATE INDEX webhook_finished_at ON streamhub_hub.webhook_finished (finished_at);
 
 -- How far history has been made deliveries of. What moves it locks the row.
@@ -374,34 +380,36 @@ CREATE TABLE streamhub_hub.webhook_version (
 ) WITH (fillfactor = 10);
 INSERT INTO streamhub_hub.webhook_version DEFAULT VALUES;
 
--- A position that all that was published is at or before, and all that will be is beyond: the head, or the end of the
--- millisecond before this one.
-CREATE FUNCTION streamhub_hub.webhook_now() RETURNS uuid
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $$
-  SELECT CASE WHEN c.ms > h.last_ms THEN (lpad(to_hex(c.ms - 1), 12, '0') || '7fffbfffffffffffffff')::uuid
-              ELSE (lpad(to_hex(h.last_ms), 12, '0') || '7000' || to_hex(h.last_counter | (1::bigint << 63)))::uuid END
-    FROM streamhub_hub.log_head AS h, (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) AS c
-$$;
-
--- A new endpoint gets what is published from its making on, whenever dispatchers see it. What waited behind its resource
--- no longer does where the order is given up. Dispatchers listen to the channel.
+-- A new endpoint gets what is appended from its making on, however late dispatchers see it: all that was is at or before
+-- the head, all that will be is beyond. Where its order changes, what waits behind its resource changes with it. One that
+-- is enabled needs no notice of what it was. Dispatchers listen to the channel.
 CREATE FUNCTION streamhub_hub.webhook_endpoint_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    INSERT INTO streamhub_hub.webhook_queues (endpoint, again_from) VALUES (NEW.id, streamhub_hub.webhook_now());
+    INSERT INTO streamhub_hub.webhook_queues (endpoint, starts_after, again_from)
+    SELECT NEW.id, h.id, h.id
+      FROM (SELECT (lpad(to_hex(last_ms), 12, '0') || '7000' || to_hex(last_counter | (1::bigint << 63)))::uuid AS id
+              FROM streamhub_hub.log_head) AS h;
   ELSIF TG_OP = 'UPDATE' THEN
-    IF NEW."order" = 'none' AND OLD."order" <> 'none' THEN
+    IF NEW."order" <> OLD."order" THEN
       PERFORM FROM streamhub_hub.webhook_queues WHERE endpoint = NEW.id FOR NO KEY UPDATE;
-      UPDATE streamhub_hub.webhook_deliveries SET due_at = clock_timestamp()
-       WHERE endpoint = NEW.id AND due_at = 'infinity';
+      IF NEW."order" = 'none' THEN
+        UPDATE streamhub_hub.webhook_deliveries SET due_at = greatest(clock_timestamp(), not_before)
+         WHERE endpoint = NEW.id AND due_at = 'infinity';
+      ELSE
+        UPDATE streamhub_hub.webhook_deliveries AS d SET due_at = 'infinity'
+         WHERE d.endpoint = NEW.id AND d.resource_key IS NOT NULL
+           AND EXISTS (SELECT FROM streamhub_hub.webhook_deliveries AS w
+                        WHERE w.endpoint = d.endpoint AND w.resource_key = d.resource_key AND w.event < d.event);
+      END IF;
     END IF;
     IF NEW."order" <> OLD."order" OR NEW.enabled AND NOT OLD.enabled THEN
       UPDATE streamhub_hub.webhook_queues
          SET due_at = CASE WHEN node IS NULL THEN clock_timestamp() ELSE due_at END,
-             failures = CASE WHEN NEW.enabled AND NOT OLD.enabled THEN 0 ELSE failures END
+             failures = CASE WHEN NEW.enabled AND NOT OLD.enabled THEN 0 ELSE failures END,
+             notice_due_at = CASE WHEN NEW.enabled THEN NULL ELSE notice_due_at END
        WHERE endpoint = NEW.id;
     END IF;
   END IF;
