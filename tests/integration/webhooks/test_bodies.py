@@ -70,7 +70,7 @@ async def test_a_read_that_fails_is_told_and_the_next_one_is_made(history: Histo
             if self.fails:
                 self.fails = False
                 raise ConnectionError("away")
-            return await history.pool.fetch(*arguments, **more)  # type: ignore[arg-type, call-overload]
+            return await history.pool.fetch(*arguments, **more)  # type: ignore[call-overload]
 
     bodies = Bodies(Away())  # type: ignore[arg-type]
     event = append.events[0].id
