@@ -12,7 +12,7 @@ from streamhub.webhooks.store import FAILING_FROM
 MOST_COUNTED: Final = 100_000  # deliveries
 
 CENSUS: Final = f"""
-SELECT e.ok, e.failing, e.disabled, h.last_ms, h.last_counter, due.age,
+SELECT e.ok, e.failing, e.disabled, h.last_ms, h.last_counter, h.event_ms, due.age,
        (SELECT count(*) FROM (SELECT FROM streamhub_hub.webhook_deliveries LIMIT {MOST_COUNTED}) AS counted) AS pending,
        coalesce(c.position, (SELECT again_from FROM streamhub_hub.webhook_queues WHERE again_from IS NOT NULL
                               ORDER BY again_from LIMIT 1))::text AS position,
@@ -46,6 +46,7 @@ def census_of(row: asyncpg.Record) -> WebhookCensus:
     position = row["position"]
     lag = 0.0
     if position is not None and position < head_of(row):
-        lag = max(0.0, row["clock"] - ids.milliseconds(position) / 1000)
+        looked_at = ids.milliseconds(position) or row["event_ms"]  # 0: it stands where a new hub's history begins
+        lag = max(0.0, row["clock"] - looked_at / 1000)
     endpoints = {state: row[state] for state in ("ok", "failing", "disabled")}
     return WebhookCensus(endpoints, row["pending"], max(0.0, row["age"] or 0.0), lag)
