@@ -6,8 +6,6 @@ ever read.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 from streamhub.core import frames
@@ -43,21 +41,16 @@ class Bodies:
             self.size += len(body)
             self._shrink(self._most)
 
-    @asynccontextmanager
-    async def hold(self, organization: int, event: str) -> AsyncIterator[bytes | None]:
-        """The body, kept until the block ends; None where the event is in history no more. Raises what asyncpg
-        raises."""
+    async def take(self, organization: int, event: str) -> bytes | None:
+        """The body, kept until it is released as often as it was taken; None, which is not released, where the event is
+        in history no more. Raises what asyncpg raises."""
         body = self._take(event)
         if body is None:
             body = await self._read((organization, event))
             if body is not None and self._take(event) is None:
                 self._used[event] = body, 1
                 self.size += len(body)
-        try:
-            yield body
-        finally:
-            if body is not None:
-                self._release(event)
+        return body
 
     def _shrink(self, most: int) -> None:
         while self.size > most and self._idle:
@@ -72,7 +65,7 @@ class Bodies:
             self._used[event] = body, count + 1
         return body
 
-    def _release(self, event: str) -> None:
+    def release(self, event: str) -> None:
         body, count = self._used.pop(event)
         if count > 1:
             self._used[event] = body, count - 1
