@@ -1,14 +1,20 @@
-"""Kinds of values that options of several commands take."""
+"""What several commands are made of: kinds of values that options take, and groups."""
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 
 import click
 
-from streamhub.config import parse_duration
-from streamhub.core.window import parse_instant, timestamp
+from streamhub.core.durations import parse_duration
+
+
+class Group(click.Group):
+    """Its help has the whole first sentence of each command, where click's own would cut it."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(1_000)) for name, each in self.commands.items()])
 
 
 class DurationType(click.ParamType[timedelta]):
@@ -26,25 +32,3 @@ class DurationType(click.ParamType[timedelta]):
         if duration <= timedelta(0):
             self.fail(f"{value!r} is not a duration with a unit (s, m, h, d), for example 2h", param, ctx)
         return duration
-
-
-class InstantType(click.ParamType[str]):
-    """A time, or how long ago it is: `2h`."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        try:
-            return timestamp(int(time.time() * 1000 - parse_duration(text).total_seconds() * 1000))
-        except (ValueError, OverflowError):
-            pass
-        try:
-            parse_instant(text)
-        except ValueError:
-            self.fail(
-                f"{text!r} is no time: give one with its zone, as 2026-11-22T10:00:00Z, or how long ago, as 2h",
-                param,
-                ctx,
-            )
-        return text

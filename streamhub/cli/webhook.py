@@ -13,8 +13,9 @@ import click
 
 from streamhub import organizations
 from streamhub.cli.database import data_dir_option, hub_connection, say
-from streamhub.cli.options import InstantType
+from streamhub.cli.options import Group
 from streamhub.cli.output import json_option, print_rows
+from streamhub.cli.replay import InstantType
 from streamhub.config import load
 from streamhub.core.window import parse_instant
 from streamhub.errors import UserError
@@ -43,7 +44,7 @@ class PairType(click.ParamType[tuple[str, str]]):
         return name, text
 
 
-@click.group("webhook")
+@click.group("webhook", cls=Group)
 def command() -> None:
     """Webhooks: each event by signed POST to the endpoints of an organization."""
 
