@@ -185,6 +185,7 @@ class Replay(Stream):
             self.finish(Cause.REPLAY_CANCELLED)
             await asyncio.sleep(0)  # where it takes effect
         self._state = "running"
+        self._shared.gateway.metrics.replay_began(time.monotonic() - self._began)
 
     async def _read_on(self) -> bool:
         """As `_go_on`. A page that was read ahead is dropped where the slot is given back: it can be read again."""
