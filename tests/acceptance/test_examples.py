@@ -36,15 +36,14 @@ class Demo:
 
     def __init__(self, running: Running, environment: dict[str, str]) -> None:
         running.wait_for(r"^A token for northwind-coffee:\n  .+$")
-        lines = [line.strip() for line in running.output.splitlines() if line.startswith("  ")]
-        (self._psql,) = (line.partition(" -c ")[0] for line in lines if "psql " in line)
-        token = next(line for line in lines if line.startswith("TOKEN="))
+        lines = dict(re.findall(r"^(\S.*):\n  (.+)$", running.output, re.MULTILINE))
+        self._psql = lines["Write to the shop by hand"].partition(" -c ")[0]
         self.database = self._psql.split()[-1]
         self.environment = {
             **environment,
             "STREAMHUB_URL": f"http://127.0.0.1:{environment['STREAMHUB_PORT']}",
             "STREAMHUB_ORG": "acme-outfitters",
-            "STREAMHUB_TOKEN": token.removeprefix("TOKEN="),
+            "STREAMHUB_TOKEN": lines["A token for acme-outfitters, good for a day"].removeprefix("TOKEN="),
             "PYTHONUNBUFFERED": "1",
         }
 
