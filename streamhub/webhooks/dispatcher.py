@@ -364,6 +364,8 @@ class Dispatcher:
                     self._disabled.set()
             for each in results:
                 self._settled.add((each.delivery.endpoint, each.delivery.event))
+                if each.state != "pending" and each.delivery.endpoint in ours:
+                    self._metrics.webhook_ended(each.state)
                 queue = self._queues.get(each.delivery.endpoint)
                 if queue is not None:
                     queue.held.discard(each.delivery.event)
