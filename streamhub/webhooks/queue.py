@@ -58,7 +58,7 @@ class Queue:
     def add(self, found: Iterable[Delivery]) -> None:
         """The oldest that are due, in their order."""
         for delivery in found:
-            if delivery.event in self.held:
+            if delivery.event in self.held or self.is_lost:
                 continue
             if self.endpoint.in_order and delivery.resource_key is not None:
                 self._drop_newer(delivery)

@@ -58,7 +58,7 @@ class Receiver:
     def on(self, path: str) -> list[Received]:
         return [each for each in self.received if each.path == path]
 
-    async def has(self, count: int, path: str = "/a", within: float = 8) -> list[Received]:
+    async def has(self, count: int, path: str = "/a", within: float = 20) -> list[Received]:
         async with asyncio.timeout(within):
             while len(self.on(path)) < count:
                 self._changed.clear()

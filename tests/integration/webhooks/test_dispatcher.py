@@ -258,6 +258,8 @@ async def test_an_endpoint_that_hangs_delays_no_other(
     await start()
     await history.append(organization, 100)
     await receiver.has(100)
+    await receiver.has(10, "/hang")
+    await owner.settled_but(100)
     assert len(receiver.on("/hang")) == 10
     hold.set()
 

@@ -54,7 +54,7 @@ async def test_what_a_killed_dispatcher_had_is_delivered_by_the_other_with_the_s
             (row["path"], row["event"])
             for row in await connection.fetch(
                 "SELECT '/' || split_part(e.url, '/', 4) AS path, f.event::text "
-                "FROM streamhub_hub.webhook_finished AS f JOIN streamhub_hub.webhook_endpoints AS e ON e.id = f.endpoint"
+                "FROM streamhub_hub.webhook_finished f JOIN streamhub_hub.webhook_endpoints e ON e.id = f.endpoint"
             )
         }
         seen = len(receiver.received)

@@ -141,3 +141,5 @@ def test_of_a_queue_that_was_lost_nothing_begins() -> None:
     assert begun(queue) == []
     assert queue.held == {"1"}
     assert not queue.has_room
+    queue.add([delivery(3)])  # what a read that was under way has found
+    assert queue.held == {"1"}
