@@ -285,7 +285,7 @@ class Dispatcher:
                 delivery = queue.begin(now)
                 if delivery is None:
                     break
-                task = asyncio.create_task(self._attempt(queue, delivery))
+                task = asyncio.create_task(self._attempt(queue, delivery, was_probe=queue.is_failing))
                 self._attempts.add(task)
                 task.add_done_callback(self._attempts.discard)
             wait = min(wait, queue.wait(now))
@@ -293,8 +293,8 @@ class Dispatcher:
                 self._queues[id_] = self._queues.pop(id_)
         return wait
 
-    async def _attempt(self, queue: Queue, delivery: Delivery) -> None:
-        endpoint, was_probe, at = queue.endpoint, queue.is_failing, time.time()
+    async def _attempt(self, queue: Queue, delivery: Delivery, *, was_probe: bool) -> None:
+        endpoint, at = queue.endpoint, time.time()
         missing = False
         try:
             body = delivery.body or await self._bodies.take(endpoint.organization, delivery.event)
