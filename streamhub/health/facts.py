@@ -133,16 +133,18 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """A value that is found for all who ask while it is being found, or within KEPT_FOR of its finding's beginning."""
+    """A value that is found for all who ask while it is being found, or within `kept_for` seconds of its finding's
+    beginning."""
 
-    def __init__(self, find: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, find: Callable[[], Awaitable[T]], kept_for: float = KEPT_FOR) -> None:
         self._find = find
+        self._kept_for = kept_for
         self._finding: asyncio.Future[T] | None = None
         self._began = 0.0
 
     async def get(self) -> T:
         now = asyncio.get_running_loop().time()
-        if self._finding is None or (self._finding.done() and now - self._began >= KEPT_FOR):
+        if self._finding is None or (self._finding.done() and now - self._began >= self._kept_for):
             self._began = now
             self._finding = asyncio.ensure_future(self._find())
         return await asyncio.shield(self._finding)
