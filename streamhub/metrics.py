@@ -102,6 +102,45 @@ class Metrics:
         for state in ("completed", "cancelled", "failed"):
             self._replays_ended.labels(state)
 
+        self._webhook_deliveries = Counter(
+            "streamhub_webhook_deliveries", "Deliveries made of events, one an endpoint.", registry=own
+        )
+        self._webhook_attempts = Counter(
+            "streamhub_webhook_attempts", "Attempts to deliver that ended, by outcome.", ["outcome"], registry=own
+        )
+        for outcome in ("delivered", "failed"):
+            self._webhook_attempts.labels(outcome)
+        self._webhook_latency = Histogram(
+            "streamhub_webhook_attempt_seconds", "Time that attempts to deliver took.", buckets=BUCKETS, registry=own
+        )
+        self._webhook_lag = Histogram(
+            "streamhub_webhook_lag_seconds",
+            "From the making of a delivery to the beginning of its first attempt.",
+            buckets=BUCKETS,
+            registry=own,
+        )
+        self._webhook_disabled = Counter(
+            "streamhub_webhook_endpoints_disabled",
+            "Endpoints that were disabled because deliveries failed, by whether the owner was told by e-mail.",
+            ["told"],
+            registry=own,
+        )
+        for told in ("yes", "no"):
+            self._webhook_disabled.labels(told)
+
+    def webhooks_fanned_out(self, deliveries: int) -> None:
+        self._webhook_deliveries.inc(deliveries)
+
+    def webhook_attempt(self, outcome: str, seconds: float, lag: float | None) -> None:
+        """Count an attempt that ended. `lag`: seconds until it began, of a delivery's first."""
+        self._webhook_attempts.labels(outcome).inc()
+        self._webhook_latency.observe(seconds)
+        if lag is not None:
+            self._webhook_lag.observe(max(0.0, lag))
+
+    def webhook_disabled(self, *, told: bool) -> None:
+        self._webhook_disabled.labels("yes" if told else "no").inc()
+
     def sent_to_kafka(self, events: int) -> None:
         self._kafka_events.inc(events)
 

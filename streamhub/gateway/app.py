@@ -27,6 +27,8 @@ from streamhub.gateway.replay.routes import cancel_replay, list_replays, replay,
 from streamhub.gateway.replay.shared import REPLAY, ReplayShared
 from streamhub.gateway.replay.upkeep import end_cancelled
 from streamhub.gateway.streams import answers as stream_answers
+from streamhub.gateway.webhooks import table as webhooks
+from streamhub.gateway.webhooks.shared import WEBHOOKS, WebhooksShared
 from streamhub.web.cors import add_cors
 from streamhub.web.parameters import LAST_EVENT_ID
 from streamhub.web.refusals import SERVER
@@ -100,6 +102,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         name="cancelReplay", group="Replay", summary="Cancel a replay", rule=integration,
         answers=[replay_answers.CANCELLED], codes=["REPLAY_FINISHED"],
     ),
+    *webhooks.ROUTES,
     *checks.ROUTES,
     *dashboard_files.ROUTES,
     *files.ROUTES,
@@ -116,6 +119,7 @@ class Kinds:
         self.broadcast = BroadcastShared(gateway)
         self.replay = ReplayShared(gateway)
         self.publishing = Publishing(gateway)
+        self.webhooks = WebhooksShared(development=gateway.settings.development_key_file is not None)
         self._live_upkeep = LiveUpkeep(self.live)
         gateway.endings.add(partial(end_cancelled, gateway))
 
@@ -132,6 +136,7 @@ def create_app(gateway: Gateway, kinds: Kinds, *, with_operations: bool = True) 
     app = _application(gateway)
     app[LIVE], app[BROADCAST] = kinds.live, kinds.broadcast
     app[REPLAY], app[PUBLISHING] = kinds.replay, kinds.publishing
+    app[WEBHOOKS] = kinds.webhooks
     app[checks.CHECKS] = checks.Checks(gateway.settings)
     add_cors(app, gateway.settings.cors_origins)
     serves = "gateway" in gateway.settings.roles
