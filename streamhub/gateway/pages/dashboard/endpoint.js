@@ -137,7 +137,7 @@ function Delivery({ delivery, onRetry }) {
       <span class="hint">${last ? outcomeOf(last) : "no attempt yet"}</span>
       <span class="grow"></span><${When} at=${delivery.created_at} /></summary>
     <div class="attempts">
-      <p class="id"><code>${id}</code> <a href="#/events/${id}">The event</a>
+      <p class="id"><code>${id}</code> ${type !== "webhook.test" && html`<a href="#/events/${id}">The event</a>`}
         <button type="button" class="small" onClick=${onRetry}>Retry now</button></p>
       ${next && state === "pending" && html`<p class="hint">The next attempt is ${inTime(Date.parse(next))}.</p>`}
       ${attempts.length > 0 && html`<p class="hint">${plural(attempts.length, "attempt")}</p>
@@ -147,7 +147,7 @@ function Delivery({ delivery, onRetry }) {
     </div></details></li>`;
 }
 
-const outcomeOf = ({ status, error }) => [status, error].filter(Boolean).join(" ") || "no answer";
+const outcomeOf = ({ status, error }) => error ?? `answered ${status}`;
 
 function inTime(ms) {
   const seconds = (ms - Date.now()) / 1000;
