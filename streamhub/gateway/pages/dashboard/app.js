@@ -34,10 +34,10 @@ function SignIn({ onSession, ended }) {
       <h1>Streamhub</h1>
       <p>Paste a token of your organization. It stays in this page's memory, and is gone with it.</p>
       <${Field} label="Token" hint="A JWT, or an API key." render=${(tie) => html`
-        <input ...${tie} type="password" autocomplete="off" spellcheck="false" required autofocus value=${token}
+        <input ...${tie} type="password" autocomplete="off" spellcheck=${false} required autofocus value=${token}
           onInput=${(event) => setToken(event.target.value)} />`} />
       ${isApiKey(token.trim()) && html`<${Field} label="Organization" hint="Its slug: an API key does not tell it."
-        render=${(tie) => html`<input ...${tie} type="text" spellcheck="false" autocomplete="off" required value=${org}
+        render=${(tie) => html`<input ...${tie} type="text" spellcheck=${false} autocomplete="off" required value=${org}
           placeholder="my-org" onInput=${(event) => setOrg(event.target.value)} />`} />`}
       <${Problem} error=${error} title=${error instanceof TypeError ? "This token cannot be used" : undefined} />
       <button class="primary" disabled=${asks}>${asks ? "Asking the hub …" : "Sign in"}</button>

@@ -44,7 +44,9 @@ export function Chart({ title, times, series, shown }) {
       plot.current.destroy();
     };
   }, [isDark, series.length]);
-  useEffect(() => plot.current.setData([times, ...series.map(({ values }) => values)]), [times]);
+  useEffect(() => {
+    plot.current.setData([times, ...series.map(({ values }) => values)]);
+  }, [times]);
   return html`<figure class="chart">
     <figcaption>${title}<span class="legend">${series.map(({ name, values }, n) => html`
       <span key=${name} class="line${n}">${series.length > 1 && html`${name} `}<b>${valueOf(values, shown)}</b></span>`)}

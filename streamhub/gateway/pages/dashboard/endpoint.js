@@ -41,7 +41,7 @@ export function EndpointPage({ session, id }) {
 }
 
 function Actions({ endpoint, ask }) {
-  return html`<p class="actions">
+  return html`<div class="actions">
     ${endpoint.enabled
       ? html`<button type="button" onClick=${() => ask("/disable", "The endpoint is disabled.")}>Disable</button>`
       : html`<button type="button" class="primary" onClick=${() => ask("/enable",
@@ -53,7 +53,7 @@ function Actions({ endpoint, ask }) {
     <${Recover} ask=${ask} />
     <${Confirm} label="Delete" question="Delete the endpoint and its deliveries?" sure="Delete it"
       onSure=${() => ask("", "", { method: "DELETE" })} />
-  </p>`;
+  </div>`;
 }
 
 function Recover({ ask }) {

@@ -116,7 +116,7 @@ function Seek({ session, choice, sought, onSought }) {
   };
   return html`<form class="seek" onSubmit=${go}>
     <input type="text" aria-label="Seek to a time or an id" aria-invalid=${error ? "true" : undefined}
-      aria-describedby=${error ? "seek-wrong" : undefined} placeholder="14:05, 10m or an id" spellcheck="false"
+      aria-describedby=${error ? "seek-wrong" : undefined} placeholder="14:05, 10m or an id" spellcheck=${false}
       autocomplete="off" required value=${text} onInput=${(event) => setText(event.target.value)} />
     <button>Seek</button>
     ${error && html`<p class="wrong" id="seek-wrong" role="alert">${error.message}</p>`}

@@ -35,7 +35,7 @@ export function Filters({ value, onChange, types = [] }) {
   const [list] = useState(() => `types-${Math.random().toString(36).slice(2)}`);
   const set = (member) => (event) => onChange({ ...value, [member]: event.target.value });
   const fields = (changed) => onChange({ ...value, fields: changed });
-  const text = (member, placeholder, more = {}) => (tie) => html`<input ...${tie} type="text" spellcheck="false"
+  const text = (member, placeholder, more = {}) => (tie) => html`<input ...${tie} type="text" spellcheck=${false}
     autocomplete="off" placeholder=${placeholder} value=${value[member]} onInput=${set(member)} ...${more} />`;
   return html`<div class="filters">
     <div class="row">
@@ -61,14 +61,14 @@ function FieldFilter({ value, onChange, onRemove }) {
     onChange({ ...value, predicate, value: kept });
   };
   return html`<div class="fieldfilter" role="group" aria-label="Field filter">
-    <input type="text" aria-label="Path" spellcheck="false" autocomplete="off" placeholder="resource.status"
+    <input type="text" aria-label="Path" spellcheck=${false} autocomplete="off" placeholder="resource.status"
       value=${value.path} onInput=${set("path")} />
     <select aria-label="Condition" value=${value.predicate} onChange=${choose}>
       ${PREDICATES.map(([name, words]) => html`<option key=${name} value=${name}>${words}</option>`)}</select>
     ${OF_TRUTH.has(value.predicate)
       ? html`<select aria-label="Value" value=${value.value} onChange=${set("value")}>
           <option value="true">true</option><option value="false">false</option></select>`
-      : html`<input type="text" aria-label="Value" spellcheck="false" autocomplete="off" placeholder="paid"
+      : html`<input type="text" aria-label="Value" spellcheck=${false} autocomplete="off" placeholder="paid"
           value=${value.value} onInput=${set("value")} />`}
     <button type="button" class="small" aria-label="Remove this filter" onClick=${onRemove}>Remove</button>
   </div>`;

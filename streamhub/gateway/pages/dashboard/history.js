@@ -18,6 +18,7 @@ export function positionBefore(ms) {
 
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 const AGO = /^-?\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)(?:\s*ago)?$/;
+const TIME = /^(\d{4}-\d{2}-\d{2})?[t ]?(\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?(z|[+-]\d{2}:\d{2})?$/;
 const UNITS = { s: 1e3, m: 6e4, min: 6e4, h: 3.6e6, d: 8.64e7 };
 
 /** Where a text points to: `{ms, id}`, the id null for a time. Throws TypeError that says what would be right. */
@@ -25,17 +26,18 @@ export function placeOf(text) {
   const given = text.trim().toLowerCase();
   if (ID.test(given)) return { ms: msOf(given), id: given };
   const ago = AGO.exec(given);
-  if (ago) return { ms: Date.now() - Number(ago[1]) * UNITS[ago[2]], id: null };
-  const today = /^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$/.test(given);
-  const full = today ? `${new Date().toISOString().slice(0, 10)}T${given.padStart(5, "0")}` : given.replace(" ", "T");
-  const zoned = /(z|[+-]\d{2}:\d{2})$/i.test(full) || !full.includes("t") && !full.includes("T") ? full : `${full}Z`;
-  const ms = Date.parse(zoned.toUpperCase());
+  if (ago) return { ms: Math.floor(Date.now() - Number(ago[1]) * UNITS[ago[2]]), id: null };
+  const [, day, time, zone = "Z"] = TIME.exec(given) ?? [];
+  const today = new Date().toISOString().slice(0, 10);
+  const ms = day || time ? Date.parse(`${day ?? today}T${padded(time ?? "00:00")}${zone.toUpperCase()}`) : Number.NaN;
   if (Number.isNaN(ms)) {
     throw new TypeError(`${JSON.stringify(text)} is no place: give a time in UTC such as 14:05 or 2026-11-22T14:05:00Z, `
       + "a distance such as 10m, or an event's id.");
   }
-  return { ms, id: null };
+  return { ms: !day && ms > Date.now() ? ms - UNITS.d : ms, id: null }; // 23:50 at 00:10 was yesterday
 }
+
+const padded = (time) => (time.indexOf(":") === 1 ? `0${time}` : time);
 
 /** The parameters of a replay for what a tail is asked for. */
 export function queryOf({ types, resourceTypeEq, resourceIdIn, filters = {} }) {

@@ -20,8 +20,8 @@ export function List({ rows, total, newestFirst, label, current }) {
   useLayoutEffect(() => {
     const added = total - before.current;
     before.current = total;
-    const isHeld = box.current.scrollTop > 0 || box.current.contains(document.activeElement) && added < rows.length
-      && document.activeElement !== box.current;
+    const { activeElement: focused } = document;
+    const isHeld = box.current.scrollTop > 0 || focused !== box.current && box.current.contains(focused);
     if (newestFirst && added > 0 && isHeld) box.current.scrollTop += added * ROW;
   }, [total]);
   const first = Math.max(0, Math.floor(top / ROW) - MORE);

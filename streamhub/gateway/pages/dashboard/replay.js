@@ -10,9 +10,10 @@ const PAINT_EVERY = 250; // milliseconds
 
 /** As an input of type datetime-local has it, in UTC. */
 const inputOf = (ms) => new Date(ms).toISOString().slice(0, 19);
+const upToNow = (length) => ({ from: inputOf(Date.now() - length + 1000), to: inputOf(Date.now() + 1000) });
 
 export function Replay({ session }) {
-  const [range, setRange] = useState(() => ({ from: inputOf(Date.now() - 3_600_000), to: inputOf(Date.now()) }));
+  const [range, setRange] = useState(() => upToNow(3_600_000));
   const [asked, setAsked] = useState(NOTHING_ASKED);
   const [, setPaints] = useState(0);
   const current = useRef(null);
@@ -37,7 +38,7 @@ export function Replay({ session }) {
     setPaints((n) => n + 1);
   };
   const set = (name) => (event) => setRange({ ...range, [name]: event.target.value });
-  const preset = (length) => () => setRange({ from: inputOf(Date.now() - length), to: inputOf(Date.now() + 999) });
+  const preset = (length) => () => setRange(upToNow(length));
   const time = (name) => (tie) => html`<input ...${tie} type="datetime-local" step="1" value=${range[name]}
     onInput=${set(name)} />`;
   return html`<h1>Replay</h1>

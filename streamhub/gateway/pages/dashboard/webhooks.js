@@ -60,7 +60,7 @@ function Create({ session, onCancel, onMade }) {
     }
   };
   const wrong = (name) => detailOf(error, name);
-  const text = (name, placeholder, more = {}) => (tie) => html`<input ...${tie} type="text" spellcheck="false"
+  const text = (name, placeholder, more = {}) => (tie) => html`<input ...${tie} type="text" spellcheck=${false}
     autocomplete="off" value=${given[name]} placeholder=${placeholder} onInput=${set(name)} ...${more} />`;
   return html`<form class="panel spaced form" onSubmit=${submit}>
     <h2>A new endpoint</h2>
@@ -104,7 +104,7 @@ function Events({ types, all, setAll, picked, setPicked, more, onMore, error }) 
       ${types.length === 0 && html`<p class="hint">No type was seen in the last 30 days, or the token does not open their
         list (scope <code>events:read</code>).</p>`}</div>
       <${Field} label="Others" hint="Also types that had no event yet, and patterns such as skus.*"
-        render=${(tie) => html`<input ...${tie} type="text" spellcheck="false" autocomplete="off" value=${more}
+        render=${(tie) => html`<input ...${tie} type="text" spellcheck=${false} autocomplete="off" value=${more}
           placeholder="skus.*, *.destroy" onInput=${onMore} />`} />`}
     ${error && html`<p class="wrong" role="alert">${error}</p>`}
   </fieldset>`;
