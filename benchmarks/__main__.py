@@ -29,6 +29,7 @@ from benchmarks import (
     replay,
     sdk,
     stopped_reader,
+    webhooks,
     writers,
 )
 from benchmarks.stage import Result, Stage, stage
@@ -51,6 +52,7 @@ ALL = {
     "filters": filters.measure,
     "broadcast": broadcast.measure,
     "sdk": sdk.measure,
+    "webhooks": webhooks.measure,
 }
 # With Kafka between history and the gateways.
 KAFKA = {

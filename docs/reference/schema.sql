@@ -248,6 +248,7 @@ CREATE TABLE streamhub_hub.webhook_deliveries (
     type text NOT NULL,
     resource_key bigint,
     due_at timestamp with time zone NOT NULL,
+    not_before timestamp with time zone,
     attempts integer DEFAULT 0 NOT NULL,
     log jsonb DEFAULT '[]'::jsonb NOT NULL,
     body bytea,
@@ -301,9 +302,12 @@ CREATE TABLE streamhub_hub.webhook_queues (
     node uuid,
     due_at timestamp with time zone,
     failures integer DEFAULT 0 NOT NULL,
+    starts_after uuid NOT NULL,
     skipped_from uuid,
     again_from uuid,
-    again_to uuid
+    again_to uuid,
+    notice_due_at timestamp with time zone,
+    notice_attempts integer DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -421,9 +425,13 @@ CREATE INDEX webhook_endpoints_organization ON streamhub_hub.webhook_endpoints U
 
 CREATE INDEX webhook_finished_at ON streamhub_hub.webhook_finished USING btree (finished_at);
 
+CREATE INDEX webhook_finished_failed ON streamhub_hub.webhook_finished USING btree (endpoint, event) WHERE (state = 'failed'::text);
+
 CREATE INDEX webhook_queues_again ON streamhub_hub.webhook_queues USING btree (endpoint) WHERE ((again_from IS NOT NULL) OR (skipped_from IS NOT NULL));
 
 CREATE INDEX webhook_queues_due ON streamhub_hub.webhook_queues USING btree (due_at);
+
+CREATE INDEX webhook_queues_notice ON streamhub_hub.webhook_queues USING btree (notice_due_at) WHERE (notice_due_at IS NOT NULL);
 
 ALTER INDEX streamhub_hub.history_pkey ATTACH PARTITION streamhub_hub.history_default_pkey;
 
@@ -631,4 +639,3 @@ GRANT SELECT ON TABLE streamhub.shapes TO streamhub_capture;
 -- streamhub_hub.organization_changed() returns trigger
 -- streamhub_hub.reserve(leader bigint, events bigint, OUT previous_ms bigint, OUT previous_counter bigint, OUT previous_event_ms bigint, OUT previous_event_counter bigint, OUT clock bigint, OUT ms bigint, OUT counter bigint) returns record
 -- streamhub_hub.webhook_endpoint_changed() returns trigger
--- streamhub_hub.webhook_now() returns uuid

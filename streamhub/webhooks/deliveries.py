@@ -52,26 +52,19 @@ SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
     ORDER BY d.due_at, d.event LIMIT wanted.most
  ) AS d
 """
-_NEXT: Final = """
-SELECT q.endpoint::text, extract(epoch FROM d.due_at - clock_timestamp())::float8 AS wait
-  FROM unnest($1::uuid[]) AS q (endpoint)
- CROSS JOIN LATERAL (
-   SELECT due_at FROM streamhub_hub.webhook_deliveries AS d
-    WHERE d.endpoint = q.endpoint AND d.due_at < 'infinity' ORDER BY d.due_at LIMIT 1) AS d
-"""
 # A fan-out that is about to commit holds the rows FOR SHARE, so its deliveries are seen by the statement after this.
 _LOCK: Final = """
 SELECT endpoint::text FROM streamhub_hub.webhook_queues WHERE endpoint = ANY ($1::uuid[]) AND node = $2
  ORDER BY endpoint FOR NO KEY UPDATE
 """
-_GIVE_UP: Final = """
+GIVE_UP: Final = """
 UPDATE streamhub_hub.webhook_queues AS q
    SET node = NULL, failures = given.failures,
        due_at = (SELECT d.due_at FROM streamhub_hub.webhook_deliveries AS d
                   WHERE d.endpoint = q.endpoint AND d.due_at < 'infinity' ORDER BY d.due_at LIMIT 1)
   FROM unnest($1::uuid[], $2::integer[]) AS given (endpoint, failures) WHERE q.endpoint = given.endpoint
 """
-_SETTLE: Final = f"""
+SETTLE: Final = f"""
 WITH results AS (
   SELECT r.*, a.value::jsonb AS attempt
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::float8[], $5::boolean[]) WITH ORDINALITY
@@ -224,17 +217,11 @@ async def read(pool: Pool, wanted: Mapping[str, int]) -> list[Delivery]:
     return [Delivery(*row) for row in rows]
 
 
-async def next_due(pool: Pool, of: Collection[str]) -> dict[str, float]:
-    """In how many seconds the next delivery of each is due; those that have none are left out."""
-    rows = await pool.fetch(_NEXT, list(of), timeout=TIMEOUT)
-    return {row["endpoint"]: row["wait"] for row in rows}
-
-
 async def give_up(pool: Pool, node: str, failures: Mapping[str, int]) -> None:
     """These endpoints are free for any node once something of them is due."""
     async with pool.acquire() as connection, connection.transaction():
         ours = [row[0] for row in await connection.fetch(_LOCK, list(failures), node, timeout=TIMEOUT)]
-        await connection.execute(_GIVE_UP, ours, [failures[each] for each in ours], timeout=TIMEOUT)
+        await connection.execute(GIVE_UP, ours, [failures[each] for each in ours], timeout=TIMEOUT)
 
 
 async def settle(
@@ -254,7 +241,7 @@ async def settle(
         if not written:
             return ours
         await connection.execute(
-            _SETTLE,
+            SETTLE,
             [each.delivery.endpoint for each in written],
             [each.delivery.event for each in written],
             [each.state for each in written],

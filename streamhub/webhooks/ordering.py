@@ -23,7 +23,7 @@ HAS_OLDER: Final = """EXISTS (
 """Whether the row of that name waits behind another one."""
 
 # In the order of its resource, the one that follows each of these, of those that are there.
-_HOLD_NEWER: Final = """
+HOLD_NEWER: Final = """
 UPDATE streamhub_hub.webhook_deliveries AS d SET due_at = 'infinity'
   FROM (SELECT DISTINCT r.endpoint, next.event FROM unnest($1::uuid[], $2::bigint[], $3::uuid[])
                                                  AS r (endpoint, resource_key, event)
@@ -33,7 +33,7 @@ UPDATE streamhub_hub.webhook_deliveries AS d SET due_at = 'infinity'
                               ORDER BY w.event LIMIT 1) AS next) AS found
  WHERE d.endpoint = found.endpoint AND d.event = found.event AND d.due_at < 'infinity'
 """
-_FREE_OLDEST: Final = """
+FREE_OLDEST: Final = """
 UPDATE streamhub_hub.webhook_deliveries AS d SET due_at = greatest(clock_timestamp(), d.not_before)
   FROM (SELECT DISTINCT r.endpoint, next.event FROM unnest($1::uuid[], $2::bigint[]) AS r (endpoint, resource_key)
          CROSS JOIN LATERAL (SELECT event FROM streamhub_hub.webhook_deliveries AS w
@@ -47,10 +47,10 @@ async def hold_newer(connection: AnyConnection, added: list[tuple[str, int, str]
     """Deliveries (endpoint, key of the resource, event) were added: what is newer waits behind them. One that is
     finished, or was never made, holds nothing."""
     if added:
-        await connection.execute(_HOLD_NEWER, *map(list, zip(*added, strict=True)), timeout=TIMEOUT)
+        await connection.execute(HOLD_NEWER, *map(list, zip(*added, strict=True)), timeout=TIMEOUT)
 
 
 async def free_oldest(connection: AnyConnection, ended: list[tuple[str, int]]) -> None:
     """Deliveries of these (endpoint, key of the resource) have ended: what comes next is due, after its own pause."""
     if ended:
-        await connection.execute(_FREE_OLDEST, *map(list, zip(*ended, strict=True)), timeout=TIMEOUT)
+        await connection.execute(FREE_OLDEST, *map(list, zip(*ended, strict=True)), timeout=TIMEOUT)

@@ -136,16 +136,18 @@ OTHERS: Final = [
 @pytest.mark.parametrize("claims", OTHERS, ids=["environment", "organization"])
 async def test_what_is_anothers_is_not_there(hub: Hub, claims: dict[str, Any]) -> None:
     id_ = (await made(hub))["id"]
+    delivery = (await ask(hub, "POST", f"{PATH}/{id_}/test")).data["id"]
     await hub.history.register("org_2", "my-org-2")
     slug = claims.get("organization", {"slug": "my-org"})["slug"]
     assert (await ask(hub, "GET", f"/{slug}/webhooks", **claims)).data == []
     for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/enable"), ("POST", "/disable"),
                          ("POST", "/test"), ("POST", "/rotate-secret"), ("GET", "/deliveries"),
                          ("POST", "/recover?since=2026-01-01T00:00:00Z"),
-                         ("POST", f"/deliveries/{id_}/retry")):  # fmt: skip
+                         ("POST", f"/deliveries/{delivery}/retry")):  # fmt: skip
         answer = await ask(hub, method, f"/{slug}/webhooks/{id_}{path}", {} if method == "PATCH" else None, **claims)
         assert answer.status == 404, path
     assert (await ask(hub, "GET", f"{PATH}/{id_}")).data["enabled"]
+    assert (await ask(hub, "POST", f"{PATH}/{id_}/deliveries/{delivery}/retry")).status == 202
 
 
 async def test_a_token_without_the_scope_is_refused(hub: Hub) -> None:

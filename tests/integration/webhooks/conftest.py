@@ -15,7 +15,7 @@ from streamhub.metrics import Metrics
 from streamhub.webhooks import store
 from streamhub.webhooks.dispatcher import Dispatcher, Options
 from streamhub.webhooks.store import Scope
-from tests.integration.conftest import History
+from tests.integration.conftest import History, eventually
 from tests.support.database import Pool
 
 SCHEDULE = (0.05, 0.05, 0.05, 0.05, 0.05)
@@ -125,6 +125,31 @@ class Owner:
             found = await store.deliveries(connection, self.scope, id_, before=None, limit=100, state=state)
         assert found is not None
         return found
+
+    async def settled(self) -> None:
+        """Returns once all of history is made deliveries of, and every delivery has ended."""
+
+        async def is_settled() -> bool:
+            return bool(await self.pool.fetchval(_SETTLED))
+
+        await eventually(is_settled, 20)
+
+    async def settled_but(self, count: int) -> None:
+        """Returns once so many deliveries are pending."""
+
+        async def is_so() -> bool:
+            pending = await self.pool.fetchval("SELECT count(*) FROM streamhub_hub.webhook_deliveries")
+            return bool(pending == count)
+
+        await eventually(is_so, 20)
+
+
+_SETTLED = """
+SELECT NOT EXISTS (SELECT FROM streamhub_hub.webhook_deliveries)
+   AND NOT EXISTS (SELECT FROM streamhub_hub.webhook_queues WHERE again_from IS NOT NULL)
+   AND position >= (SELECT max(id::text)::uuid FROM streamhub_hub.history)
+  FROM streamhub_hub.webhook_cursor
+"""
 
 
 @pytest.fixture

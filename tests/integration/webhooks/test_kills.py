@@ -1,0 +1,67 @@
+"""kill -9 of a dispatcher, a process of its own, in the middle of deliveries: nothing is lost."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+from aiohttp import web
+
+from tests.integration.webhooks.conftest import Receiver
+from tests.support.hub import hub_over, until
+
+EVENTS: Final = 300
+ENDPOINTS: Final = 6
+
+
+async def insert_endpoints(connection: "asyncpg.Connection[asyncpg.Record]", receiver: Receiver) -> None:
+    key = await connection.fetchval(
+        "INSERT INTO streamhub_hub.organizations (id, slug, slug_is_made, enterprise) "
+        "VALUES ('org-0', 'org-0', true, true) RETURNING key"
+    )
+    for n in range(ENDPOINTS):
+        await connection.execute(
+            "INSERT INTO streamhub_hub.webhook_endpoints (organization, url) VALUES ($1, $2)",
+            key, receiver.url(f"/{n}"),
+        )  # fmt: skip
+
+
+async def ended(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+    count = await connection.fetchval("SELECT count(*) FROM streamhub_hub.webhook_finished")
+    return bool(count == EVENTS * ENDPOINTS)
+
+
+async def test_what_a_killed_dispatcher_had_is_delivered_by_the_other_with_the_same_id(
+    database_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.02)
+        return web.Response()
+
+    for n in range(ENDPOINTS):
+        receiver.answers[f"/{n}"] = answer
+    async with hub_over(database_url, tmp_path) as hub:
+        doomed, _ = await asyncio.gather(hub.start("--roles", "relay,webhooks"), hub.start("--roles", "relay,webhooks"))
+        await hub.prepare()
+        connection = await asyncpg.connect(database_url)
+        await insert_endpoints(connection, receiver)
+        await connection.execute("INSERT INTO skus (org, note) SELECT 'org-0', 'x' FROM generate_series(1, $1)", EVENTS)
+        await until(lambda: len(receiver.received) > EVENTS * ENDPOINTS // 4, "a quarter is delivered")
+        doomed.kill()
+        before = list(receiver.received)
+        assert len(before) < EVENTS * ENDPOINTS * 3 // 4, "it was killed in the middle"
+        await until(lambda: ended(connection), "all has ended", 60)
+        await connection.close()
+        published = set(await hub.published())
+    assert len(published) == EVENTS
+    assert max(Counter((each.path, each.id) for each in before).values()) == 1, "while both lived, none got one twice"
+    twice = 0
+    for n in range(ENDPOINTS):
+        counts = Counter(each.id for each in receiver.on(f"/{n}"))
+        assert set(counts) == published
+        twice += sum(counts.values()) - EVENTS
+    # At most what was in flight, or ended and not written, when it was killed.
+    assert twice <= 2 * 10 * ENDPOINTS
+    for each in receiver.received:
+        assert each.body["id"] == each.id
