@@ -265,31 +265,36 @@ async def test_an_endpoint_that_hangs_delays_no_other(
 async def test_an_endpoint_that_keeps_failing_is_probed_with_one_at_a_time(
     history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
 ) -> None:
-    begun: list[float] = []
-    under_way = most = 0
+    begun: list[tuple[float, int]] = []  # when, and how many were under way
+    under_way = 0
 
-    async def fail(request: web.Request) -> web.StreamResponse:
-        nonlocal under_way, most
-        begun.append(time.monotonic())
+    async def fail(_request: web.Request) -> web.StreamResponse:
+        nonlocal under_way
         under_way += 1
-        if len(begun) > 14:  # ten in a row, and up to four that were under way with the tenth
-            most = max(most, under_way)
+        begun.append((time.monotonic(), under_way))
         await asyncio.sleep(0.01)
         under_way -= 1
         return web.Response(status=500)
+
+    def probes() -> list[int]:
+        """Which requests came after a pause, once ten had failed."""
+        return [n for n in range(10, len(begun)) if begun[n][0] - begun[n - 1][0] > 0.9]
+
+    async def is_probed_twice() -> bool:
+        return len(probes()) == 2
 
     receiver.answers["/a"] = fail
     id_ = (await owner.add(max_in_flight=5))["id"]
     await start(schedule=(60, 60, 60, 60, 60))
     append = await history.append(organization, 40)
-    got = await receiver.has(17, within=30)
-    first = next(n for n in range(10, 15) if begun[n] - begun[n - 1] > 0.9)
-    pauses = [begun[n] - begun[n - 1] for n in (first, first + 1)]
-    assert pauses[0] >= 1.0
-    assert pauses[1] >= 2.0
-    assert most == 1
+    await eventually(is_probed_twice, 30)
+    first, second = probes()
+    assert (first <= 14, second) == (True, first + 1)  # four at most were under way with the tenth
+    assert begun[second][0] - begun[first][0] >= 2.0
+    assert [begun[n][1] for n in (first, second)] == [1, 1]
     # The oldest that are due, which those that have failed just now are not.
-    assert [each.id for each in got[first : first + 2]] == [each.id for each in append.events[first : first + 2]]
+    ids = [each.id for each in append.events]
+    assert {each.id for each in receiver.received[: second + 1]} == set(ids[: second + 1])
     assert (await owner.get(id_))["state"] == "failing"
 
 
