@@ -106,9 +106,9 @@ async def list_endpoints(request: web.Request) -> web.Response:
 
 async def create(request: web.Request) -> web.Response:
     """201, with the secret, which is shown this once."""
-    async with admitted(request, webhooks_manage):
+    async with admitted(request, webhooks_manage) as asked:
         pass
-    fields = await _fields(request, whole=True)
+    fields = await _fields(request, asked.claims.organization_id, whole=True)
     async with admitted(request, webhooks_manage) as (gateway, claims, _, place), gateway.hub.acquire() as connection:
         key = place.key
         if key is None:
@@ -128,9 +128,9 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def change(request: web.Request) -> web.Response:
-    async with _existing(request):
+    async with _existing(request) as place:
         pass
-    fields = await _fields(request, whole=False)
+    fields = await _fields(request, str(place.scope.organization), whole=False)
     async with _existing(request) as (connection, scope, id_):
         return _found(await store.change(connection, scope, id_, fields), id_)
 
@@ -233,9 +233,9 @@ async def _of_one(
         return _found(await work(connection, scope, id_), id_)
 
 
-async def _fields(request: web.Request, *, whole: bool) -> dict[str, Any]:
+async def _fields(request: web.Request, organization: str, *, whole: bool) -> dict[str, Any]:
     """Of the body. Raises ApiError: 400, 413, 415, 422."""
-    async with request.app[WEBHOOKS].bodies.json(request, MOST_BYTES) as sent:
+    async with request.app[WEBHOOKS].bodies.json(request, organization, MOST_BYTES) as sent:
         refuse_parameters(request)
         try:
             document = _decode(bytes(sent))

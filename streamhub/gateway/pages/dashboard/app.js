@@ -5,7 +5,7 @@ import { EndpointPage } from "./endpoint.js";
 import { EventPage } from "./event.js";
 import { Events } from "./events.js";
 import { Health } from "./health.js";
-import { Field, Problem, span, useEvery } from "./parts.js";
+import { Code, Field, Problem, span, useEvery } from "./parts.js";
 import { Replay } from "./replay.js";
 import { Webhooks } from "./webhooks.js";
 
@@ -31,7 +31,7 @@ function SignIn({ onSession, ended }) {
   };
   return html`<main class="signin" id="main">
     <form onSubmit=${submit}>
-      <h1>Streamhub</h1>
+      <h1 class="brand"><img src="dashboard/icon.svg" alt="" width="26" height="26" />${" "}Streamhub</h1>
       <p>Paste a token of your organization. It stays in this page's memory, and is gone with it.</p>
       <${Field} label="Token" hint="A JWT, or an API key." render=${(tie) => html`
         <input ...${tie} type="password" autocomplete="off" spellcheck=${false} required autofocus value=${token}
@@ -41,8 +41,8 @@ function SignIn({ onSession, ended }) {
           placeholder="my-org" onInput=${(event) => setOrg(event.target.value)} />`} />`}
       <${Problem} error=${error} title=${error instanceof TypeError ? "This token cannot be used" : undefined} />
       <button class="primary" disabled=${asks}>${asks ? "Asking the hub …" : "Sign in"}</button>
-      <p class="hint">In development, <code>streamhub token --org my-org --scope events:read</code> prints one.
-        <a href="docs">Routes</a></p>
+      <div class="hint"><p>In development, this prints one:</p>
+        <${Code}>streamhub token --org my-org --scope events:read</${Code}></div>
     </form>
   </main>`;
 }
@@ -69,7 +69,7 @@ function Side({ session, page, onSignOut }) {
     <nav aria-label="Pages"><ul>${PAGES.map(([name, title]) => html`<li key=${name}>
       <a href="#/${name}" aria-current=${page === name ? "page" : undefined}>${title}</a></li>`)}
     </ul></nav>
-    <div class="who">
+    <div class="session">
       <p><strong>${session.org}</strong> <span class="tag ${session.isTest ? "test" : "live"}">
         ${session.isApiKey ? "key" : session.isTest ? "test" : "live"}</span></p>
       <p class="hint">${session.kind}${session.expiresAt && html`, <${Left} at=${session.expiresAt} />`}</p>

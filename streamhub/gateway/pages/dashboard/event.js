@@ -36,7 +36,8 @@ function Facts({ event }) {
     ["Published", html`<${When} at=${msOf(event.id)} />`],
     ["Transaction", event.transaction_id && html`<span class="mono">${event.transaction_id}</span>`],
     ["Publish id", event.publish_id && html`<span class="mono">${event.publish_id}</span>`],
-    ["Who", event.who !== null && event.who !== undefined && html`<code>${textOf(event.who)}</code>`],
+    ["Who", event.who !== null && event.who !== undefined && html`<code>${typeof event.who === "string"
+      ? event.who : JSON.stringify(event.who)}</code>`],
   ];
   return html`<dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`
     <div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;

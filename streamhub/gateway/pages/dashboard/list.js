@@ -34,10 +34,10 @@ export function List({ rows, total, newestFirst, label, current }) {
       <thead><tr aria-rowindex="1"><th scope="col">Published</th><th scope="col">Type</th><th scope="col">Resource</th>
         <th scope="col" class="optional">Changes</th><th scope="col" class="optional who">Who</th></tr></thead>
       <tbody>
-        <tr class="space" aria-hidden="true"><td colspan="5" style=${{ height: `${first * ROW}px` }}></td></tr>
+        <tr class="space" aria-hidden="true"><td style=${{ height: `${first * ROW}px` }}></td></tr>
         ${shown.map((row, n) => html`<${Row} key=${row.id} row=${row} index=${first + n + 2}
           isCurrent=${row.id === current} />`)}
-        <tr class="space" aria-hidden="true"><td colspan="5"
+        <tr class="space" aria-hidden="true"><td
           style=${{ height: `${(rows.length - last) * ROW}px` }}></td></tr>
       </tbody>
     </table>

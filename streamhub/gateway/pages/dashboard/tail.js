@@ -24,16 +24,18 @@ export function rowOf(event) {
   };
 }
 
+/** As `streamhub listen` writes it: what stands beside it in the row, and `updated_at`, are left out where others are. */
 function noteOf(event) {
-  if (event.too_large) return "too large to be shown";
+  if (event.too_large) return "too large to be carried";
   if (event.error) return "could not be rendered";
   if (event.data !== undefined) return shortened(JSON.stringify(event.data));
+  const beside = new Set([event.resource_id, event.organization?.id]);
   const changes = Object.entries(event.delta ?? {});
-  if (event.event !== "create" && event.event !== "destroy") {
-    return shortened(changes.map(([name, { from, to }]) => `${name}: ${brief(from)} → ${brief(to)}`).join(", "));
-  }
-  const side = event.event === "create" ? "to" : "from";
-  return shortened(changes.map(([name, change]) => `${name}: ${brief(change[side])}`).join(", "));
+  const others = changes.filter(([name, { from, to }]) => name !== "updated_at" && !beside.has(from) && !beside.has(to));
+  return shortened((others.length > 0 ? others : changes).map(([name, { from, to }]) => {
+    if (event.event === "create") return `${name} ${brief(to)}`;
+    return event.event === "destroy" ? `${name} ${brief(from)}` : `${name} ${brief(from)} → ${brief(to)}`;
+  }).join(", "));
 }
 
 function nameOf(who) {
@@ -42,7 +44,7 @@ function nameOf(who) {
   return typeof first === "string" ? first : JSON.stringify(who);
 }
 
-export function brief(value) {
+function brief(value) {
   const text = typeof value === "string" ? value : JSON.stringify(value);
   return text.length > 40 ? `${text.slice(0, 39)}…` : text;
 }
