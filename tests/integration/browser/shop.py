@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import asyncpg
+import msgspec
 from axe_playwright_python.async_playwright import Axe
 from cryptography.hazmat.primitives.asymmetric import rsa
 from playwright.async_api import Browser, BrowserContext, Locator
@@ -39,7 +40,7 @@ class Shop(History):
             event["who"] = who
             event["resource"] = {"id": event["resource_id"], "code": "TSHIRT", "price": f"{number}.50", "stock": None}
         frame = f"{head}data: {json.dumps(event, separators=(',', ':'))}\n\n".encode()
-        return stored._replace(frame=frame)
+        return msgspec.structs.replace(stored, frame=frame)
 
 
 class Running(NamedTuple):

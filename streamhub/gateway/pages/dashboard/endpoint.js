@@ -135,7 +135,7 @@ function Delivery({ delivery, onRetry }) {
   return html`<li><details><summary>
       <${State} state=${state} /><span class="mono type">${type}</span>
       <span class="hint">${last ? outcomeOf(last) : "no attempt yet"}</span>
-      <span class="grow"></span><${When} at=${delivery.created_at} /></summary>
+      <${When} at=${delivery.created_at} /></summary>
     <div class="attempts">
       <p class="id"><code>${id}</code> ${type !== "webhook.test" && html`<a href="#/events/${id}">The event</a>`}
         <button type="button" class="small" onClick=${onRetry}>Retry now</button></p>
@@ -147,7 +147,7 @@ function Delivery({ delivery, onRetry }) {
     </div></details></li>`;
 }
 
-const outcomeOf = ({ status, error }) => error ?? `answered ${status}`;
+const outcomeOf = ({ status, error }) => status ?? error;
 
 function inTime(ms) {
   const seconds = (ms - Date.now()) / 1000;

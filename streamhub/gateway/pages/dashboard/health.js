@@ -81,7 +81,7 @@ function sources(metrics) {
   return found.length < 2 ? "" : found.map(({ labels, value }) => `${labels.source} ${count(value)}`).join(", ");
 }
 
-const whole = (n) => (n >= 10_000 ? `${Math.round(n / 1000)}k` : n >= 10 || n === 0 ? String(Math.round(n)) : n.toFixed(1));
+const whole = (n) => (n >= 10_000 ? `${Math.round(n / 1000)}k` : n >= 10 || Number.isInteger(n) ? String(Math.round(n)) : n.toFixed(1));
 const short = (seconds) => (seconds === 0 ? "0" : seconds < 1 ? `${Math.round(seconds * 1000)} ms` : span(seconds));
 
 function Charts({ readings, hasKafka }) {

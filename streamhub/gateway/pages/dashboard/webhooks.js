@@ -3,6 +3,7 @@ import { html, useState } from "./htm-preact.js";
 import { Code, Copy, Field, Problem, State, When, useLoaded } from "./parts.js";
 
 export const SCOPE = "webhooks:manage";
+const MOST_NAMED = 4;
 
 export function Webhooks({ session }) {
   const [endpoints, error, reload] = useLoaded((signal) => session.data("/webhooks", { signal }), [session]);
@@ -29,7 +30,8 @@ export function Webhooks({ session }) {
         <td><${State} state=${each.state} /></td>
         <td class="address"><a href="#/webhooks/${each.id}">${each.url}</a>
           ${each.description && html`<p class="hint">${each.description}</p>`}</td>
-        <td class="mono">${each.events.join(", ")}</td>
+        <td class="mono">${each.events.slice(0, MOST_NAMED).join(", ")}${each.events.length > MOST_NAMED
+          && html` <span class="hint">and ${each.events.length - MOST_NAMED} more</span>`}</td>
         <td><${When} at=${each.created_at} /></td></tr>`)}</tbody></table></div>`}`;
 }
 
