@@ -93,7 +93,7 @@ function Run({ run, session }) {
 /** What the hub counted beside what came. */
 function Result({ run }) {
   const { complete } = run;
-  return html`<dl class="facts result" role="status">
+  return html`<div role="status"><dl class="facts result">
     <div><dt>Check</dt><dd>${run.isRight
       ? html`<${State} state="ok">complete: the sha256 is the hub's</${State}>`
       : html`<${State} state="fail">what came is not what the hub sent: run it again</${State}>`}</dd></div>
@@ -102,7 +102,7 @@ function Result({ run }) {
     ${!run.isRight && html`<div class="all"><dt>The hub's</dt><dd class="mono">${complete.sha256}</dd></div>`}
     ${complete.first_id && html`<div class="all"><dt>First and last</dt>
       <dd class="mono">${complete.first_id}<br />${complete.last_id}</dd></div>`}
-  </dl>`;
+  </dl></div>`;
 }
 
 function Jobs({ jobs, session, onChange }) {
