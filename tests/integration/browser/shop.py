@@ -43,6 +43,12 @@ class Shop(History):
         return msgspec.structs.replace(stored, frame=frame)
 
 
+    async def has_type(self, organization: int, type_: str) -> None:
+        """As the relay notes it: `GET /{org}/types` has it from now on."""
+        query = "INSERT INTO streamhub_hub.event_types VALUES ($1, false, $2, clock_timestamp())"
+        await self.pool.execute(query, organization, type_)
+
+
 class Running(NamedTuple):
     hub: Hub
     shop: Shop
@@ -139,8 +145,15 @@ class Dashboard:
             found = await Axe().run(self.tab, options=options)
             assert found.violations_count == 0, f"{scheme}: {found.generate_report()}"
         await self.tab.set_viewport_size(NARROW)  # type: ignore[arg-type]
-        assert await self.tab.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+        assert await self.tab.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], await self._wide()
         await self.tab.set_viewport_size(WIDE)  # type: ignore[arg-type]
+
+    async def _wide(self) -> Any:
+        """The elements that reach beyond the window."""
+        return await self.tab.evaluate(
+            "[...document.querySelectorAll('main *')].filter((each) => each.getBoundingClientRect().right > innerWidth)"
+            ".map((each) => each.outerHTML.slice(0, 100))"
+        )
 
 
 def moment(id: str) -> str:

@@ -16,6 +16,7 @@ from streamhub.tokens import DevelopmentKey
 from streamhub.webhooks.dispatcher import Dispatcher, Options
 from tests.integration.browser.shop import READS, Dashboard, Running, running
 
+SCHEDULE = (60.0,)  # seconds: no attempt but the first one and those that are asked for
 MANAGES = f"{READS} webhooks:manage"
 
 
@@ -51,7 +52,7 @@ async def place(
     async with (
         running(database_url, signing_key, token, signing_key_file=key) as place,
         asyncpg.create_pool(database_url, min_size=1, max_size=5) as pool,
-        Dispatcher(database_url, pool, place.hub.gateway.node, Metrics(), Options(development=True)),
+        Dispatcher(database_url, pool, place.hub.gateway.node, Metrics(), Options(SCHEDULE, development=True)),
     ):
         yield place
 
@@ -67,7 +68,7 @@ async def dashboard(tab: Tab, place: Running) -> AsyncIterator[Dashboard]:
 async def test_an_endpoint_is_made_and_a_delivery_that_failed_is_sent_again(
     dashboard: Dashboard, place: Running, receiver: Receiver
 ) -> None:
-    await place.shop.append(place.organization, resource_type="orders")
+    await place.shop.has_type(place.organization, "orders.update")
     await dashboard.signed_in(scope=MANAGES)
     await dashboard.goto("webhooks")
     await dashboard.seen("No endpoint yet")
