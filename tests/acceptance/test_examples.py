@@ -36,14 +36,14 @@ class Demo:
 
     def __init__(self, running: Running, environment: dict[str, str]) -> None:
         running.wait_for(r"^A token for northwind-coffee:\n  .+$")
-        lines = [line.strip() for line in running.output.splitlines() if line.startswith("  ")]
-        self._psql = lines[3].partition(" -c ")[0]
+        lines = dict(re.findall(r"^(\S.*):\n  (.+)$", running.output, re.MULTILINE))
+        self._psql = lines["Write to the shop by hand"].partition(" -c ")[0]
         self.database = self._psql.split()[-1]
         self.environment = {
             **environment,
             "STREAMHUB_URL": f"http://127.0.0.1:{environment['STREAMHUB_PORT']}",
             "STREAMHUB_ORG": "acme-outfitters",
-            "STREAMHUB_TOKEN": lines[0].removeprefix("TOKEN="),
+            "STREAMHUB_TOKEN": lines["A token for acme-outfitters, good for a day"].removeprefix("TOKEN="),
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -141,7 +141,7 @@ function Delivery({ delivery, onRetry }) {
         <button type="button" class="small" onClick=${onRetry}>Retry now</button></p>
       ${next && state === "pending" && html`<p class="hint">The next attempt is ${inTime(Date.parse(next))}.</p>`}
       ${attempts.length > 0 && html`<p class="hint">${plural(attempts.length, "attempt")}</p>
-        <ol>${attempts.map((each, n) => html`<li key=${n}><${When} at=${each.at} />
+        <ol>${attempts.map((each, n) => html`<li key=${n}><${When} at=${each.at} />${" "}
           <strong>${outcomeOf(each)}</strong> <span class="hint">${each.latency_ms} ms</span>
           ${each.response && html`<pre class="code" tabindex="0"><code>${each.response}</code></pre>`}</li>`)}</ol>`}
     </div></details></li>`;

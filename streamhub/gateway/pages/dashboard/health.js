@@ -63,7 +63,8 @@ function Cards({ ready, metrics }) {
       ready.broker_lag_seconds === null ? "" : `${span(ready.broker_lag_seconds)} behind`],
     ["Tail", ready.tail === "ok" ? "ok" : "warn", ready.tail],
     ["Streams", "ok", `${count(ready.live_streams)} live, ${count(ready.broadcast_streams)} broadcast`,
-      `${count(ready.replays)} replays; of the process that answered`],
+      "of the process that answered"],
+    ["Replays", "ok", `${count(ready.replays)} under way`, "of the process that answered"],
   ];
   return html`<dl class="cards">${cards.map(([name, state, value, more]) => html`<div key=${name}>
     <dt>${name}</dt><dd><${State} state=${state}>${value}</${State}>
