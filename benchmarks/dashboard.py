@@ -1,7 +1,7 @@
 """The dashboard's tail in a real Chromium: how soon it answers a click, and how its heap grows.
 
-A click's time is that of the Event Timing API: from the click to the next frame that shows its effect. Those under 16 ms
-are not told, and count as 16.
+A click's time is that of the Event Timing API: from the click to the next frame that shows its effect. Those under
+16 ms are not told, and count as 16.
 """
 
 import asyncio

@@ -42,7 +42,6 @@ class Shop(History):
         frame = f"{head}data: {json.dumps(event, separators=(',', ':'))}\n\n".encode()
         return msgspec.structs.replace(stored, frame=frame)
 
-
     async def has_type(self, organization: int, type_: str) -> None:
         """As the relay notes it: `GET /{org}/types` has it from now on."""
         query = "INSERT INTO streamhub_hub.event_types VALUES ($1, false, $2, clock_timestamp())"
@@ -56,7 +55,9 @@ class Running(NamedTuple):
 
 
 @asynccontextmanager
-async def running(url: str, key: rsa.RSAPrivateKey, token: Callable[..., str], **settings: Any) -> AsyncIterator[Running]:
+async def running(
+    url: str, key: rsa.RSAPrivateKey, token: Callable[..., str], **settings: Any
+) -> AsyncIterator[Running]:
     """A gateway over this database, which `my-org` is registered in."""
     async with asyncpg.create_pool(url, min_size=1, max_size=10) as pool:
         tail = PostgresTail(url, pool, poll_every=0.5)
@@ -97,7 +98,9 @@ class Dashboard:
 
     async def close(self) -> None:
         host = urlsplit(self.url).netloc
-        elsewhere = [url for url in self.asked if urlsplit(url).netloc not in (host, "") and not url.startswith("blob:")]
+        elsewhere = [
+            url for url in self.asked if urlsplit(url).netloc not in (host, "") and not url.startswith("blob:")
+        ]
         await self.context.close()
         assert elsewhere == []
         assert [text for text in self.said if "error:" in text or "Security Policy" in text or "Trusted" in text] == []

@@ -145,7 +145,9 @@ async def test_an_event_has_its_delta_as_a_diff_and_its_resources_history_beside
     hostile = '<img src="x" onerror="document.title = 1"><b>bold</b>'
     delta = {"price": {"from": "10.00", "to": "12.50"}, "name": {"from": None, "to": hostile}}
     await place.shop.append(place.organization, 2, resource_type="opened", resource_id="one")
-    last = (await place.shop.append(place.organization, resource_type="opened", resource_id="one", delta=delta)).events[0]
+    last = (await place.shop.append(place.organization, resource_type="opened", resource_id="one", delta=delta)).events[
+        0
+    ]
     await dashboard.has_rows(3)
     await dashboard.tab.get_by_role("link", name="opened.update").first.click()
     diff = dashboard.tab.locator("table.diff").first

@@ -47,5 +47,7 @@ def test_every_module_that_a_module_imports_is_served() -> None:
 
 
 def test_no_module_makes_html_of_text() -> None:
-    unsafe = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|dangerouslySetInnerHTML|localStorage|eval\(")
+    unsafe = re.compile(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|dangerouslySetInnerHTML|localStorage|eval\("
+    )
     assert [path.name for path in FOLDER.glob("*.js") if unsafe.search(path.read_text("utf-8"))] == []

@@ -1,5 +1,5 @@
 /** One endpoint: what it is, what its owner may do with it, and its deliveries with their attempts. */
-import { html, useEffect, useState } from "./htm-preact.js";
+import { html, useEffect, useRef, useState } from "./htm-preact.js";
 import { Confirm, Problem, State, When, plural, span, useEvery, useLoaded } from "./parts.js";
 import { SCOPE, Secret } from "./webhooks.js";
 
@@ -75,7 +75,7 @@ function Recover({ ask }) {
 function Facts({ endpoint }) {
   const { filters, headers } = endpoint;
   const facts = [
-    ["Events", html`<span class="mono">${endpoint.events.join(", ")}</span>`],
+    ["Events", html`<span class="mono">${endpoint.events.join(", ")}</span>`, "all"],
     ["Filters", Object.keys(filters).length > 0 && html`<span class="mono">
       ${Object.entries(filters).map(([name, value]) => `${name}=${value}`).join(", ")}</span>`],
     ["Order", endpoint.order === "none" ? "none" : "by resource"],
@@ -87,19 +87,26 @@ function Facts({ endpoint }) {
     ["Environment", endpoint.test ? "test" : "live"],
     ["Created", html`<${When} at=${endpoint.created_at} />`],
   ];
-  return html`<dl class="facts spaced">${facts.filter(([, value]) => value).map(([name, value]) => html`
-    <div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+  return html`<dl class="facts spaced">${facts.filter(([, value]) => value).map(([name, value, wide]) => html`
+    <div key=${name} class=${wide}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 
 function Deliveries({ session, path, turn }) {
   const [state, setState] = useState("");
   const [found, setFound] = useState(null);
   const [error, setError] = useState(null);
+  const list = useRef();
   const load = async (before) => {
     const query = Object.entries({ state, before, limit: PAGE }).filter(([, value]) => value);
     try {
       const page = await session.data(`${path}/deliveries`, { query });
-      setFound({ rows: before ? [...found.rows, ...page] : page, isAll: page.length < PAGE, isOlder: Boolean(before) });
+      if (!before && list.current?.querySelector("details[open]")) {
+        const news = new Map(page.map((each) => [each.id, each]));
+        setFound({ ...found, rows: found.rows.map((each) => news.get(each.id) ?? each) }); // what is read does not move
+      } else {
+        const rows = before ? [...found.rows, ...page] : page;
+        setFound({ rows, isAll: page.length < PAGE, isOlder: Boolean(before) });
+      }
       setError(null);
     } catch (failure) {
       setError(failure);
@@ -123,7 +130,7 @@ function Deliveries({ session, path, turn }) {
       </select></label></div>
     <${Problem} error=${error} session=${session} scope=${SCOPE} />
     ${found?.rows.length === 0 && html`<p class="empty">No delivery${state ? ` is ${state}` : " yet"}.</p>`}
-    ${found?.rows.length > 0 && html`<ul class="deliveries" aria-labelledby="deliveries">${found.rows.map((each) => html`
+    ${found?.rows.length > 0 && html`<ul class="deliveries" ref=${list} aria-labelledby="deliveries">${found.rows.map((each) => html`
       <${Delivery} key=${each.id} delivery=${each} onRetry=${() => retry(each.id)} />`)}</ul>
       ${!found.isAll && html`<p class="actions"><button type="button" onClick=${() => load(found.rows.at(-1).id)}>
         Older deliveries</button></p>`}`}`;
