@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
-from typing import Final
+from typing import Final, cast
 
 import asyncpg
 import uvloop
@@ -41,8 +41,7 @@ class _Receiving(asyncio.Protocol):
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._rest += data
@@ -256,10 +255,11 @@ async def _steadily(connection: "asyncpg.Connection[asyncpg.Record]", to: Receiv
         await asyncio.sleep(began + n / RATE - time.monotonic())
         at = time.monotonic()
         sent[await connection.fetchval(_COMMIT, f"sku_{2 + n % 1_000 * 2}")] = at
-    await asyncio.sleep(3)
-    return [
-        (found[xid] - at) * 1_000
-        for path, found in (await to.arrived()).items()
-        if path != but
-        for xid, at in sent.items()
-    ]
+    arrived: dict[str, dict[int, float]] = {}
+    expected = await connection.fetchval("SELECT count(*) FROM streamhub_hub.webhook_endpoints") - (1 if but else 0)
+    async with asyncio.timeout(60):
+        while sum(len(each) for path, each in arrived.items() if path != but) < expected * len(sent):
+            await asyncio.sleep(0.1)
+            for path, each in (await to.arrived()).items():
+                arrived.setdefault(path, {}).update(each)
+    return [(found[xid] - at) * 1_000 for path, found in arrived.items() if path != but for xid, at in sent.items()]

@@ -108,8 +108,7 @@ class Metrics:
         self._webhook_attempts = Counter(
             "streamhub_webhook_attempts", "Attempts to deliver that ended, by outcome.", ["outcome"], registry=own
         )
-        for outcome in ("delivered", "failed"):
-            self._webhook_attempts.labels(outcome)
+        self._webhook_outcomes = {each: self._webhook_attempts.labels(each) for each in ("delivered", "failed")}
         self._webhook_latency = Histogram(
             "streamhub_webhook_attempt_seconds", "Time that attempts to deliver took.", buckets=BUCKETS, registry=own
         )
@@ -133,7 +132,7 @@ class Metrics:
 
     def webhook_attempt(self, outcome: str, seconds: float, lag: float | None) -> None:
         """Count an attempt that ended. `lag`: seconds until it began, of a delivery's first."""
-        self._webhook_attempts.labels(outcome).inc()
+        self._webhook_outcomes[outcome].inc()
         self._webhook_latency.observe(seconds)
         if lag is not None:
             self._webhook_lag.observe(max(0.0, lag))

@@ -6,8 +6,6 @@ ever read.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 from streamhub.core import frames
@@ -41,26 +39,21 @@ class Bodies:
         if body is not None:
             self._idle[event] = body
             self.size += len(body)
-            self._shrink()
+            self._shrink(self._most)
 
-    @asynccontextmanager
-    async def hold(self, organization: int, event: str) -> AsyncIterator[bytes | None]:
-        """The body, kept until the block ends; None where the event is in history no more. Raises what asyncpg
-        raises."""
+    async def take(self, organization: int, event: str) -> bytes | None:
+        """The body, kept until it is released as often as it was taken; None, which is not released, where the event is
+        in history no more. Raises what asyncpg raises."""
         body = self._take(event)
         if body is None:
             body = await self._read((organization, event))
             if body is not None and self._take(event) is None:
                 self._used[event] = body, 1
                 self.size += len(body)
-        try:
-            yield body
-        finally:
-            if body is not None:
-                self._release(event)
+        return body
 
-    def _shrink(self) -> None:
-        while self.size > self._most and self._idle:
+    def _shrink(self, most: int) -> None:
+        while self.size > most and self._idle:
             self.size -= len(self._idle.pop(next(iter(self._idle))))
 
     def _take(self, event: str) -> bytes | None:
@@ -72,13 +65,13 @@ class Bodies:
             self._used[event] = body, count + 1
         return body
 
-    def _release(self, event: str) -> None:
+    def release(self, event: str) -> None:
         body, count = self._used.pop(event)
         if count > 1:
             self._used[event] = body, count - 1
             return
         self._idle[event] = body
-        self._shrink()
+        self._shrink(self._most)
         self._room.set()
 
     # -- from history
@@ -98,7 +91,9 @@ class Bodies:
                     self._room.clear()
                     await self._room.wait()
                     continue
-                await self._read_some(self._most - used)
+                room = min(self._most - used, self._most // 4)
+                self._shrink(self._most - room)
+                await self._read_some(room)
         except Exception as error:  # noqa: BLE001 - those that wait are told
             for futures in self._waiting.values():
                 for future in futures:

@@ -11,8 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from streamhub.backoff import Backoff, jittered, rest
@@ -23,7 +22,7 @@ from streamhub.postgres.connections import Pool, connect
 from streamhub.webhooks import deliveries
 from streamhub.webhooks.addresses import Addresses, Network
 from streamhub.webhooks.bodies import Bodies
-from streamhub.webhooks.deliveries import Delivery, Endpoint, Endpoints, Result
+from streamhub.webhooks.deliveries import Delivery, Endpoints, Result
 from streamhub.webhooks.fan_out import FanOut, Pass
 from streamhub.webhooks.notices import Notices
 from streamhub.webhooks.posting import MOST_CONNECTIONS, Outcome, Poster
@@ -222,8 +221,9 @@ class Dispatcher:
                 await self._take(now)
                 for queue in self._queues.values():
                     queue.wants_read = True
+            soon = min((queue.look(now) for queue in self._queues.values()), default=LOOK_EVERY)
             await self._read()
-            wait = self._begin()
+            wait = min(self._begin(), soon)
             if now >= self._gives_up_at:
                 self._gives_up_at = now + LOOK_EVERY
                 await self._give_up(now)
@@ -284,13 +284,16 @@ class Dispatcher:
         endpoint, was_probe, at = queue.endpoint, queue.is_failing, time.time()
         missing = False
         try:
-            async with self._body(endpoint, delivery) as body:
-                missing = body is None
-                if body is None:
-                    outcome = Outcome(None, "the event is not in history any more", "", 0.0)
-                else:
-                    secrets = endpoint.valid_secrets(at)
+            body = delivery.body or await self._bodies.take(endpoint.organization, delivery.event)
+            if body is None:
+                missing, outcome = True, Outcome(None, "the event is not in history any more", "", 0.0)
+            else:
+                secrets = endpoint.valid_secrets(at)
+                try:
                     outcome = await self._poster.post(endpoint.url, body, delivery.event, secrets, endpoint.headers)
+                finally:
+                    if delivery.body is None:
+                        self._bodies.release(delivery.event)
         except Exception as error:  # noqa: BLE001 - the database is away: the row stays as it is
             log.warning("a delivery to webhook endpoint %s was not attempted: %r", endpoint.id, error)
             queue.left(delivery)
@@ -303,14 +306,6 @@ class Dispatcher:
         self._results.append(self._judged(queue, delivery, outcome, at, missing=missing))
         self._ended.set()
         self._wake.set()
-
-    @asynccontextmanager
-    async def _body(self, endpoint: Endpoint, delivery: Delivery) -> AsyncIterator[bytes | None]:
-        if delivery.body is not None:
-            yield delivery.body
-        else:
-            async with self._bodies.hold(endpoint.organization, delivery.event) as body:
-                yield body
 
     def _judged(self, queue: Queue, delivery: Delivery, outcome: Outcome, at: float, *, missing: bool) -> Result:
         endpoint, attempts = queue.endpoint, delivery.attempts + 1
@@ -359,6 +354,8 @@ class Dispatcher:
                 queue = self._queues.get(each.delivery.endpoint)
                 if queue is not None:
                     queue.held.discard(each.delivery.event)
+                    if each.state == "pending":
+                        queue.reads_at = min(queue.reads_at, time.monotonic() + each.pause)
                     queue.wants_read = queue.wants_read or queue.endpoint.in_order
             for id_ in ids - ours:
                 if id_ in self._queues:

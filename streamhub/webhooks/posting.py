@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -109,7 +110,7 @@ class Poster:
         self, url: str, body: bytes, id_: str, secrets: Sequence[str], headers: Mapping[str, str], started: float,
         within: asyncio.Timeout,
     ) -> Outcome:  # fmt: skip
-        problem = url_problem(url, development=self._development)
+        problem, target = _judged(url, self._development)
         if problem is not None:  # a row that was written in SQL
             return Outcome(None, f"the URL is refused: {problem}", "", 0.0)
         if self._proxy is not None:
@@ -122,7 +123,7 @@ class Poster:
             "Accept-Encoding": "identity",
         }  # fmt: skip
         async with self._session.post(
-            URL(url, encoded=True),
+            target,
             data=body,
             headers=sent,
             allow_redirects=False,
@@ -130,23 +131,37 @@ class Poster:
             proxy_headers=self._proxy_headers,
             ssl=True if self._tls is None else self._tls,
         ) as answer:
-            # The status has decided: a body that does not come, or breaks off, changes nothing.
-            within.reschedule(None)
-            read = bytearray()
-            with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
-                async with asyncio.timeout(BODY_WITHIN):
-                    async for chunk in answer.content.iter_any():
-                        read += chunk[: MOST_READ - len(read)]
-                        if len(read) >= MOST_READ:
-                            break
+            read = b""
             if not answer.content.at_eof():
-                answer.close()  # what follows is not read, so the connection is of no use
-            excerpt = bytes(read[:MOST_KEPT]).decode("utf-8", "replace").replace("\0", "\ufffd")
+                within.reschedule(None)
+                read = await _beginning(answer)
+            excerpt = read[:MOST_KEPT].decode("utf-8", "replace").replace("\0", "\ufffd")
             error = None if 200 <= answer.status < 300 else f"it answered {answer.status}"
             if 300 <= answer.status < 400:
                 error = f"it answered {answer.status}, and redirects are not followed"
             retry_after = _retry_after(answer.headers.get("Retry-After"))
             return Outcome(answer.status, error, excerpt, time.monotonic() - started, retry_after)
+
+
+@lru_cache(1_000)
+def _judged(url: str, development: bool) -> tuple[str | None, URL]:
+    """Why it is refused, or None, and what is asked for."""
+    problem = url_problem(url, development=development)
+    return problem, URL() if problem is not None else URL(url, encoded=True)
+
+
+async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
+    """Of the body. The status has decided: a body that does not come, or breaks off, changes nothing."""
+    read = bytearray()
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(BODY_WITHIN):
+            async for chunk in answer.content.iter_any():
+                read += chunk[: MOST_READ - len(read)]
+                if len(read) >= MOST_READ:
+                    break
+    if not answer.content.at_eof():
+        answer.close()  # what follows is not read, so the connection is of no use
+    return bytes(read)
 
 
 def _authorization(proxy: URL) -> dict[str, str]:

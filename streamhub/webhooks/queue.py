@@ -28,6 +28,7 @@ class Queue:
         self.held: set[str] = set()
         self.in_flight = 0
         self.wants_read = True
+        self.reads_at = float("inf")  # when something that is known of is due
         self.active_at = now
         self.probe_at = now
         self._ready: deque[Delivery] = deque()
@@ -69,6 +70,12 @@ class Queue:
         for delivery in newer:
             self._ready.remove(delivery)
             self.held.discard(delivery.event)
+
+    def look(self, now: float) -> float:
+        """Note that what was put off is due; seconds until the next of it is."""
+        if now >= self.reads_at:
+            self.wants_read, self.reads_at = True, float("inf")
+        return self.reads_at - now
 
     def clear(self) -> None:
         """Nothing more is begun; the rows stay as they are."""

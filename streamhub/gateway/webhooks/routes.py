@@ -16,6 +16,7 @@ from streamhub.gateway.webhooks.answers import STATES
 from streamhub.gateway.webhooks.shared import WEBHOOKS
 from streamhub.postgres.connections import AnyConnection
 from streamhub.web import parameters
+from streamhub.web.auth import Claims
 from streamhub.web.parameters import InvalidValueError, Parameter, refuse_parameters, short
 from streamhub.web.problems import ApiError, Fault
 from streamhub.web.scopes import webhooks_manage
@@ -87,6 +88,7 @@ class _Asked(NamedTuple):
     connection: AnyConnection
     scope: Scope | None
     endpoint: str
+    claims: Claims
 
 
 @asynccontextmanager
@@ -95,20 +97,20 @@ async def _asked(request: web.Request) -> AsyncIterator[_Asked]:
     async with admitted(request, webhooks_manage) as (gateway, claims, _, place):
         scope = None if place.key is None else Scope(place.key, claims.test)
         async with gateway.hub.acquire() as connection:
-            yield _Asked(connection, scope, request.match_info.get("endpoint", "").lower())
+            yield _Asked(connection, scope, request.match_info.get("endpoint", "").lower(), claims)
 
 
 async def list_endpoints(request: web.Request) -> web.Response:
-    async with _asked(request) as (connection, scope, _):
+    async with _asked(request) as (connection, scope, _, _):
         refuse_parameters(request)
         return _answer([] if scope is None else await store.list_(connection, scope))
 
 
 async def create(request: web.Request) -> web.Response:
     """201, with the secret, which is shown this once."""
-    async with admitted(request, webhooks_manage) as asked:
+    async with admitted(request, webhooks_manage) as (_, claims, _, _):
         pass
-    fields = await _fields(request, asked.claims.organization_id, whole=True)
+    fields = await _fields(request, claims, whole=True)
     async with admitted(request, webhooks_manage) as (gateway, claims, _, place), gateway.hub.acquire() as connection:
         key = place.key
         if key is None:
@@ -130,13 +132,13 @@ async def show(request: web.Request) -> web.Response:
 async def change(request: web.Request) -> web.Response:
     async with _existing(request) as place:
         pass
-    fields = await _fields(request, str(place.scope.organization), whole=False)
-    async with _existing(request) as (connection, scope, id_):
+    fields = await _fields(request, place.claims, whole=False)
+    async with _existing(request) as (connection, scope, id_, _):
         return _found(await store.change(connection, scope, id_, fields), id_)
 
 
 async def delete(request: web.Request) -> web.Response:
-    async with _existing(request) as (connection, scope, id_):
+    async with _existing(request) as (connection, scope, id_, _):
         refuse_parameters(request)
         await store.delete(connection, scope, id_)
     return web.Response(status=204)
@@ -157,7 +159,7 @@ async def disable(request: web.Request) -> web.Response:
 
 async def test(request: web.Request) -> web.Response:
     """202: the delivery of a `webhook.test` event, which follows."""
-    async with _existing(request) as (connection, scope, id_):
+    async with _existing(request) as (connection, scope, id_, _):
         refuse_parameters(request)
         found = await store.get(connection, scope, id_)
         if found is not None and not found["enabled"]:
@@ -171,7 +173,7 @@ async def rotate_secret(request: web.Request) -> web.Response:
 
 
 async def recover(request: web.Request) -> web.Response:
-    async with _existing(request) as (connection, scope, id_):
+    async with _existing(request) as (connection, scope, id_, _):
         faults: list[Fault] = []
         given = parameters.read(request, RECOVER_PARAMETERS, faults)
         since = given.get("since")
@@ -185,7 +187,7 @@ async def recover(request: web.Request) -> web.Response:
 
 async def deliveries(request: web.Request) -> web.Response:
     """The newest first."""
-    async with _existing(request) as (connection, scope, id_):
+    async with _existing(request) as (connection, scope, id_, _):
         faults: list[Fault] = []
         given = parameters.read(request, DELIVERIES_PARAMETERS, faults)
         if faults:
@@ -199,7 +201,7 @@ async def deliveries(request: web.Request) -> web.Response:
 
 async def retry(request: web.Request) -> web.Response:
     """202: pending again, with all its attempts."""
-    async with _existing(request) as (connection, scope, id_):
+    async with _existing(request) as (connection, scope, id_, _):
         refuse_parameters(request)
         delivery = request.match_info["delivery"].lower()
         if not store.is_id(delivery):
@@ -214,28 +216,29 @@ class _Place(NamedTuple):
     connection: AnyConnection
     scope: Scope
     endpoint: str
+    claims: Claims
 
 
 @asynccontextmanager
 async def _existing(request: web.Request) -> AsyncIterator[_Place]:
     """An endpoint that is there. Raises ApiError (404)."""
-    async with _asked(request) as (connection, scope, id_):
+    async with _asked(request) as (connection, scope, id_, claims):
         if scope is None or await store.get(connection, scope, id_) is None:
             raise _no("webhook endpoint", id_)
-        yield _Place(connection, scope, id_)
+        yield _Place(connection, scope, id_, claims)
 
 
 async def _of_one(
     request: web.Request, work: Callable[[AnyConnection, Scope, str], Awaitable[dict[str, Any] | None]]
 ) -> web.Response:
-    async with _existing(request) as (connection, scope, id_):
+    async with _existing(request) as (connection, scope, id_, _):
         refuse_parameters(request)
         return _found(await work(connection, scope, id_), id_)
 
 
-async def _fields(request: web.Request, organization: str, *, whole: bool) -> dict[str, Any]:
+async def _fields(request: web.Request, claims: Claims, *, whole: bool) -> dict[str, Any]:
     """Of the body. Raises ApiError: 400, 413, 415, 422."""
-    async with request.app[WEBHOOKS].bodies.json(request, organization, MOST_BYTES) as sent:
+    async with request.app[WEBHOOKS].bodies.json(request, claims.organization_id, MOST_BYTES) as sent:
         refuse_parameters(request)
         try:
             document = _decode(bytes(sent))

@@ -14,7 +14,7 @@ from tests.integration.history.test_plans import delete_statistics, nodes
 from tests.integration.webhooks.conftest import Owner
 from tests.support.database import Pool
 
-PENDING = 20_000
+PENDING = 10_000
 LATER = "n % 5 = 0 OR n % 3 = 0"
 LARGE = ("webhook_deliveries", "webhook_finished")
 
@@ -44,9 +44,12 @@ async def busy(
     pool.terminate()
 
 
-async def rows_read(pool: Pool, query: str, *arguments: object, generic: bool) -> int:
-    """Of large tables, those that a filter removed included."""
-    mode = "generic" if generic else "custom"
+async def rows_read(pool: Pool, query: str, *arguments: object) -> int:
+    """Of large tables, those that a filter removed included; by the worse of the plans that a statement may get."""
+    return max([await _rows_read(pool, mode, query, *arguments) for mode in ("generic", "custom")])
+
+
+async def _rows_read(pool: Pool, mode: str, query: str, *arguments: object) -> int:
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -62,17 +65,13 @@ def _read(node: dict[str, Any]) -> int:
     return int((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
 
 
-@pytest.mark.parametrize("generic", [True, False])
-async def test_a_look_for_work_reads_no_more_than_it_gives(busy: tuple[Pool, list[str]], generic: bool) -> None:
+async def test_a_look_for_work_reads_no_more_than_it_gives(busy: tuple[Pool, list[str]]) -> None:
     pool, ids = busy
-    assert await rows_read(pool, deliveries.READ, ids, [100] * 5, generic=generic) <= 4 * 101
-    assert await rows_read(pool, deliveries.GIVE_UP, ids, [0] * 5, generic=generic) <= 5
+    assert await rows_read(pool, deliveries.READ, ids, [100] * 5) <= 4 * 101
+    assert await rows_read(pool, deliveries.GIVE_UP, ids, [0] * 5) <= 5
 
 
-@pytest.mark.parametrize("generic", [True, False])
-async def test_what_came_of_attempts_is_written_by_the_rows_concerned(
-    busy: tuple[Pool, list[str]], generic: bool
-) -> None:
+async def test_what_came_of_attempts_is_written_by_the_rows_concerned(busy: tuple[Pool, list[str]]) -> None:
     pool, _ = busy
     rows = await pool.fetch(
         "SELECT endpoint::text, event::text, resource_key FROM streamhub_hub.webhook_deliveries LIMIT 20"
@@ -81,6 +80,6 @@ async def test_what_came_of_attempts_is_written_by_the_rows_concerned(
     keys = [row["resource_key"] for row in rows]
     states = ["delivered", "pending"] * 10
     settle = (endpoints, events, states, [60.0] * 20, [True] * 20, json.dumps([{}] * 20))
-    assert await rows_read(pool, deliveries.SETTLE, *settle, generic=generic) <= 5 * 20
-    assert await rows_read(pool, ordering.FREE_OLDEST, endpoints, keys, generic=generic) <= 3 * 20
-    assert await rows_read(pool, ordering.HOLD_NEWER, endpoints, keys, events, generic=generic) <= 4 * 20
+    assert await rows_read(pool, deliveries.SETTLE, *settle) <= 5 * 20
+    assert await rows_read(pool, ordering.FREE_OLDEST, endpoints, keys) <= 3 * 20
+    assert await rows_read(pool, ordering.HOLD_NEWER, endpoints, keys, events) <= 4 * 20

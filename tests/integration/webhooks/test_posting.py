@@ -213,7 +213,7 @@ async def test_the_address_that_is_dialled_is_judged_whatever_the_resolver_said(
 
         def __init__(self, _addresses: Addresses) -> None: ...
 
-        async def resolve(self, host: str, port: int = 0, _family: Any = 0) -> list[ResolveResult]:
+        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:  # noqa: ARG002
             return [
                 ResolveResult(
                     hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0,
