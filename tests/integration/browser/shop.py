@@ -111,8 +111,12 @@ class Dashboard:
 
     async def signed_in(self, **claims: Any) -> "Dashboard":
         await self.sign_in(self.hub.token(**{"scope": READS, **claims}))
-        await self.seen("live")
+        await self.is_live()
         return self
+
+    async def is_live(self) -> None:
+        """Return once the tail is connected: what is published from then on is in it."""
+        await self.tab.locator(".bar .state", has_text="live").wait_for()
 
     async def goto(self, page: str) -> None:
         await self.tab.evaluate("(page) => { location.hash = page; }", f"#/{page}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from streamhub.gateway.pages import dashboard_files
 from tests.integration.conftest import Hub
@@ -38,6 +39,14 @@ def test_every_file_of_the_folder_is_in_the_table_or_a_licence() -> None:
     found = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
     served = {path for path, _ in dashboard_files.FILES.values()}
     assert found == served | {"index.html"} | {f"vendor/LICENSE-{name}" for name in ("htm", "preact", "uplot")}
+
+
+def test_the_wheel_has_every_file() -> None:
+    builder = WheelBuilder(str(FOLDER.parents[3]))
+    packed = {each.relative_path for each in builder.recurse_included_files()}
+    files = {path.relative_to(FOLDER.parents[3]).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
+    assert len(files) > 20
+    assert files <= packed
 
 
 def test_every_module_that_a_module_imports_is_served() -> None:

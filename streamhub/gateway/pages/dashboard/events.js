@@ -45,14 +45,15 @@ export function Events({ session, isShown }) {
     setChoice(choiceOf(asked));
   };
   const number = conditions(choice);
+  const current = tail.current?.choice === choice ? tail.current : null; // else the one for it comes in a moment
   return html`<h1>Events</h1>
     <div class="bar">
-      <${Status} tail=${tail.current} sought=${sought} />
+      <${Status} tail=${current} sought=${sought} />
       <span class="grow"></span>
       <button type="button" aria-expanded=${hasFilters} aria-controls="filters" onClick=${() =>
         setHasFilters(!hasFilters)}>Filters${number > 0 && html` <span class="tag">${number}</span>`}</button>
       <${Seek} session=${session} choice=${choice} sought=${sought} onSought=${setSought} />
-      <${Pause} tail=${tail.current} sought=${sought} onLive=${() => setSought(null)} />
+      <${Pause} tail=${current} sought=${sought} onLive=${() => setSought(null)} />
     </div>
     <form id="filters" hidden=${!hasFilters} class="panel" onSubmit=${apply}>
       <${Filters} value=${asked} onChange=${setAsked} types=${types ?? []} />
@@ -61,7 +62,7 @@ export function Events({ session, isShown }) {
           Clear</button></p>
     </form>
     ${sought ? html`<${Found} session=${session} choice=${choice} sought=${sought} onSought=${setSought} />`
-      : tail.current && html`<${Live} tail=${tail.current} session=${session} />`}`;
+      : current && html`<${Live} tail=${current} session=${session} />`}`;
 }
 
 function Status({ tail, sought }) {

@@ -66,6 +66,7 @@ export class Tail {
 
   /** `paint` is called after a change, at most every PAINT_EVERY. */
   constructor(session, choice, paint) {
+    this.choice = choice;
     this.#session = session;
     this.#paint = paint;
     this.#open(choice);
