@@ -39,12 +39,17 @@ function SignIn({ onSession, ended }) {
       ${isApiKey(token.trim()) && html`<${Field} label="Organization" hint="Its slug: an API key does not tell it."
         render=${(tie) => html`<input ...${tie} type="text" spellcheck=${false} autocomplete="off" required value=${org}
           placeholder="my-org" onInput=${(event) => setOrg(event.target.value)} />`} />`}
-      <${Problem} error=${error} title=${error instanceof TypeError ? "This token cannot be used" : undefined} />
+      <${Problem} error=${error} title=${titleOf(error)} />
       <button class="primary" disabled=${asks}>${asks ? "Asking the hub …" : "Sign in"}</button>
       <div class="hint"><p>In development, this prints one:</p>
         <${Code}>streamhub token --org my-org --scope events:read</${Code}></div>
     </form>
   </main>`;
+}
+
+function titleOf(error) {
+  if (error?.status === 404) return "This process serves no streams: open the dashboard of one with the role gateway";
+  return error instanceof TypeError && !error.message.includes("fetch") ? "This token cannot be used" : undefined;
 }
 
 /** A token that lacks one scope is a valid one: each page says what it needs. */

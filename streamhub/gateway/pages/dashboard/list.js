@@ -31,7 +31,7 @@ export function List({ rows, total, newestFirst, label, current }) {
   return html`<div class="scroll" ref=${box} role="region" aria-label=${label} tabindex="0"
       onScroll=${() => setTop(box.current.scrollTop)}>
     <table class="events" aria-rowcount=${rows.length + 1}>
-      <thead><tr aria-rowindex="1"><th scope="col">Published</th><th scope="col">Type</th><th scope="col">Resource</th>
+      <thead><tr aria-rowindex="1"><th scope="col">Time (UTC)</th><th scope="col">Type</th><th scope="col">Resource</th>
         <th scope="col" class="optional">Changes</th><th scope="col" class="optional who">Who</th></tr></thead>
       <tbody>
         <tr class="space" aria-hidden="true"><td style=${{ height: `${first * ROW}px` }}></td></tr>
@@ -46,7 +46,7 @@ export function List({ rows, total, newestFirst, label, current }) {
 
 function Row({ row, index, isCurrent }) {
   const open = () => {
-    location.hash = `#/events/${row.id}`;
+    if (getSelection().isCollapsed) location.hash = `#/events/${row.id}`; // else the click ended a selection of text
   };
   return html`<tr class="event" aria-rowindex=${index} aria-current=${isCurrent ? "true" : undefined} onClick=${open}>
     <td class="mono" title=${new Date(row.ms).toISOString()}>${clock(row.ms)}</td>
