@@ -3,6 +3,7 @@ page has asked no other host, and its Content-Security-Policy had nothing to say
 
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -68,6 +69,12 @@ async def test_the_token_is_in_memory_alone(dashboard: Dashboard) -> None:
     assert token not in kept
     assert not any(token in url for url in dashboard.asked)
     await dashboard.tab.reload()
+    await dashboard.seen("Paste a token")
+
+
+async def test_a_token_that_expires_ends_the_session_in_words(dashboard: Dashboard) -> None:
+    await dashboard.sign_in(dashboard.hub.token(scope=READS, exp=int(time.time()) + 2))
+    await dashboard.seen("EXPIRED_TOKEN")
     await dashboard.seen("Paste a token")
 
 

@@ -49,7 +49,8 @@ export function Chart({ title, times, series, shown }) {
   }, [times]);
   return html`<figure class="chart">
     <figcaption>${title}<span class="legend">${series.map(({ name, values }, n) => html`
-      <span key=${name} class="line${n}">${series.length > 1 && html`${name} `}<b>${valueOf(values, shown)}</b></span>`)}
+      <span key=${name} class="line${n}">${series.length > 1 && html`${name} `}
+        <b>${valueOf(values, shown)}</b></span>`)}
     </span></figcaption>
     <div ref=${box} aria-hidden="true" class="plot"></div>
   </figure>`;

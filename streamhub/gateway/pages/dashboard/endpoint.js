@@ -69,7 +69,8 @@ function Recover({ ask }) {
   return html`<form class="confirm" onSubmit=${send}>
     <label>Deliver again what failed since <input type="datetime-local" step="1" required value=${since}
       onInput=${(event) => setSince(event.target.value)} /> UTC</label>
-    <button class="primary">Recover</button><button type="button" onClick=${() => setOpens(false)}>Cancel</button></form>`;
+    <button class="primary">Recover</button>
+    <button type="button" onClick=${() => setOpens(false)}>Cancel</button></form>`;
 }
 
 function Facts({ endpoint }) {
@@ -130,8 +131,9 @@ function Deliveries({ session, path, turn }) {
       </select></label></div>
     <${Problem} error=${error} session=${session} scope=${SCOPE} />
     ${found?.rows.length === 0 && html`<p class="empty">No delivery${state ? ` is ${state}` : " yet"}.</p>`}
-    ${found?.rows.length > 0 && html`<ul class="deliveries" ref=${list} aria-labelledby="deliveries">${found.rows.map((each) => html`
-      <${Delivery} key=${each.id} delivery=${each} onRetry=${() => retry(each.id)} />`)}</ul>
+    ${found?.rows.length > 0 && html`<ul class="deliveries" ref=${list} aria-labelledby="deliveries">
+        ${found.rows.map((each) => html`
+          <${Delivery} key=${each.id} delivery=${each} onRetry=${() => retry(each.id)} />`)}</ul>
       ${!found.isAll && html`<p class="actions"><button type="button" onClick=${() => load(found.rows.at(-1).id)}>
         Older deliveries</button></p>`}`}`;
 }

@@ -68,14 +68,16 @@ function Diff({ event }) {
       <div class="wide" role="region" aria-label="Unchanged columns" tabindex="0"><table class="diff">
         <thead><tr><th scope="col">Column</th><th scope="col">Value</th></tr></thead>
         <tbody>${rest.map(([name, value]) => html`<tr key=${name}><th scope="row">${name}</th>
-          <td>${value === null ? html`<span class="null">null</span>` : html`<code>${textOf(value)}</code>`}</td></tr>`)}
+          <td>${value === null ? html`<span class="null">null</span>`
+            : html`<code>${textOf(value)}</code>`}</td></tr>`)}
         </tbody></table></div></details>`}`;
 }
 
 function Side({ value, sign, tone }) {
   if (value === null || value === undefined) return html`<td><span class="null">null</span></td>`;
   const spoken = tone === "plus" ? "after" : "before";
-  return html`<td class=${tone}><span aria-label=${spoken} role="img">${sign}</span> <code>${textOf(value)}</code></td>`;
+  return html`<td class=${tone}><span aria-label=${spoken} role="img">${sign}</span>${" "}
+    <code>${textOf(value)}</code></td>`;
 }
 
 function textOf(value) {

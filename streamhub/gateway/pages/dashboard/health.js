@@ -8,6 +8,7 @@ import { Problem, State, count, span, useEvery } from "./parts.js";
 
 const EVERY = 2_000; // milliseconds
 const READINGS = 150; // five minutes
+const KINDS = ["live", "broadcast", "replay"]; // of streams
 const MOVED = "The health pages are not on this port: OPERATIONS_PORT has moved /-/ready and /-/metrics to one for "
   + "operators alone.";
 
@@ -82,7 +83,11 @@ function sources(metrics) {
   return found.length < 2 ? "" : found.map(({ labels, value }) => `${labels.source} ${count(value)}`).join(", ");
 }
 
-const whole = (n) => (n >= 10_000 ? `${Math.round(n / 1000)}k` : n >= 10 || Number.isInteger(n) ? String(Math.round(n)) : n.toFixed(1));
+function whole(n) {
+  if (n >= 10_000) return `${Math.round(n / 1000)}k`;
+  return n >= 10 || Number.isInteger(n) ? String(Math.round(n)) : n.toFixed(1);
+}
+
 const short = (seconds) => (seconds === 0 ? "0" : seconds < 1 ? `${Math.round(seconds * 1000)} ms` : span(seconds));
 
 function Charts({ readings, hasKafka }) {
@@ -98,7 +103,7 @@ function Charts({ readings, hasKafka }) {
   return html`<div class="charts">
     <${Chart} title="Published, events/s" times=${times} shown=${whole}
       series=${[{ name: "published", values: growth("streamhub_published_events_total") }]} />
-    <${Chart} title="Sent, events/s" times=${times} shown=${whole} series=${["live", "broadcast", "replay"].map((stream) =>
+    <${Chart} title="Sent, events/s" times=${times} shown=${whole} series=${KINDS.map((stream) =>
       ({ name: stream, values: growth("streamhub_sent_events_total", { stream }) }))} />
     <${Chart} title="Outbox, changes waiting" times=${times} shown=${whole}
       series=${[{ name: "waiting", values: of("streamhub_outbox_depth") }]} />

@@ -4,7 +4,7 @@
  */
 export const WINDOW = 30 * 60_000; // milliseconds that a broadcast stream goes back
 const REPLAY_WINDOW = 7 * 86_400_000;
-const QUIET = 1_500; // milliseconds without an event: the stream has told what there is
+const QUIET = { before: 3_000, after: 1_000 }; // milliseconds without an event, before and after the first one
 const CONTROL = new Set(["heartbeat", "gap", "replay_started", "stream_complete", "stream_error"]);
 
 /** The time in an id: when the event was published, in milliseconds of the Unix epoch. */
@@ -31,8 +31,8 @@ export function placeOf(text) {
   const today = new Date().toISOString().slice(0, 10);
   const ms = day || time ? Date.parse(`${day ?? today}T${padded(time ?? "00:00")}${zone.toUpperCase()}`) : Number.NaN;
   if (Number.isNaN(ms)) {
-    throw new TypeError(`${JSON.stringify(text)} is no place: give a time in UTC such as 14:05 or 2026-11-22T14:05:00Z, `
-      + "a distance such as 10m, or an event's id.");
+    const right = "a time in UTC such as 14:05 or 2026-11-22T14:05:00Z, a distance such as 10m, or an event's id";
+    throw new TypeError(`${JSON.stringify(text)} is no place: give ${right}.`);
   }
   return { ms: !day && ms > Date.now() ? ms - UNITS.d : ms, id: null }; // 23:50 at 00:10 was yesterday
 }
@@ -47,7 +47,9 @@ export function queryOf({ types, resourceTypeEq, resourceIdIn, filters = {} }) {
 
 /** Up to `most` events from `ms` on, the oldest first: `{events, more}`. `after`: go on behind this id. */
 export async function piece(session, choice, ms, { after, most = 200, signal, until } = {}) {
-  if (!session.isIntegration) return await recent(session, choice, after ?? positionBefore(ms), most, signal);
+  if (!session.isIntegration) {
+    return await recent(session, choice, after ?? positionBefore(ms), most, { signal, until });
+  }
   const events = [];
   const query = [["date_from", isoOf(ms)], ["date_to", isoOf(until ?? ms + REPLAY_WINDOW)], ...queryOf(choice)];
   for await (const event of replayed(session, query, { after, signal })) {
@@ -69,7 +71,7 @@ export async function eventOf(session, id, signal) {
 export async function ofResource(session, { resource_type: type, resource_id: id, id: at }, signal) {
   const choice = { resourceTypeEq: type, resourceIdIn: id };
   if (!session.isIntegration) {
-    const { events } = await recent(session, choice, positionBefore(Date.now() - WINDOW), 200, signal);
+    const { events } = await recent(session, choice, positionBefore(Date.now() - WINDOW), 200, { signal });
     return { events: events.reverse(), reach: "of the last 30 minutes", isCut: false };
   }
   const found = [];
@@ -126,8 +128,8 @@ async function* linesOf(body) {
   }
 }
 
-/** As `piece`, by a broadcast stream: it ends when it has told nothing for a while. */
-function recent(session, choice, after, most, signal) {
+/** As `piece`, by a broadcast stream: it ends at `until`, or when it has told nothing for a while. */
+function recent(session, choice, after, most, { signal, until = Infinity }) {
   return new Promise((resolve, reject) => {
     const events = [];
     const realtime = session.streams().realtime({ ...choice, envelope: "change", lastEventId: after });
@@ -139,15 +141,19 @@ function recent(session, choice, after, most, signal) {
     };
     const rest = () => {
       clearTimeout(timer);
-      timer = setTimeout(end, QUIET, resolve, { events, more: false });
+      timer = setTimeout(end, events.length > 0 ? QUIET.after : QUIET.before, resolve, { events, more: false });
     };
     signal?.addEventListener("abort", () => end(reject, signal.reason), { once: true });
     realtime.onError((error) => end(reject, session.judge(error)));
     realtime.onGap((gap) => end(reject, Object.assign(new Error(gapText(gap)), { isGap: true })));
     realtime.onConnectionChange(rest);
     realtime.onAny((event) => {
-      if (events.length === most) end(resolve, { events, more: true });
-      else events.push(event);
+      const isLast = msOf(event.id) >= until;
+      if (isLast || events.length === most) {
+        end(resolve, { events, more: !isLast });
+        return;
+      }
+      events.push(event);
       rest();
     });
   });

@@ -24,14 +24,16 @@ export function rowOf(event) {
   };
 }
 
-/** As `streamhub listen` writes it: what stands beside it in the row, and `updated_at`, are left out where others are. */
+/** As `streamhub listen` writes it: without what stands beside it in the row, and `updated_at`, where there is more. */
 function noteOf(event) {
   if (event.too_large) return "too large to be carried";
   if (event.error) return "could not be rendered";
   if (event.data !== undefined) return shortened(JSON.stringify(event.data));
   const beside = new Set([event.resource_id, event.organization?.id]);
   const changes = Object.entries(event.delta ?? {});
-  const others = changes.filter(([name, { from, to }]) => name !== "updated_at" && !beside.has(from) && !beside.has(to));
+  const others = changes.filter(
+    ([name, { from, to }]) => name !== "updated_at" && !beside.has(from) && !beside.has(to),
+  );
   return shortened((others.length > 0 ? others : changes).map(([name, { from, to }]) => {
     if (event.event === "create") return `${name} ${brief(to)}`;
     return event.event === "destroy" ? `${name} ${brief(from)}` : `${name} ${brief(from)} → ${brief(to)}`;

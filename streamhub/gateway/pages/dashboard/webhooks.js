@@ -11,8 +11,10 @@ export function Webhooks({ session }) {
   const [made, setMade] = useState(null);
   const isMissing = error?.status === 404;
   return html`<div class="heading"><h1>Webhooks</h1><span class="grow"></span>
-      ${endpoints && !adds && html`<button type="button" class="primary" onClick=${() => { setMade(null); setAdds(true); }}>
-        Add an endpoint</button>`}</div>
+      ${endpoints && !adds && html`<button type="button" class="primary" onClick=${() => {
+        setMade(null);
+        setAdds(true);
+      }}>Add an endpoint</button>`}</div>
     ${isMissing ? html`<p class="note">This hub serves no webhooks.</p>`
       : html`<${Problem} error=${error} session=${session} scope=${SCOPE} />`}
     ${made && html`<${Secret} endpoint=${made} />`}
@@ -38,8 +40,8 @@ export function Webhooks({ session }) {
 /** The one time that a secret is shown. */
 export function Secret({ endpoint, since = "created" }) {
   return html`<div class="secret" role="status">
-    <p><strong>The endpoint's ${since === "created" ? "" : "new "}secret</strong>, shown this once. Deliveries are signed
-      with it: keep it where the receiver reads it.</p>
+    <p><strong>The endpoint's ${since === "created" ? "" : "new "}secret</strong>, shown this once. Deliveries are
+      signed with it: keep it where the receiver reads it.</p>
     <p class="actions"><code>${endpoint.secret}</code> <${Copy} text=${endpoint.secret} label="Copy the secret" />
       ${since === "created" && html`<a href="#/webhooks/${endpoint.id}">Open the endpoint</a>`}</p>
   </div>`;
@@ -103,8 +105,8 @@ function Events({ types, all, setAll, picked, setPicked, more, onMore, error }) 
     ${!all && html`<div class="types">${types.map((type) => html`<label class="choice" key=${type}>
         <input type="checkbox" checked=${picked.has(type)} onChange=${toggle(type)} />
         <span class="mono">${type}</span></label>`)}
-      ${types.length === 0 && html`<p class="hint">No type was seen in the last 30 days, or the token does not open their
-        list (scope <code>events:read</code>).</p>`}</div>
+      ${types.length === 0 && html`<p class="hint">No type was seen in the last 30 days, or the token does not open
+        their list (scope <code>events:read</code>).</p>`}</div>
       <${Field} label="Others" hint="Also types that had no event yet, and patterns such as skus.*"
         render=${(tie) => html`<input ...${tie} type="text" spellcheck=${false} autocomplete="off" value=${more}
           placeholder="skus.*, *.destroy" onInput=${onMore} />`} />`}
