@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from streamhub.core.durations import parse_duration
 from streamhub.errors import UserError
 from streamhub.urls import WrongUrlError, shown_words, target
 
@@ -31,20 +32,7 @@ OF_CLIENTS = ("URL", "ORG", "TOKEN")
 """What stands behind PREFIX in variables that client commands read, and a hub does not."""
 ROLES = ("relay", "gateway", "webhooks")
 
-_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SIZES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)")
-
-
-def parse_duration(text: str) -> timedelta:
-    """`1h30m` → timedelta. Raises ValueError for anything else, such as a number without a unit."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(text)
-    try:
-        return timedelta(milliseconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
-    except OverflowError:
-        raise ValueError(text) from None
 
 
 def parse_size(text: str) -> int:

@@ -27,7 +27,7 @@ from streamhub.demo.catalog import ACME, MONITOR, NORTHWIND, TENANTS
 from streamhub.demo.monitor import Monitor
 from streamhub.demo.shop import TABLES, Shop
 from streamhub.demo.view import Watch, show_lines, show_live
-from streamhub.embedded import EmbeddedPostgres
+from streamhub.embedded import EmbeddedPostgres, check_free
 from streamhub.errors import UserError
 from streamhub.history.newest import newest_live_id
 from streamhub.organizations import Organization
@@ -66,6 +66,7 @@ def run(overrides: Mapping[str, object], *, rate: float, seconds: float | None) 
     console = Console()
     if seconds is None and not console.is_terminal:
         seconds = UNWATCHED_FOR
+    check_free(settings.data_dir)  # first: what runs there has the port as well
     check_ports(settings, "demo")
     return uvloop.run(Demo(settings, console, rate).run(seconds))
 
@@ -86,11 +87,15 @@ class Demo:
         self._configure_logs()
         self._say(f"Starting PostgreSQL and the hub in {self._settings.data_dir} …")
         try:
-            return await unless_stopped(stop, self._run(stop, seconds))
+            result = await unless_stopped(stop, self._run(stop, seconds))
         except Stopped:
-            return True
+            result = None
+        if result is None:
+            self._say(f"\nStopped. The data stays in {self._settings.data_dir} for the next start.")
+        return result is not False
 
-    async def _run(self, stop: asyncio.Event, seconds: float | None) -> bool:
+    async def _run(self, stop: asyncio.Event, seconds: float | None) -> bool | None:
+        """Whether the check is passed; None where it was stopped before."""
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(embedded_server(self._settings, report=self._say))
             pool = await stack.enter_async_context(connections(server.url, "streamhub demo", 12))
@@ -118,7 +123,7 @@ class Demo:
                 if self._rate:
                     write(shop.run(self._rate))
                 if not await _ends_by_time(hub.serve_until(stop), seconds, monitor.opened):
-                    return True
+                    return None
             if not self._rate:
                 await shop.write_once(MONITOR)
             ok, result = await monitor.check()

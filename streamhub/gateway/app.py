@@ -29,6 +29,7 @@ from streamhub.gateway.replay.upkeep import end_cancelled
 from streamhub.gateway.streams import answers as stream_answers
 from streamhub.gateway.webhooks import table as webhooks
 from streamhub.gateway.webhooks.shared import WEBHOOKS, WebhooksShared
+from streamhub.web.bodies import expectation
 from streamhub.web.cors import add_cors
 from streamhub.web.parameters import LAST_EVENT_ID
 from streamhub.web.refusals import SERVER
@@ -156,9 +157,9 @@ def create_operations_app(gateway: Gateway) -> web.Application:
 
 def _add(app: web.Application, routes: Sequence[Route]) -> None:
     for route in routes:
-        app.router.add_route(route.method, route.path, route.handler)
+        app.router.add_route(route.method, route.path, route.handler, expect_handler=expectation)
         if route.with_head:
-            app.router.add_route("HEAD", route.path, route.handler)
+            app.router.add_route("HEAD", route.path, route.handler, expect_handler=expectation)
 
 
 def _application(gateway: Gateway) -> web.Application:

@@ -1,5 +1,6 @@
 """The rows of API keys. A row holds the hash of a key, never the key: it is shown once, when it is made."""
 
+import difflib
 import math
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -72,6 +73,16 @@ class Stored(NamedTuple):
         return not self.revoked and now < self.expires_at
 
 
+def wrong_scopes(scopes: Collection[str]) -> str | None:
+    """What is wrong with the scopes of a key, if anything."""
+    for scope in scopes:
+        if scope not in SCOPES:
+            nearest = difflib.get_close_matches(scope[:64], SCOPES, n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"the scopes are {', '.join(SCOPES)}"
+            return f"there is no scope {key.masked(scope[:64])!r}; {hint}"
+    return None if scopes else f"a key needs a scope; the scopes are {', '.join(SCOPES)}"
+
+
 async def create(
     conn: AnyConnection, organization: Organization, scopes: Collection[str], *, test: bool, lifetime: timedelta | None
 ) -> str:
@@ -79,10 +90,9 @@ async def create(
 
     Raises UserError for no scope, or one that is not among SCOPES, and for a lifetime over LONGEST.
     """
-    unknown = [scope for scope in scopes if scope not in SCOPES]
-    if unknown or not scopes:
-        named = f"there is no scope {unknown[0]!r}" if unknown else "a key needs a scope"
-        raise UserError(f"{named}: the scopes are {', '.join(SCOPES)}")
+    wrong = wrong_scopes(scopes)
+    if wrong is not None:
+        raise UserError(wrong)
     if lifetime is not None and not timedelta(0) < lifetime <= LONGEST:
         raise UserError(f"a key lasts at most {LONGEST.days} days: leave the end out for one that never expires")
     made = key.new()

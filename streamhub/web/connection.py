@@ -5,13 +5,15 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
+from streamhub.web.bodies import was_not_asked_for
 from streamhub.web.connections import Connections
 from streamhub.web.pace import Pace
 from streamhub.web.problems import ApiError, Fault
 from streamhub.web.refusals import answer, internal_error, refusals
+from streamhub.web.unknown_methods import message_of
 
 # 500 resource ids of some length make a long line; a header is a token at most.
 LONGEST_LINE: Final = 256 * 1024
@@ -59,6 +61,13 @@ class Connection(RequestHandler):
         self.authenticated = True
         self.api_key = api_key
         self._connections.authenticated(self)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            error, payload = self._messages[-1]
+            if isinstance(getattr(error, "exc", None), BadHttpMethod) and (message := message_of(data)) is not None:
+                self._messages[-1] = (message, payload)
 
     def eof_received(self) -> None:
         self.got_fin = True
@@ -145,8 +154,8 @@ class Runner(web.AppRunner):
                 response = await refusals(request, server.request_handler, self._database_answers)
             if not connection.authenticated:
                 await self._pace.turn(request.remote or "")
-            if not response.prepared and self._connections.full:
-                response.force_close()  # it holds a file that a stream could have
+            if not response.prepared and (self._connections.full or was_not_asked_for(request)):
+                response.force_close()  # it holds a file that a stream could have; or what comes next may be a body
             return response
 
         return ConnectionFactory(

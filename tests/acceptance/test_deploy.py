@@ -15,7 +15,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from streamhub.config import PREFIX, Settings, parse_duration
+from streamhub.config import PREFIX, Settings
+from streamhub.core.durations import parse_duration
 from streamhub.gateway import server
 from streamhub.gateway.streams import channel
 from streamhub.leases import held

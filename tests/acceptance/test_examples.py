@@ -182,6 +182,8 @@ def test_the_dashboard_counts_what_happens_and_shows_the_newest_stock(demo: Demo
             browser = playwright.chromium.launch(executable_path=chromium, args=options)
             page = browser.new_page()
             page.set_default_timeout(PATIENCE * 1000)
+            missing: list[str] = []
+            page.on("response", lambda answer: missing.append(answer.url) if answer.status >= 400 else None)
             eventually(lambda: answers(f"http://127.0.0.1:{PAGES}/"), "the page is served")
             page.goto(f"http://127.0.0.1:{PAGES}/dashboard.html")
             page.fill("[name=url]", demo.environment["STREAMHUB_URL"])
@@ -192,6 +194,14 @@ def test_the_dashboard_counts_what_happens_and_shows_the_newest_stock(demo: Demo
             page.locator("#types tr", has_text="stock_items.update").wait_for()
             page.locator("#stock td", has_text="4321").first.wait_for()
             page.locator("#newest td", has_text="quantity 4321").first.wait_for()
+            demo.sql(
+                "INSERT INTO shop.customers "
+                "(id, organization_id, test, name, email, city, country_code, password_digest) VALUES "
+                "('c', 'org_acme', false, repeat('Long name ', 30), 'c@example.com', 'Rome', 'IT', 'x')"
+            )
+            created = page.locator("#newest tr", has_text="customers.create").first
+            assert (created.bounding_box() or {"height": 0})["height"] < 40, "an event is one line"
+            assert missing == []
             browser.close()
     finally:
         pages.kill()
