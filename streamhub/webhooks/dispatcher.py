@@ -182,7 +182,17 @@ class Dispatcher:
                 if step.again:
                     self._again.set()
                 self._metrics.webhooks_fanned_out(step.deliveries)
+                self._hand_on(step)
                 more = step.more
+
+    def _hand_on(self, step: Pass) -> None:
+        """New deliveries, to queues that have read all that was due before: they need not be read."""
+        now = time.time()
+        for endpoint, event, resource_key in step.due:
+            queue = self._queues.get(endpoint)
+            if queue is not None and not queue.wants_read and queue.has_room:
+                queue.add([Delivery(endpoint, event, 0, resource_key, None, now)])
+        self._wake.set()
 
     async def _keep_looking_again(self) -> None:
         while True:

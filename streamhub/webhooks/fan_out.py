@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 MOST_ROWS: Final = 20_000  # deliveries in one transaction
 MOST_NAMED: Final = 150  # endpoints in a notification, which has less than 8,000 bytes
 
-_LOCK: Final = """
-SELECT c.position::text, v.version FROM streamhub_hub.webhook_cursor AS c, streamhub_hub.webhook_version AS v
+_LOCK: Final = f"""
+SELECT c.position::text, v.version, h.*
+  FROM streamhub_hub.webhook_cursor AS c, streamhub_hub.webhook_version AS v, ({head.HEAD}) AS h
  WHERE c.only_row FOR UPDATE OF c SKIP LOCKED
 """
 _MOVE: Final = "UPDATE streamhub_hub.webhook_cursor SET position = $1"
@@ -88,6 +89,10 @@ WITH due AS (
    WHERE endpoint = ANY ($1::uuid[]) AND node IS NULL AND (due_at IS NULL OR due_at > clock_timestamp()))
 SELECT pg_notify(c.webhooks, $2) FROM ({CHANNELS}) AS c
 """
+# In one statement: each one more is a delay of all deliveries.
+_WAKE_AND_MOVE: Final = f"""
+WITH moved AS (UPDATE streamhub_hub.webhook_cursor SET position = $3), {_WAKE.removeprefix(chr(10) + "WITH ")}
+"""
 _WAITING: Final = """
   FROM streamhub_hub.webhook_queues
  WHERE (again_from IS NOT NULL OR skipped_from IS NOT NULL) AND again_to IS NOT NULL AND endpoint = ANY ($1::uuid[])
@@ -106,11 +111,13 @@ UPDATE streamhub_hub.webhook_queues
 
 
 class Pass(NamedTuple):
-    """One step. `more`: another step has something to do; `again`: so has `step_again`."""
+    """One step. `more`: another step has something to do; `again`: so has `step_again`. `due`: endpoint, event and key
+    of the resource of new deliveries that are due, those of endpoints with an order left out."""
 
     deliveries: int = 0
     more: bool = False
     again: bool = False
+    due: Sequence[tuple[str, str, int | None]] = ()
 
 
 class FanOut:
@@ -137,11 +144,11 @@ class FanOut:
             row = await connection.fetchrow(_LOCK, timeout=TIMEOUT)
             if row is None:
                 return Pass()
-            position, version = row
+            position, version = row["position"], row["version"]
             if version != self._endpoints.version:
                 await self._endpoints.load(connection)
             self._rebuild()
-            newest = await head.read(connection)
+            newest = head.head_of(row)
             if position is None:  # the first time
                 position = newest
                 await connection.execute(_MOVE, position, timeout=TIMEOUT)
@@ -152,8 +159,8 @@ class FanOut:
             events, read_to = await journal.page(connection, organizations, position, newest)
             rows, read_to = self._rows(events, read_to)
             written = await self._write(connection, rows, position, read_to)
-            await connection.execute(_MOVE, read_to, timeout=TIMEOUT)
-        return Pass(written, read_to < newest, again)
+        due = [(row[0], row[1], row[3]) for row in written if not self._endpoints.by_id[row[0]].in_order]
+        return Pass(len(written), read_to < newest, again, due)
 
     async def step_again(self) -> Pass:
         """Look through a page of history for one endpoint that was disabled, or is to recover. Nothing was done, but
@@ -229,9 +236,13 @@ class FanOut:
                 self._bodies.keep(event.id, event.frame)
         return _in_batch(matches), read_to
 
-    async def _write(self, connection: AnyConnection, rows: list[tuple[Any, ...]], position: str, read_to: str) -> int:
+    async def _write(
+        self, connection: AnyConnection, rows: list[tuple[Any, ...]], position: str, read_to: str
+    ) -> list[tuple[Any, ...]]:
+        """Write the rows and move the cursor; which rows those were."""
         if not rows:
-            return 0
+            await connection.execute(_MOVE, read_to, timeout=TIMEOUT)
+            return []
         asked = sorted({row[0] for row in rows})
         there = {row["endpoint"]: row for row in await connection.fetch(_SHARE, asked, timeout=TIMEOUT)}
         enabled = {id_ for id_ in there if self._endpoints.by_id[id_].enabled}
@@ -245,8 +256,10 @@ class FanOut:
         written = [row for row in rows if row[0] in enabled]
         if written:
             await connection.execute(_INSERT, *zip(*written, strict=True), timeout=60)
-            await connection.execute(_WAKE, sorted(enabled), payload_of(enabled), timeout=TIMEOUT)
-        return len(written)
+            await connection.execute(_WAKE_AND_MOVE, sorted(enabled), payload_of(enabled), read_to, timeout=TIMEOUT)
+        else:
+            await connection.execute(_MOVE, read_to, timeout=TIMEOUT)
+        return written
 
 
 def payload_of(endpoints: Collection[str]) -> str:
