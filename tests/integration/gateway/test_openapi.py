@@ -25,6 +25,7 @@ CHECKS: Final = [
     status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance,
 ]  # fmt: skip
 WINDOW: Final = {"date_from": "2026-01-01T00:00:00Z", "date_to": "2026-01-02T00:00:00Z"}
+ENDPOINT: Final = {"url": "https://shop.example.com/hooks", "events": ["skus.*"]}
 EXAMPLES: Final = 20  # of a route that takes parameters or a body
 PATH: Final = {
     "org": "my-org",
@@ -75,6 +76,8 @@ def _asked(operation: APIOperation[Any, Any, Any, Any], session: requests.Sessio
         requests_of_it |= operation.as_strategy(GenerationMode.NEGATIVE, path_parameters=path)
     if name == "replay":
         requests_of_it |= operation.as_strategy(path_parameters=path, query=WINDOW, headers={"Last-Event-ID": ""})
+    if name == "createWebhook":  # what is made up is rarely a whole endpoint
+        requests_of_it |= operation.as_strategy(path_parameters=path, body=ENDPOINT)
 
     @settings(BOUNDED, max_examples=EXAMPLES if varies else 1)
     @given(requests_of_it)
