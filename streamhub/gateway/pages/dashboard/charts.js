@@ -30,7 +30,7 @@ export function Chart({ title, times, series, shown }) {
       font: "11px system-ui" };
     plot.current = new window.uPlot({
       width: Math.max(box.current.clientWidth, 100), height: HEIGHT, legend: { show: false }, cursor: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 26, 0, 0],
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] } },
       axes: [{ ...axis, space: 70, size: 22, values: (_, at) => at.map(minute) },
         { ...axis, space: 32, size: 52, values: (_, at) => at.map((value) => shown(value)) }],

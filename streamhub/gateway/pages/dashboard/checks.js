@@ -34,7 +34,7 @@ function Table({ findings }) {
     <thead><tr><th scope="col">State</th><th scope="col">Check</th><th scope="col">What was found</th></tr></thead>
     <tbody>${findings.map(({ check, state, detail, fix }, n) => html`<tr key=${n}>
       <td><${State} state=${state} /></td><th scope="row">${check}</th>
-      <td>${detail}${fix && html`<p class="fix"><span>Remedy:</span> <code>${fix}</code>
+      <td>${detail}${fix && html`<p class="fix"><span>Remedy:</span> <code>${fix}</code>${" "}
         <${Copy} text=${fix} label="Copy the remedy" /></p>`}</td></tr>`)}</tbody>
   </table></div>`;
 }

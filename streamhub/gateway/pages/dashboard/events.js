@@ -70,7 +70,7 @@ function Status({ tail, sought }) {
   if (sought) return html`<${State} state="history">from ${moment(sought.ms)}</${State}>`;
   const state = tail.isPaused ? "paused" : tail.state;
   return html`<span role="status"><${State} state=${state}>${state === "connected" ? "live" : state}</${State}></span>
-    <span class="hint">${count(Math.round(tail.rate))} events/s</span>
+    ${state !== "ended" && html`<span class="hint">${count(Math.round(tail.rate))} events/s</span>`}
     ${tail.waiting > 0 && html`<span class="hint">${plural(tail.waiting, "newer event")}
       ${tail.waiting > KEPT ? `, the newest ${count(KEPT)} are kept` : ""}</span>`}`;
 }

@@ -55,7 +55,7 @@ function Cards({ ready, metrics }) {
       ready.leader === null ? "unknown" : ready.leader ? "leads" : "none leads", epoch(metrics)],
     ["Log", ready.seconds_since_last_event === null ? "unknown" : "ok",
       ready.seconds_since_last_event === null ? "no event yet" : `${span(ready.seconds_since_last_event)} ago`,
-      "since the last event"],
+      ready.seconds_since_last_event === null ? "" : "the last event"],
     ["Outbox", depth === undefined ? "unknown" : "ok", depth === undefined ? "unknown" : `${count(depth)} waiting`,
       sources(metrics)],
     ["Lag", lag === null ? "unknown" : lag > 300 ? "fail" : lag > 10 ? "warn" : "ok",
