@@ -222,8 +222,9 @@ class Dispatcher:
             now = time.monotonic()
             if not self._node.trusted:
                 for queue in self._queues.values():
-                    queue.clear()
-                self._drop(id_ for id_, queue in list(self._queues.items()) if not queue.in_flight)
+                    queue.lose()
+            self._drop(id_ for id_, queue in self._queues.items() if queue.is_lost and not queue.held)
+            if not self._node.trusted:
                 await rest(LOOK_EVERY)
                 continue
             if now >= self._looks_at:
@@ -277,6 +278,8 @@ class Dispatcher:
         """Begin all attempts that may; seconds until another one may."""
         now = time.monotonic()
         wait = LOOK_EVERY
+        if not self._node.trusted:
+            return wait
         for id_, queue in list(self._queues.items()):
             while len(self._attempts) + len(self._results) < MOST_CONNECTIONS:
                 delivery = queue.begin(now)
@@ -371,8 +374,7 @@ class Dispatcher:
                     queue.wants_read = queue.wants_read or queue.endpoint.in_order
             for id_ in ids - ours:
                 if id_ in self._queues:
-                    self._queues[id_].clear()
-            self._drop(id_ for id_ in ids - ours if id_ in self._queues and not self._queues[id_].in_flight)
+                    self._queues[id_].lose()
             self._wake.set()
 
     async def _give_up(self, now: float) -> None:
