@@ -24,6 +24,7 @@ COMMANDS = {
     "capture": "Which tables are captured, and as what.",
     "token": "Print a token signed with the development key.",
     "key": "API keys, for what a scope opens.",
+    "webhook": "Webhooks: each event by signed POST to an organization's endpoints.",
     "listen": "Print events as they happen, or forward them.",
     "replay": "Print a piece of history.",
     "publish": "Publish one event.",

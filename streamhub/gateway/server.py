@@ -121,6 +121,7 @@ def _runner(app: web.Application, gateway: Gateway, **kwargs: Any) -> Runner:
         app,
         gateway.connections,
         lambda: gateway.node.trusted,
+        gateway.metrics,
         shutdown_timeout=SHUTDOWN_WITHIN,
         auto_decompress=False,  # a small body can become a huge one, on the loop, although no handler reads it
         **kwargs,

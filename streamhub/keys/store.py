@@ -18,10 +18,18 @@ _CREATE: Final = """
 INSERT INTO streamhub_hub.api_keys AS k (id, organization, hash, scopes, test, expires_at)
 VALUES ($1, $2, $3, $4::text[], $5, clock_timestamp() + $6::interval)
 """
+STATES: Final = ("active", "expired", "revoked")
+_STATE: Final = """
+CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.expires_at <= clock_timestamp() THEN 'expired'
+     ELSE 'active' END
+"""
+COUNTS: Final = f"""
+SELECT {", ".join(f"count(*) FILTER (WHERE {_STATE} = '{state}') AS {state}_keys" for state in STATES)}
+  FROM streamhub_hub.api_keys AS k
+"""
+"""One row, for other statements to embed."""
 _LIST: Final = f"""
-SELECT k.id, o.slug, k.scopes, k.test, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
-       CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.expires_at <= clock_timestamp() THEN 'expired'
-            ELSE 'active' END AS state
+SELECT k.id, o.slug, k.scopes, k.test, k.created_at, k.expires_at, k.revoked_at, k.last_used_at, {_STATE} AS state
   FROM streamhub_hub.api_keys AS k JOIN ({ORGANIZATIONS}) AS o ON o.key = k.organization
 """
 _REVOKE: Final = """

@@ -100,6 +100,7 @@ async def running_hub(
                 max_event_bytes=settings.max_event_bytes,
                 retention=settings.retention,
                 observe=metrics.published,
+                failed=metrics.relay_failed,
                 publisher=_publisher(settings, metrics) if settings.kafka_bootstrap_servers else None,
             )
             stop_relay = asyncio.Event()
@@ -137,6 +138,7 @@ async def _dispatcher(
         connections(hub_url, "streamhub webhooks", dispatcher.CONNECTIONS) as pool,
         dispatcher.Dispatcher(hub_url, pool, server.gateway.node, metrics, options),
     ):
+        metrics.watch_pool("webhooks", pool)
         yield
 
 

@@ -8,5 +8,6 @@ addresses.py   which addresses may be dialled
 posting.py     one attempt: a POST and what came of it
 queue.py       one endpoint's deliveries in a process that has them
 dispatcher.py  the role `webhooks`: takes endpoints, delivers, writes down what came of it
+census.py      how all of it stands, for metrics
 notices.py     the e-mail to an owner whose endpoint was disabled
 """

@@ -222,8 +222,9 @@ class Dispatcher:
             now = time.monotonic()
             if not self._node.trusted:
                 for queue in self._queues.values():
-                    queue.clear()
-                self._drop(id_ for id_, queue in list(self._queues.items()) if not queue.in_flight)
+                    queue.lose()
+            self._drop(id_ for id_, queue in self._queues.items() if queue.is_lost and not queue.held)
+            if not self._node.trusted:
                 await rest(LOOK_EVERY)
                 continue
             if now >= self._looks_at:
@@ -277,6 +278,8 @@ class Dispatcher:
         """Begin all attempts that may; seconds until another one may."""
         now = time.monotonic()
         wait = LOOK_EVERY
+        if not self._node.trusted:
+            return wait
         for id_, queue in list(self._queues.items()):
             while len(self._attempts) + len(self._results) < MOST_CONNECTIONS:
                 delivery = queue.begin(now)
@@ -361,6 +364,8 @@ class Dispatcher:
                     self._disabled.set()
             for each in results:
                 self._settled.add((each.delivery.endpoint, each.delivery.event))
+                if each.state != "pending" and each.delivery.endpoint in ours:
+                    self._metrics.webhook_ended(each.state)
                 queue = self._queues.get(each.delivery.endpoint)
                 if queue is not None:
                     queue.held.discard(each.delivery.event)
@@ -369,8 +374,7 @@ class Dispatcher:
                     queue.wants_read = queue.wants_read or queue.endpoint.in_order
             for id_ in ids - ours:
                 if id_ in self._queues:
-                    self._queues[id_].clear()
-            self._drop(id_ for id_ in ids - ours if id_ in self._queues and not self._queues[id_].in_flight)
+                    self._queues[id_].lose()
             self._wake.set()
 
     async def _give_up(self, now: float) -> None:

@@ -27,6 +27,7 @@ class Queue:
         self.failures = failures
         self.held: set[str] = set()
         self.in_flight = 0
+        self.is_lost = False  # another process may have it: what is under way ends, and nothing else begins
         self.wants_read = True
         self.reads_at = float("inf")  # when something that is known of is due
         self.active_at = now
@@ -46,11 +47,11 @@ class Queue:
 
     @property
     def has_room(self) -> bool:
-        return len(self._ready) < READ_AHEAD // 2
+        return not self.is_lost and len(self._ready) < READ_AHEAD // 2
 
     def is_idle(self, now: float, after: float) -> bool:
         """Nothing to do for so many seconds. One that waits for a probe is not: its pause would be forgotten."""
-        if self.held or self.in_flight:
+        if self.held or self.in_flight or self.is_lost:
             return False
         return not self.endpoint.enabled or (now - self.active_at > after and now >= self.probe_at)
 
@@ -77,6 +78,10 @@ class Queue:
             self.wants_read, self.reads_at = True, float("inf")
         return self.reads_at - now
 
+    def lose(self) -> None:
+        self.is_lost = True
+        self.clear()
+
     def clear(self) -> None:
         """Nothing more is begun; the rows stay as they are."""
         self.held.difference_update(delivery.event for delivery in self._ready)
@@ -94,7 +99,7 @@ class Queue:
 
     def begin(self, now: float) -> Delivery | None:
         """The next delivery, its attempt begun; None where none may begin now."""
-        if not self.endpoint.enabled or self.wait(now) > 0:
+        if self.is_lost or not self.endpoint.enabled or self.wait(now) > 0:
             return None
         at = self._next()
         assert at is not None, "wait has seen it"

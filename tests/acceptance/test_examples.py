@@ -148,10 +148,20 @@ def test_the_index_finds_what_changed_while_it_ran_and_while_it_did_not(
     assert not finds("orange")
 
 
-def test_the_receiver_takes_what_listen_forwards_and_refuses_what_is_not_signed(demo: Demo, start: Start) -> None:
+def test_the_receiver_takes_what_the_hub_delivers_and_listen_forwards_and_refuses_what_is_not_signed(
+    demo: Demo, start: Start
+) -> None:
     port = free_port()
-    receiver = start("webhook_receiver.py", "--port", str(port), WEBHOOK_SECRET=SECRET)
+    adding = Running(
+        "webhook", "add", f"http://127.0.0.1:{port}/webhooks", "--org", "acme-outfitters", "--events", "prices.*",
+        "--json", environment=demo.environment,
+    )  # fmt: skip
+    assert adding.exit_code(PATIENCE) == 0, adding.output
+    (secret,) = re.findall(r'"secret": "(whsec_[^"]+)"', adding.output)
+    receiver = start("webhook_receiver.py", "--port", str(port), WEBHOOK_SECRET=f"{SECRET} {secret}")
     receiver.wait_for("Running on", within=60)
+    demo.sql("UPDATE shop.prices SET amount = amount + 1000 WHERE organization_id = 'org_acme'")
+    receiver.wait_for(r"^prices\.update  \w+  \{'amount': \{'from': '[\d.]+', 'to': '1\d\d\d", within=60)
     listening = Running(
         "listen", "--types", "stock_items.*", "--forward-to", f"127.0.0.1:{port}/webhooks", "--secret", SECRET,
         environment=demo.environment,
@@ -182,8 +192,6 @@ def test_the_dashboard_counts_what_happens_and_shows_the_newest_stock(demo: Demo
             browser = playwright.chromium.launch(executable_path=chromium, args=options)
             page = browser.new_page()
             page.set_default_timeout(PATIENCE * 1000)
-            missing: list[str] = []
-            page.on("response", lambda answer: missing.append(answer.url) if answer.status >= 400 else None)
             eventually(lambda: answers(f"http://127.0.0.1:{PAGES}/"), "the page is served")
             page.goto(f"http://127.0.0.1:{PAGES}/dashboard.html")
             page.fill("[name=url]", demo.environment["STREAMHUB_URL"])
@@ -194,14 +202,6 @@ def test_the_dashboard_counts_what_happens_and_shows_the_newest_stock(demo: Demo
             page.locator("#types tr", has_text="stock_items.update").wait_for()
             page.locator("#stock td", has_text="4321").first.wait_for()
             page.locator("#newest td", has_text="quantity 4321").first.wait_for()
-            demo.sql(
-                "INSERT INTO shop.customers "
-                "(id, organization_id, test, name, email, city, country_code, password_digest) VALUES "
-                "('c', 'org_acme', false, repeat('Long name ', 30), 'c@example.com', 'Rome', 'IT', 'x')"
-            )
-            created = page.locator("#newest tr", has_text="customers.create").first
-            assert (created.bounding_box() or {"height": 0})["height"] < 40, "an event is one line"
-            assert missing == []
             browser.close()
     finally:
         pages.kill()

@@ -118,7 +118,8 @@ class Replay(Stream):
                     gateway.heartbeats.leave(self)
                     # Before the client is told, so that by then it may ask for the next one.
                     written = await self._finish(STATES.get(cause, "cancelled"))
-                    gateway.metrics.replay_ended(written or STATES.get(cause, "cancelled"))
+                    took = time.monotonic() - self._began
+                    gateway.metrics.replay_ended(written or STATES.get(cause, "cancelled"), took)
                     if cause is Cause.COMPLETED and written == "cancelled":
                         cause = Cause.REPLAY_CANCELLED  # the request that did it was told so
                     if cause is Cause.COMPLETED:
@@ -184,6 +185,7 @@ class Replay(Stream):
             self.finish(Cause.REPLAY_CANCELLED)
             await asyncio.sleep(0)  # where it takes effect
         self._state = "running"
+        self._shared.gateway.metrics.replay_began(time.monotonic() - self._began)
 
     async def _read_on(self) -> bool:
         """As `_go_on`. A page that was read ahead is dropped where the slot is given back: it can be read again."""

@@ -93,6 +93,12 @@ async def test_an_organization_that_was_never_seen_gets_another_slug_where_the_t
     assert await hub.gateway.hub.fetchval("SELECT slug FROM streamhub_hub.organizations WHERE id = 'org_1'") == "org-1"
 
 
+@pytest.mark.usefixtures("organization")
+async def test_events_that_are_stored_are_counted(hub: Hub) -> None:
+    publish_ids(await post(hub, [EVENT, {**EVENT, "publish_id": "p2"}]))
+    assert b"streamhub_posted_events_total 2.0" in await hub.gateway.exposition.get()
+
+
 # -- what is refused
 
 

@@ -360,6 +360,48 @@ async def test_what_a_process_had_that_died_is_delivered_by_another(
     assert sorted(each.id for each in got[2:]) == [event.id for event in append.events]
 
 
+class Doubted(Node):
+    """It is not trusted while `doubted`."""
+
+    doubted = False
+
+    @property
+    def trusted(self) -> bool:
+        return not self.doubted and super().trusted
+
+
+async def test_a_process_that_was_away_begins_nothing_of_what_another_has_taken(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start, pool: Any
+) -> None:
+    node = Doubted(pool, ttl=1.0)
+    await node.start()
+    assert node._renewing is not None
+    node._renewing.cancel()
+    hold = asyncio.Event()
+
+    async def hang(_request: web.Request) -> web.StreamResponse:
+        await hold.wait()
+        return web.Response()
+
+    receiver.answers["/a"] = hang
+    await owner.add(max_in_flight=2)
+    await start(node)
+    append = await history.append(organization, 6)
+    await receiver.has(2)
+    node.doubted = True
+    await start()
+    await receiver.has(4, within=30)
+    node._renewing = asyncio.create_task(node._keep_renewed())
+    node.doubted = False
+    await asyncio.sleep(1.5)  # it looks each second
+    assert len(receiver.received) == 4
+    hold.set()
+    await owner.settled()
+    assert len(receiver.received) == 8
+    assert sorted(each.id for each in receiver.received[2:]) == [each.id for each in append.events]
+    await node.stop()
+
+
 async def test_a_retry_that_is_asked_for_twice_at_once_makes_one_attempt_at_a_time(
     history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
 ) -> None:

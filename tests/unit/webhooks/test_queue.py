@@ -131,3 +131,13 @@ def test_retry_after_lengthens_a_pause_at_most_to_the_next_one(attempts: int, re
     pause = pause_after(attempts, SCHEDULE, retry_after)
     assert pause is not None
     assert right <= pause <= right * 1.1
+
+
+def test_of_a_queue_that_was_lost_nothing_begins() -> None:
+    queue = queue_of()
+    queue.add([delivery(1), delivery(2)])
+    assert queue.begin(0.0) == delivery(1)
+    queue.lose()
+    assert begun(queue) == []
+    assert queue.held == {"1"}
+    assert not queue.has_room
