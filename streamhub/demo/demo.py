@@ -47,7 +47,7 @@ from streamhub.runtime.process import (
 from streamhub.tokens import DevelopmentKey, claims_for
 
 TOKEN_TTL = timedelta(hours=24)
-SCOPES = ("events:read", "events:write")
+SCOPES = ("events:read", "events:write", "webhooks:manage", "operations:read")
 FREE_WITHIN = 15.0  # seconds; the stream of a demo that was killed stays taken for up to 11
 WARNINGS_SHOWN = 3
 PUBLISHED_WITHIN = 5.0  # seconds, for the first event of the shop
@@ -158,6 +158,7 @@ class Demo:
                 f"{program} listen {of_demo} --url {url} --org {ACME.slug}",
             ),
             (f"A token for {ACME.slug}, good for a day:", f"TOKEN={token}"),
+            ("The dashboard, which asks for that token:", f"{url}/-/dashboard"),
             (
                 "Its live stream (one consumer at a time):",
                 f'curl -N -H "Authorization: Bearer $TOKEN" {url}/{ACME.slug}',

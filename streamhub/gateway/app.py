@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from streamhub.gateway import operations
+from streamhub.gateway import checks, operations
 from streamhub.gateway.broadcast.request import PARAMETERS as BROADCAST_PARAMETERS
 from streamhub.gateway.broadcast.routes import broadcast, own_broadcast
 from streamhub.gateway.broadcast.shared import BROADCAST, BroadcastShared
@@ -17,7 +17,7 @@ from streamhub.gateway.live.routes import end_stream, live
 from streamhub.gateway.live.shared import LIVE, LiveShared
 from streamhub.gateway.live.status import status
 from streamhub.gateway.live.upkeep import LiveUpkeep
-from streamhub.gateway.pages import files, reference
+from streamhub.gateway.pages import dashboard_files, files, reference
 from streamhub.gateway.publishing import answers as publishing_answers
 from streamhub.gateway.publishing.routes import publish
 from streamhub.gateway.publishing.store import PUBLISHING, Publishing
@@ -104,6 +104,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers=[replay_answers.CANCELLED], codes=["REPLAY_FINISHED"],
     ),
     *webhooks.ROUTES,
+    *checks.ROUTES,
+    *dashboard_files.ROUTES,
     *files.ROUTES,
     *reference.ROUTES,
 )  # fmt: skip
@@ -136,6 +138,7 @@ def create_app(gateway: Gateway, kinds: Kinds, *, with_operations: bool = True) 
     app[LIVE], app[BROADCAST] = kinds.live, kinds.broadcast
     app[REPLAY], app[PUBLISHING] = kinds.replay, kinds.publishing
     app[WEBHOOKS] = kinds.webhooks
+    app[checks.CHECKS] = checks.Checks(gateway.settings)
     add_cors(app, gateway.settings.cors_origins)
     serves = "gateway" in gateway.settings.roles
     routes = [each for each in ROUTES if each.is_open or serves]

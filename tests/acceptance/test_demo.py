@@ -25,13 +25,18 @@ EVENT = r"^event  \d\d:\d\d:\d\d"
 
 
 def pasted(demo: Running) -> dict[str, str]:
-    """The lines that the demo prints to be pasted, by what they begin with."""
+    """The lines that the demo prints to be pasted, by what they are for."""
     demo.wait_for(r"^A token for northwind-coffee:\n  .+$")
-    lines = [line.strip() for line in demo.output.splitlines() if line.startswith("  ")]
-    listen, token, live, replay, psql, other_token = lines
+    lines = dict(re.findall(r"^(\S.*):\n  (.+)$", demo.output, re.MULTILINE))
     return {
-        "listen": listen, "token": token, "live": live, "replay": replay, "psql": psql, "other token": other_token,
-    }  # fmt: skip
+        "listen": lines["Its events as they happen, in a second terminal"],
+        "token": lines["A token for acme-outfitters, good for a day"],
+        "dashboard": lines["The dashboard, which asks for that token"],
+        "live": lines["Its live stream (one consumer at a time)"],
+        "replay": lines["A replay of its events"],
+        "psql": lines["Write to the shop by hand"],
+        "other token": lines["A token for northwind-coffee"],
+    }
 
 
 def ids(stream: str) -> list[str]:
@@ -68,6 +73,7 @@ def test_the_lines_it_prints_can_be_pasted(start: Start, bash: Bash) -> None:
     assert bash(lines["psql"]) == "UPDATE 12\n"
     other = f"{lines['other token']}; timeout 3 {lines['live'].replace('acme-outfitters', 'northwind-coffee')}"
     assert len(ids(bash(other))) > 3
+    assert "<title>Streamhub</title>" in bash(f"curl -s {lines['dashboard']}")
 
 
 def test_what_is_written_by_hand_comes_out_of_the_live_stream(start: Start, bash: Bash) -> None:
