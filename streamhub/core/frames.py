@@ -78,10 +78,19 @@ def organization_of(id_: str, slug: str) -> bytes:
     return _ORGANIZATION + one_line(_encode({"id": id_, "slug": slug}))
 
 
+BETWEEN_IDS: Final = b'\ndata: {"id":"'
+"""What stands between the two places of a frame that have the event's id."""
+
+
 def build(start: bytes, id_: bytes, head: bytes, resource_id: bytes, organization: bytes, tail: bytes) -> bytes:
     """The frame of an event: `start_of`, its id, `head_of`, the resource's id as JSON, `organization_of`, and the rest
     of its object with the closing brace."""
-    return b"".join((start, id_, b'\ndata: {"id":"', id_, head, resource_id, organization, tail, b"\n\n"))
+    return b"".join((start, id_, BETWEEN_IDS, id_, head, resource_id, organization, tail, _END))
+
+
+def end_of(head: bytes, resource_id: bytes, organization: bytes, tail: bytes) -> bytes:
+    """What `build` puts behind the second id."""
+    return b"".join((head, resource_id, organization, tail, _END))
 
 
 def of_data(event: str, id_: str, data: bytes) -> bytes:
