@@ -16,6 +16,7 @@ from benchmarks import (
     broadcast,
     brokers,
     compressed,
+    cost,
     crowd,
     dashboard,
     demo,
@@ -37,6 +38,7 @@ from benchmarks.stage import Result, Stage, stage
 ALL = {
     "writers": writers.measure,
     "backlog": backlog.measure,
+    "cost": cost.measure,
     "backfill": backfill.measure,
     "latency": latency.measure,
     "replay": replay.measure,
@@ -57,6 +59,7 @@ ALL = {
 # With Kafka between history and the gateways.
 KAFKA = {
     "publishing": publishing.measure,
+    "kafka-cost": cost.measure_kafka,
     "kafka-latency": latency.measure_kafka,
     "following": following.measure,
     "brokers": brokers.measure,

@@ -33,6 +33,13 @@ _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
+class Difference(msgspec.Struct, frozen=True, gc=False):
+    """What a delta tells of a member."""
+
+    was: msgspec.Raw = msgspec.field(name="from")
+    is_: msgspec.Raw = msgspec.field(name="to")
+
+
 class EventKind:
     """What all events of one kind share: the beginning of their frames and of their objects (core/frames.py)."""
 
@@ -112,6 +119,7 @@ class Plan:
         self._test_is_told = capture.test_column is None or (
             test is not None and test.kind == "boolean" and capture.test_column not in replaced
         )
+        self._test = capture.test if self._test_is_told else True  # where no member tells it
         if not self._test_is_told:
             # No value goes out, and the event is one of the test environment unless a column of that name says no.
             self.fault = self.fault or "the column that tells its environment has gone, or is no boolean"
@@ -174,7 +182,7 @@ class Plan:
             if self.organization_is_padded and organization is not None:
                 organization = organization.rstrip(" ")
         if self.test is None:
-            test = capture.test if self._test_is_told else True
+            test = self._test
         elif self._test_is_told:
             test = _encode(row[self.test]) == b"true"
         else:
@@ -200,12 +208,13 @@ class Plan:
             row[name] = change(row[name])
         return _encode(row)
 
-    def delta(self, old: Members, new: Members, changed: Sequence[str]) -> dict[str, dict[str, msgspec.Raw]]:
+    def delta(self, old: Members, new: Members, changed: Sequence[str]) -> dict[str, Difference]:
         """`new` is shown already, `old` is as it was written."""
         delta = {}
         for name in changed:
+            change = self.changes.get(name)
             was = old[name]
-            delta[name] = {"from": self.changes[name](was) if name in self.changes else was, "to": new[name]}
+            delta[name] = Difference(was if change is None else change(was), new[name])
         return delta
 
 

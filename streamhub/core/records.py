@@ -33,6 +33,16 @@ class Record(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
+class Shared:
+    """What the records of all events of an organization, a type and an environment have: key and headers."""
+
+    __slots__ = ("headers", "key")
+
+    def __init__(self, key: bytes, headers: tuple[tuple[str, bytes], ...]) -> None:
+        self.key = key
+        self.headers = headers
+
+
 class _Organization(msgspec.Struct):
     id: str
     slug: str
@@ -57,14 +67,19 @@ _received: Final = msgspec.json.Decoder(_Received)
 
 def key_of(event: StoredEvent) -> bytes:
     """The key of the event's record: its organization's id."""
-    return _shared(_organization_in(frames.data_of(event.frame)), event.type, event.test)[0]
+    return shared_of(event, frames.data_of(event.frame)).key
 
 
 def record_of(event: StoredEvent, after: str) -> Record:
     """The record of an event whose predecessor in its partition is `after`."""
     value = frames.data_of(event.frame)
-    key, headers = _shared(_organization_in(value), event.type, event.test)
-    return Record(key, value, [*headers, (ID, event.id.encode()), (AFTER, after.encode())])
+    shared = shared_of(event, value)
+    return Record(shared.key, value, [*shared.headers, (ID, event.id.encode()), (AFTER, after.encode())])
+
+
+def shared_of(event: StoredEvent, value: bytes) -> Shared:
+    """`value` is the event's JSON object. The same one for the same organization, type and environment."""
+    return _shared(_organization_in(value), event.type, event.test)
 
 
 def _organization_in(value: bytes) -> bytes:
@@ -73,11 +88,10 @@ def _organization_in(value: bytes) -> bytes:
 
 
 @lru_cache(maxsize=10_000)
-def _shared(organization: bytes, type_: str, test: bool) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
-    """(key, headers) as far as they are those of other events too."""
+def _shared(organization: bytes, type_: str, test: bool) -> Shared:
     its = _organization.decode(organization)
     key = its.id.encode()
-    return key, (
+    headers = (
         ("content-type", b"application/json"),
         ("ce_specversion", b"1.0"),
         ("ce_source", b"/" + its.slug.encode()),
@@ -85,6 +99,7 @@ def _shared(organization: bytes, type_: str, test: bool) -> tuple[bytes, tuple[t
         ("ce_organization", key),
         ("ce_test", b"true" if test else b"false"),
     )
+    return Shared(key, headers)
 
 
 def header(headers: Headers, name: str) -> str | None:

@@ -13,7 +13,7 @@ from streamhub.core import ids, literals, scan
 from streamhub.core.changes import DESCRIBED, LINK, PUBLISHED, TOO_LARGE, UNREAD_TRUNCATE, Capture, Change, Origin
 from streamhub.core.frames import TAIL, one_line
 from streamhub.core.kinds import NULL, Kind
-from streamhub.core.plans import EventKind, Identity, Members, Plan
+from streamhub.core.plans import Difference, EventKind, Identity, Members, Plan
 from streamhub.core.published import Published, kind_of, published
 from streamhub.core.shapes import Shape, ShapeBook
 from streamhub.core.texts import is_text, readable
@@ -93,7 +93,7 @@ class Renderer:
         Raises UnknownCaptureError and UnknownShapeError; with `settle` an unseen shape is tied as well as can be
         proved instead.
         """
-        if change.origin.endswith(":::"):  # no flags, no attachment, no description: nearly all of them
+        if change.origin[-3:] == ":::":  # no flags, no attachment, no description: nearly all of them
             return self._of_json(change, settle)
         if change.origin == PUBLISHED:
             return self._of_published(change)
@@ -115,7 +115,7 @@ class Renderer:
         except (msgspec.DecodeError, RecursionError) as error:
             return self._without_values(change, settle, f"the row is no JSON that can be read: {error}")
         names = tuple(old if new is None else new)  # type: ignore[arg-type]
-        plan = self._plan(change, names, settle)
+        plan = self._plans.get((change.origin, names)) or self._plan(change, names, settle)
         if plan.fault is not None:
             return self._without_values(change, settle, plan.fault)
         return self._with_values(plan, change, old, new, settle)
@@ -203,7 +203,7 @@ class Renderer:
             return Outcome((), ("null_organization",))
         if identity[2] is None:
             return self._without_values(change, settle, NULL_KEY)
-        event = _kind_of_update(plan, old, new)
+        event = UPDATE if plan.anonymization is None else _kind_of_update(plan, old, new)
         visible = [name for name in changed if name not in plan.hidden] if plan.hidden else changed
         if not visible and event == UPDATE and plan.untied.isdisjoint(changed):
             return Outcome((), ("unchanged",))
@@ -224,16 +224,17 @@ class Renderer:
             side = change._replace(old_row=None) if new is not None else change._replace(new_row=None)
             return self._without_values(side, settle, NULL_KEY)
         resource = plan.show(row, (change.old_row if new is None else change.new_row) or "")
-        if new is not None:
-            delta = {name: {"from": NULL, "to": value} for name, value in row.items() if value != NULL}
-        else:
-            delta = {name: {"from": value, "to": NULL} for name, value in row.items() if value != NULL}
+        delta = {}
+        for name, value in row.items():
+            if value != NULL:
+                delta[name] = Difference(value, NULL) if new is None else Difference(NULL, value)
         return self._outcome(plan, change, event, identity, resource, _encode(delta))
 
     def _outcome(
         self, plan: Plan, change: Change, event: str, identity: Identity, resource: bytes, delta: bytes
     ) -> Outcome:
-        if len(resource) + len(delta) + len(self._who_of(change)) > self._max_bytes:
+        who = self._who[1] if change.who == self._who[0] else self._who_of(change)
+        if len(resource) + len(delta) + len(who) > self._max_bytes:
             too_large = self._event(plan, change, event, identity, b"null", b"null", b',"too_large":true')
             return Outcome((too_large,), [*plan.counted, "too_large"])
         return Outcome((self._event(plan, change, event, identity, resource, delta, b""),), plan.counted)
@@ -244,7 +245,7 @@ class Renderer:
         organization, test, resource_id = identity
         assert organization is not None
         resource_id = resource_id or ""
-        who = self._who_of(change)
+        who = self._who[1] if change.who == self._who[0] else self._who_of(change)
         if len(who) > self._max_bytes:
             who, flag = b"null", b',"too_large":true'
         if plan.backfill:

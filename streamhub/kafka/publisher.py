@@ -6,8 +6,9 @@ Two ways to come by the events, one position between them:
     HISTORY   pages, by the journal of appends: at the start, after an error, after an overflow, over a hole
 
 `announce` never waits: a queue with a bound is filled, and emptied when the bound is reached, since history has it
-all. So capture and history never wait for a broker. What was acknowledged is stored in the hub (`publication.py`); an
-error ends the run (`run.py`), and the next one goes on from what is stored, after a pause that grows.
+all. So capture and history never wait for a broker. A backlog waits a little for room in the queue, and only while
+brokers take what is in it (`keep_pace`). What was acknowledged is stored in the hub (`publication.py`); an error ends
+the run (`run.py`), and the next one goes on from what is stored, after a pause that grows.
 """
 
 import asyncio
@@ -39,6 +40,8 @@ MOST_EVENTS: Final = 100_000  # in memory
 MOST_BYTES: Final = 64 * 1024 * 1024
 PIECE_EVENTS: Final = 2_000  # sent at once, of more than one append
 PIECE_BYTES: Final = 1_000_000  # sent at once, unless a single event has more; what a processor's cache holds
+PACE: Final = 0.05  # seconds that an append of a backlog waits for room in memory, at the most
+ADVANCING: Final = 0.2  # seconds since a piece from memory was acknowledged
 STORE_EVERY: Final = 0.15  # seconds
 LOOK_EVERY: Final = 2.0  # seconds between two looks for what was not announced, while nothing is to be done
 PAUSE_FIRST: Final = 0.25
@@ -74,6 +77,8 @@ class Queue:
         self._appends: deque[Queued] = deque()
         self._events = self._bytes = 0
         self.filled = asyncio.Event()
+        self.has_room = asyncio.Event()
+        self.has_room.set()
 
     def put(self, queued: Queued) -> None:
         if self._events + len(queued.events) > self._most_events or self._bytes + queued.bytes > self._most_bytes:
@@ -82,10 +87,19 @@ class Queue:
         self._events += len(queued.events)
         self._bytes += queued.bytes
         self.filled.set()
+        self._look_for_room()
 
     def clear(self) -> None:
         self._appends.clear()
         self._events = self._bytes = 0
+        self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        """Half of the bound is left for what is being appended."""
+        if self._events <= self._most_events // 2 and self._bytes <= self._most_bytes // 2:
+            self.has_room.set()
+        else:
+            self.has_room.clear()
 
     def __bool__(self) -> bool:
         return bool(self._appends)
@@ -97,6 +111,7 @@ class Queue:
             gone = self._appends.popleft()
             self._events -= len(gone.events)
             self._bytes -= gone.bytes
+        self._look_for_room()
         if not self._appends or self._appends[0].previous > position:
             return None
         events: list[StoredEvent] = []
@@ -135,6 +150,7 @@ class KafkaPublisher:
         self._sent = sent
         self._failed = failed
         self._queue = Queue()
+        self._advanced_at = float("-inf")
         self._reported: set[str] = set()
         self._stored = ""
         self._stored_at = float("-inf")
@@ -143,6 +159,14 @@ class KafkaPublisher:
         """An append that this process has just committed. Returns at once."""
         if appended.append is not None:
             self._queue.put(Queued(appended.previous_event, appended.append.events, appended.bytes))
+
+    async def keep_pace(self) -> None:
+        """Between two appends of a backlog: returns when there is room in memory, after PACE at the latest, and at once
+        unless brokers take what is in memory right now. What finds no room has to be read from history again, which
+        costs more than the wait."""
+        if asyncio.get_running_loop().time() - self._advanced_at < ADVANCING:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._queue.has_room.wait(), PACE)
 
     async def run(self, hub: Pool, report: Report) -> None:
         """Until cancelled. Errors are logged, told to the hub and tried again; `report` notes incidents."""
@@ -188,6 +212,7 @@ class KafkaPublisher:
                 piece = self._queue.next(run.taken)
                 if piece is not None:
                     await self._send(run, piece, publication)
+                    self._advanced_at = time()
                 elif self._queue or time() - looked_at >= LOOK_EVERY:
                     await self._from_history(run, hub, publication, report)
                     looked_at = time()

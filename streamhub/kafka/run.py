@@ -15,13 +15,13 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
-from streamhub.core.records import key_of, record_of
+from streamhub.core.records import key_of
 from streamhub.kafka.brokers import NOT_ALLOWED, Brokers
 from streamhub.kafka.consumer import partition_of
+from streamhub.kafka.record_batch import RecordBatch
 from streamhub.kafka.topic import Topic
 
 BATCH_BYTES: Final = 512 * 1024
@@ -45,6 +45,7 @@ class Run:
         self._start = start
         self._brokers = brokers
         self._topic = topic
+        self._most_bytes = min(BATCH_BYTES, topic.max_message_bytes)
         self._producer: Any = None
         self._partition_of: dict[int, int] = {}  # by the organization's key in the registry
         self._last: dict[int, str] = {}  # id sent to each partition
@@ -57,7 +58,6 @@ class Run:
             client_id="streamhub-publisher",
             enable_idempotence=True,
             acks="all",
-            max_batch_size=min(BATCH_BYTES, self._topic.max_message_bytes),
             request_timeout_ms=int(SENT_WITHIN * 1000),
             metadata_max_age_ms=METADATA_EVERY,
         )
@@ -88,16 +88,16 @@ class Run:
         if self._sending is not None:
             await self._sending
 
-    async def _send(self, batches: dict[int, list[BatchBuilder]], until: str) -> None:
+    async def _send(self, batches: dict[int, list[RecordBatch]], until: str) -> None:
         while batches:
             await self._send_one_each({partition: its.pop(0) for partition, its in batches.items()})
             batches = {partition: its for partition, its in batches.items() if its}
         self.acknowledged = until
 
-    async def _batched(self, events: Sequence[StoredEvent]) -> dict[int, list[BatchBuilder]]:
+    async def _batched(self, events: Sequence[StoredEvent]) -> dict[int, list[RecordBatch]]:
         now = int(time.time() * 1000)
         moment, made = "", 0
-        batches: dict[int, list[BatchBuilder]] = {}
+        batches: dict[int, list[RecordBatch]] = {}
         for start in range(0, len(events), _SLICE):
             if start:
                 await asyncio.sleep(0)
@@ -105,22 +105,20 @@ class Run:
                 partition = self._partition_of.get(event.organization)
                 if partition is None:
                     partition = self._partition(event)
-                record = record_of(event, self._last.get(partition, self._start))
-                self._last[partition] = event.id
                 if event.id[:13] != moment:
                     moment = event.id[:13]
                     # Brokers refuse a time that lies in their future, and the hub's clock may have been ahead.
                     made = min(ids.milliseconds(event.id), now)
                 its = batches.get(partition)
                 if its is None:
-                    its = batches[partition] = [self._producer.create_batch()]
-                while (
-                    its[-1].append(timestamp=made, key=record.key, value=record.value, headers=record.headers) is None
-                ):
-                    its.append(self._producer.create_batch())
+                    its = batches[partition] = [RecordBatch(self._most_bytes)]
+                after = self._last.get(partition, self._start)
+                if not its[-1].append(event, after, made):
+                    its.append(RecordBatch(self._most_bytes))
+                    its[-1].append(event, after, made)
+                self._last[partition] = event.id
         for its in batches.values():
             for batch in its:
-                batch.close()
                 if batch.size() > self._topic.max_message_bytes:
                     raise RunError(self._too_large(batch))
         return batches
@@ -129,7 +127,7 @@ class Run:
     def _not_allowed(self) -> str:
         return self._brokers.not_allowed(f"write to topic {self._topic.name}", "Write on the topic")
 
-    def _too_large(self, batch: BatchBuilder) -> str:
+    def _too_large(self, batch: RecordBatch) -> str:
         return (
             f"topic {self._topic.name} takes no record of {batch.size()} bytes: its max.message.bytes is "
             f"{self._topic.max_message_bytes}. It is one of the next events after {self.acknowledged}"
@@ -142,7 +140,7 @@ class Run:
         self._partition_of[event.organization] = partition
         return partition
 
-    async def _send_one_each(self, batches: dict[int, BatchBuilder]) -> None:
+    async def _send_one_each(self, batches: dict[int, RecordBatch]) -> None:
         """A batch for each of these partitions; RunError where one of them is not acknowledged in time."""
         sent: dict[asyncio.Future[Any], int] = {}
         try:

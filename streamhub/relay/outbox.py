@@ -101,9 +101,12 @@ class Ranges(NamedTuple):
 
     @classmethod
     def of(cls, numbers: Iterable[int]) -> "Ranges":
+        numbers = sorted(numbers)
+        if numbers and numbers[-1] - numbers[0] == len(numbers) - 1:  # a single run: nearly all of a backlog
+            return cls([numbers[0]], [numbers[-1]])
         low: list[int] = []
         high: list[int] = []
-        for number in sorted(numbers):
+        for number in numbers:
             if high and number == high[-1] + 1:
                 high[-1] = number
             else:

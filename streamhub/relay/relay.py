@@ -58,6 +58,9 @@ class Publisher(Protocol):
     def announce(self, appended: Appended) -> None:
         """An append that this process has just committed. Returns at once."""
 
+    async def keep_pace(self) -> None:
+        """Called between two appends of a backlog; returns within a fraction of a second."""
+
     async def run(self, hub: "asyncpg.Pool[Any]", report: Callable[[str, str | None, str], None]) -> None:
         """Until cancelled; deals with its errors itself. `report` takes incidents: kind, source, detail."""
 
@@ -198,6 +201,7 @@ class Relay:
                         announce=self._announce,
                         appended=lambda done, written_at: self._note(done, written_at, upkeep),
                         journal=self._publisher is not None,
+                        keep_pace=None if self._publisher is None else self._publisher.keep_pace,
                     )
                     self.lost.pop(source.name, None)
                     lean = asyncio.create_task(keep_lean(lambda: _connect(source.dsn, name), relay))

@@ -12,7 +12,7 @@ another database    read; make what was read durable there, since its writers ma
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import Any, Final
@@ -56,7 +56,8 @@ class SourceRelay:
     `appended` is called after each append, with the time (of the Unix epoch) at which its first change was written.
 
     `reader` and `consumer` are connections to the source, `hub` the one that appends; where `in_hub`, the outbox is
-    consumed by the append itself and `consumer` is not used. `journal`: appends are noted for a publisher.
+    consumed by the append itself and `consumer` is not used. `journal`: appends are noted for a publisher. `keep_pace`
+    is awaited between those of a backlog.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SourceRelay:
         announce: Callable[[Append], None],
         appended: Callable[[Appended, float], None],
         journal: bool = False,
+        keep_pace: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._name = name
         self._in_hub = in_hub
@@ -85,6 +87,7 @@ class SourceRelay:
         self._announce = announce
         self._appended = appended
         self._journal = journal
+        self._keep_pace = keep_pace
         self._outbox = Outbox(reader, BATCH)
         self._notes = Notes(hub, name, epoch)
         self._undeleted: Batch | None = None
@@ -125,6 +128,8 @@ class SourceRelay:
                 highest = max(highest, batch.ranges.high[-1])
                 if more and len(batch.ranges.low) <= MOST_RANGES:
                     in_hand = (asyncio.create_task(self._append(batch)), batch)
+                    if self._keep_pace is not None:
+                        await self._keep_pace()
                     continue
                 await self._append(batch)
                 if not more:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import logging
 import os
 import signal
@@ -33,6 +32,7 @@ from streamhub.postgres.failures import cannot_connect, connect, explain
 from streamhub.postgres.migrate import migrate_hub, migrate_source
 from streamhub.postgres.session_marks import Mark, is_there, mark
 from streamhub.relay import Publisher, Relay, Source
+from streamhub.runtime import memory
 from streamhub.tail import Tail
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
@@ -80,7 +80,7 @@ async def running_hub(
     `reuse_port`: several processes of this machine listen on the port and share its connections.
     """
     settings.require_verifiable_tokens()
-    _tune_garbage_collection()
+    memory.tune()
     development_key = None
     if settings.development_key_file is not None:
         key = await asyncio.to_thread(DevelopmentKey.load_or_create, settings.development_key_file)
@@ -140,13 +140,6 @@ async def _dispatcher(
     ):
         metrics.watch_pool("webhooks", pool)
         yield
-
-
-def _tune_garbage_collection() -> None:
-    """Collect garbage less often. Events come by the thousand and hold no cycles; with Python's own thresholds the
-    collector takes a fifth of the relay's processor time."""
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
 
 
 def _tail(settings: Settings, hub_url: str, pool: Pool) -> Tail:

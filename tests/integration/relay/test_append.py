@@ -1,5 +1,6 @@
 """The one order: ids over clocks that step, fencing, and that an append happens whole or not at all."""
 
+import asyncio
 import re
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from streamhub.core.plans import EventKind
 from streamhub.core.rendering import Rendered
 from streamhub.history.append import Pending, append
 from streamhub.history.head import FencedError
+from streamhub.history.notices import Notice, listen
 from streamhub.history.partitions import AHEAD, WEEK, Partitions, Week, existing
 from streamhub.organizations import Organization
 from streamhub.relay import Relay, Source
@@ -110,7 +112,7 @@ async def test_what_fails_within_an_append_undoes_all_of_it(stage: Stage, count:
 
 
 async def test_a_row_and_a_copy_of_the_same_event_are_stored_alike(stage: Stage) -> None:
-    """Few events are inserted one by one, many are copied."""
+    """Few events are handed to a function, many are copied."""
     few, many = await appended(stage, pending(3)), await appended(stage, pending(300))
     columns = "organization, test, resource_key, type, resource_type, resource_id, substring(frame FROM 90)"
     rows = [
@@ -118,6 +120,28 @@ async def test_a_row_and_a_copy_of_the_same_event_are_stored_alike(stage: Stage)
         for some in ([event.id for event in few.events], [event.id for event in many.events[:3]])
     ]
     assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("count", [3, 300])
+async def test_few_events_are_noted_and_told_like_many(stage: Stage, count: int) -> None:
+    before = await appended(stage, pending(1))
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    listener = await asyncpg.connect(stage.url)
+    await listen(listener, lambda *arguments: heard.put_nowait(arguments[3]))
+    done = await appended(stage, [*pending(count - 1, key=2), *pending(1)], journal=True)
+    notice = Notice.parse(await asyncio.wait_for(heard.get(), 10))
+    await listener.close()
+    assert notice == (before.last_id, done.first_id, done.last_id, {1, 2})
+    assert await stage.rows(
+        "SELECT previous_id::text, last_id::text, organizations, events FROM streamhub_hub.appends"
+    ) == [(before.last_id, done.last_id, [1, 2], count)]
+
+
+@pytest.mark.parametrize("ms", [0, 1_795_000_000_000, ids.MAX_MS])
+@pytest.mark.parametrize("counter", [0, 1, 0xFFF, ids.MAX_COUNTER])
+async def test_the_database_makes_the_same_id(stage: Stage, ms: int, counter: int) -> None:
+    made = await stage.connection.fetchval("SELECT streamhub_hub.event_id($1, $2)::text", ms, counter)
+    assert made == ids.event_id(ms, counter)
 
 
 async def test_large_frames_are_copied_whole(stage: Stage) -> None:

@@ -185,7 +185,7 @@ class Late:
         appends = False
         with suppress(ConnectionError):
             while data := await client.read(65_536):
-                appends = appends or b"history" in data
+                appends = appends or b"append_few" in data
                 late = self.armed and appends and b"COMMIT;" in data
                 if late:
                     self.armed = False

@@ -1,8 +1,12 @@
 """What the publisher keeps in memory: the next events after a position, or nothing."""
 
+import asyncio
+
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
-from streamhub.kafka.publisher import PIECE_BYTES, Piece, Queue, Queued
+from streamhub.history.append import Append, Appended
+from streamhub.kafka.brokers import Brokers
+from streamhub.kafka.publisher import PACE, PIECE_BYTES, KafkaPublisher, Piece, Queue, Queued
 
 
 def at(number: int) -> str:
@@ -75,3 +79,27 @@ def test_a_single_event_of_great_size_is_a_piece() -> None:
     queue = Queue()
     queue.put(append(1, 2, size=PIECE_BYTES * 2))
     assert numbers(queue.next(at(0))) == [at(1)]
+
+
+def test_there_is_room_while_half_of_the_bound_is_free() -> None:
+    queue = Queue(most_events=10)
+    queue.put(append(1, 5))
+    assert queue.has_room.is_set()
+    queue.put(append(6, 1))
+    assert not queue.has_room.is_set()
+    queue.next(at(5))
+    assert queue.has_room.is_set()
+
+
+def test_a_queue_that_was_emptied_has_room() -> None:
+    queue = Queue(most_bytes=100)
+    queue.put(append(1, 6))
+    queue.clear()
+    assert queue.has_room.is_set()
+
+
+async def test_a_backlog_does_not_wait_for_brokers_that_take_nothing() -> None:
+    publisher = KafkaPublisher(Brokers(["127.0.0.1:9"]), "events")
+    publisher.announce(Appended(Append(at(0), at(1), at(60_000), append(1, 60_000).events), 0, 60_000, at(0)))
+    async with asyncio.timeout(PACE / 2):
+        await publisher.keep_pace()
