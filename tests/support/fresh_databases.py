@@ -11,6 +11,9 @@ from tests.support.database import Pool
 
 DROPS: Final = 4
 """How many databases may wait to be dropped; then a test waits for one."""
+TASK: Final = "fresh database"
+"""The name of its tasks, which outlive tests."""
+
 _numbers = itertools.count(1)
 
 
@@ -35,16 +38,16 @@ class FreshDatabases:
 
     async def take(self) -> str:
         """The name of a copy that is the caller's until it drops it."""
-        made = self._next or asyncio.create_task(self._make())
+        made = self._next or asyncio.create_task(self._make(), name=TASK)
         name = await made
-        self._next = asyncio.create_task(self._make())
+        self._next = asyncio.create_task(self._make(), name=TASK)
         return name
 
     async def drop(self, name: str) -> None:
         """It is gone soon."""
         while len(self._drops) >= DROPS:
             await asyncio.wait(self._drops, return_when=asyncio.FIRST_COMPLETED)
-        drop = asyncio.create_task(self._drop(name))
+        drop = asyncio.create_task(self._drop(name), name=TASK)
         self._drops.add(drop)
         drop.add_done_callback(self._drops.discard)
 
