@@ -7,8 +7,6 @@ from typing import Final
 
 import asyncpg
 
-from tests.support.database import Pool
-
 DROPS: Final = 4
 """How many databases may wait to be dropped; then a test waits for one."""
 TASK: Final = "fresh database"
@@ -27,14 +25,12 @@ class FreshDatabases:
         self._drops: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "FreshDatabases":
-        self._pool: Pool = await asyncpg.create_pool(self._url, min_size=1, max_size=3)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._next is not None:
             await self.drop(await self._next)
         await asyncio.gather(*self._drops)
-        await self._pool.close()
 
     async def take(self) -> str:
         """The name of a copy that is the caller's until it drops it."""
@@ -53,8 +49,15 @@ class FreshDatabases:
 
     async def _make(self) -> str:
         name = f"streamhub_test_{os.getpid()}_{next(_numbers)}"
-        await self._pool.execute(f"CREATE DATABASE {name} TEMPLATE {self._template}")
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {self._template}")
         return name
 
     async def _drop(self, name: str) -> None:
-        await self._pool.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._url)
+        try:
+            await connection.execute(statement)
+        finally:
+            connection.terminate()
