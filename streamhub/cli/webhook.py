@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import click
 
 from streamhub import organizations
@@ -197,6 +198,8 @@ def recover(id_: str, since: str, as_json: bool, data_dir: Path | None) -> None:
       streamhub webhook recover 7f7c7f0e-6f0f-4c0e-9d5c-2f6f7f0e6f0f --since 2d
     """
     since_ms = parse_instant(since).ms
+    if since_ms > time.time() * 1_000:
+        raise click.BadParameter(f"{since} lies in the future", param_hint="--since")
     _print([_on(id_, data_dir, lambda hub, scope, id_: store.recover(hub, scope, id_, since_ms))], as_json)
 
 
@@ -214,8 +217,7 @@ def test(id_: str, wait: float, as_json: bool, data_dir: Path | None) -> None:
 
     async def work(hub: AnyConnection, scope: Scope, id_: str) -> dict[str, Any] | None:
         found = await store.get(hub, scope, id_)
-        if found is not None and not found["enabled"]:
-            raise UserError(f"{id_} is disabled: streamhub webhook enable {id_}")
+        _refuse_disabled(found, id_)
         sent = await store.send_test(hub, scope, id_)
         return None if sent is None else await _attempted(hub, scope, id_, sent["id"], wait)
 
@@ -225,6 +227,15 @@ def test(id_: str, wait: float, as_json: bool, data_dir: Path | None) -> None:
         raise UserError(f"no attempt within {wait:g} s: is a process with the role webhooks up?")
     if delivery["state"] != "delivered":
         raise UserError(f"it was not delivered: {delivery['attempts'][-1]['error']}")
+
+
+def _refuse_disabled(found: dict[str, Any] | None, id_: str) -> None:
+    """Raises UserError: nothing would be sent."""
+    if found is not None and found["state"] == "disabled":
+        raise UserError(
+            f"{id_} is disabled: "
+            + (found["disabled_reason"] if found["enabled"] else f"streamhub webhook enable {id_}")
+        )
 
 
 async def _attempted(hub: AnyConnection, scope: Scope, id_: str, event: str, wait: float) -> dict[str, Any] | None:
@@ -278,6 +289,7 @@ def retry(id_: str, delivery: str, data_dir: Path | None) -> None:
     """
 
     async def work(hub: AnyConnection, scope: Scope, id_: str) -> dict[str, Any] | None:
+        _refuse_disabled(await store.get(hub, scope, id_), id_)
         found = await store.retry(hub, scope, id_, delivery) if store.is_id(delivery) else None
         if found is None:
             raise UserError(f"{id_} has no delivery {delivery!r}: streamhub webhook deliveries {id_}")
@@ -292,7 +304,10 @@ def _on(id_: str, data_dir: Path | None, work: Work) -> dict[str, Any]:
 
     async def run() -> dict[str, Any]:
         async with hub_connection(load(data_dir=data_dir)) as hub:
-            found = await work(hub, await _scope(hub, id_), id_)
+            try:
+                found = await work(hub, await _scope(hub, id_), id_)
+            except asyncpg.LockNotAvailableError:
+                raise UserError(f"another transaction is changing {id_} just now: try again") from None
             if found is None:
                 raise _unknown(id_)  # removed meanwhile
             return found

@@ -77,7 +77,13 @@ class Addresses:
         if len(found) > MOST_ADDRESSES:
             raise OSError(f"{host[:100]!r} has {len(found)} addresses; at most {MOST_ADDRESSES} are looked at")
         for each in found:
-            self.check(str(each[4][0]))
+            try:
+                self.check(str(each[4][0]))
+            except RefusedAddressError:
+                if _is_address(host):
+                    raise
+                # Which one is not for the endpoint's owner to learn: it may be the operator's.
+                raise RefusedAddressError("the name has an address that is not public") from None
         return found
 
 
@@ -101,6 +107,14 @@ class Resolver(AbstractResolver):
 
     async def close(self) -> None:
         """It holds nothing."""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _carried(address: IPAddress) -> IPAddress:

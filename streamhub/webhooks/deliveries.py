@@ -4,6 +4,7 @@ An endpoint's queue is held by one node at a time (`take`), while that node's ro
 kept in the process's memory: an attempt that is under way is written nowhere, so that after a crash it is made again.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -11,12 +12,13 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import orjson
 
-from streamhub.core import signing
 from streamhub.leases.nodes import ALIVE
 from streamhub.postgres.channels import CHANNELS
 from streamhub.postgres.connections import AnyConnection, Pool
 from streamhub.webhooks import endpoint, ordering
 from streamhub.webhooks.ordering import HAS_OLDER
+
+log = logging.getLogger(__name__)
 
 TIMEOUT: Final = 10.0  # seconds
 MOST_TAKEN: Final = 50  # endpoints at once, so that several processes share them
@@ -25,9 +27,9 @@ KEPT: Final = timedelta(days=30)
 
 # Of one moment: the version tells whether another read would give another answer.
 _ENDPOINTS: Final = """
-SELECT v.version, e.id::text, e.organization, e.test, e.url, e.events, e.filters, e.secret, e.old_secrets, e."order",
-       e.max_in_flight, e.rate, e.headers, e.auto_disable, e.enabled, q.starts_after::text
-  FROM streamhub_hub.webhook_version AS v
+SELECT v.version::bigint, e.id::text, e.organization, e.test, e.url, e.events, e.filters, e.secret, e.old_secrets,
+       e."order", e.max_in_flight, e.rate, e.headers, e.auto_disable, e.enabled, q.starts_after::text
+  FROM (SELECT sum(version) AS version FROM streamhub_hub.webhook_version) AS v
   LEFT JOIN (streamhub_hub.webhook_endpoints AS e JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = e.id) ON true
 """
 # Times are compared with the statement's own, which an index can be searched by; clock_timestamp() changes within one.
@@ -92,10 +94,12 @@ UPDATE streamhub_hub.webhook_queues AS q SET failures = given.failures
   FROM unnest($1::uuid[], $2::integer[]) AS given (endpoint, failures)
  WHERE q.endpoint = given.endpoint AND q.failures <> given.failures
 """
-# Before its queue, as whoever changes an endpoint locks the two.
+# Before its queue, as a change of an endpoint locks the two. An open transaction delays its own endpoint alone.
 _LOCK_ENDPOINTS: Final = """
-SELECT FROM streamhub_hub.webhook_endpoints WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+SELECT id::text FROM streamhub_hub.webhook_endpoints WHERE id = ANY ($1::uuid[]) ORDER BY id
+   FOR NO KEY UPDATE SKIP LOCKED
 """
+_ARE_THERE: Final = "SELECT id::text FROM streamhub_hub.webhook_endpoints WHERE id = ANY ($1::uuid[])"
 _DISABLE: Final = """
 WITH disabled AS (
   UPDATE streamhub_hub.webhook_endpoints AS e SET enabled = false, disabled_reason = given.reason
@@ -114,7 +118,8 @@ _CHANNEL: Final = f"SELECT c.webhooks FROM ({CHANNELS}) AS c"
 
 
 class Endpoint(NamedTuple):
-    """An endpoint as dispatchers use it. `choice` is None where the row makes no sense; `key` is what the row held."""
+    """An endpoint as dispatchers use it. `wrong` says why the row cannot be used: then it is not `enabled`, and `choice`
+    is None. `key` is what the row held."""
 
     id: str
     organization: int
@@ -130,6 +135,7 @@ class Endpoint(NamedTuple):
     enabled: bool
     starts_after: str
     key: tuple[Any, ...]
+    wrong: str | None = None
 
     def valid_secrets(self, now: float) -> list[str]:
         return [secret for secret, until in self.secrets if until > now]
@@ -181,27 +187,23 @@ class Endpoints:
             found[row["id"]] = known if known is not None and known.key == key else compiled(row, key)
         for id_ in {*found, *self.by_id}:
             one, other = found.get(id_), self.by_id.get(id_)
+            if one is not None and one.wrong is not None and (other is None or one.wrong != other.wrong):
+                log.warning("webhook endpoint %s is treated as disabled, its events are kept: %s", id_, one.wrong)
             if one is not other:
                 self.changed |= {(each.organization, each.test) for each in (one, other) if each is not None}
         self.version, self.by_id = rows[0]["version"], found
 
     @property
     def enabled(self) -> list[str]:
-        return [each.id for each in self.by_id.values() if each.enabled and each.choice is not None]
+        return [each.id for each in self.by_id.values() if each.enabled]
 
 
 def compiled(row: asyncpg.Record, key: tuple[Any, ...]) -> Endpoint:
-    try:
-        choice = endpoint.choice(row["events"], orjson.loads(row["filters"]))
-        secrets = [(each["secret"], float(each["valid_until"])) for each in orjson.loads(row["old_secrets"])]
-        headers = {str(name): str(value) for name, value in orjson.loads(row["headers"]).items()}
-        signing.key_of(row["secret"])
-    except (ValueError, TypeError, KeyError, AttributeError):
-        choice, secrets, headers = None, [], {}
+    read = endpoint.of_row(row)
     return Endpoint(
-        row["id"], row["organization"], row["test"], row["url"], choice,
-        (*secrets, (row["secret"], float("inf"))), row["order"] == "resource", row["max_in_flight"], row["rate"],
-        headers, row["auto_disable"], row["enabled"], row["starts_after"], key,
+        row["id"], row["organization"], row["test"], row["url"], read.choice, read.secrets, row["order"] == "resource",
+        row["max_in_flight"], row["rate"], read.headers, row["auto_disable"], row["enabled"] and read.wrong is None,
+        row["starts_after"], key, read.wrong,
     )  # fmt: skip
 
 
@@ -224,22 +226,41 @@ async def give_up(pool: Pool, node: str, failures: Mapping[str, int]) -> None:
         await connection.execute(GIVE_UP, ours, [failures[each] for each in ours], timeout=TIMEOUT)
 
 
+class Settled(NamedTuple):
+    """`ours`: the endpoints that this node still has; `busy`: those that a transaction has locked, of which nothing was
+    written."""
+
+    ours: set[str]
+    busy: set[str]
+
+
+async def disable(pool: Pool, reasons: Mapping[str, str]) -> None:
+    """Endpoint → why. Raises what asyncpg raises."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = '1s'")
+        await connection.execute(_DISABLE, list(reasons), list(reasons.values()), timeout=TIMEOUT)
+
+
 async def settle(
     pool: Pool, node: str, results: Sequence[Result], failures: Mapping[str, int], in_order: Collection[str]
-) -> set[str]:
-    """Write down what came of attempts. Returns the endpoints that this node still has; of others nothing is written.
+) -> Settled:
+    """Write down what came of attempts. Of endpoints that this node does not have any more nothing is written.
 
     `failures`: in a row, of the endpoints of which it is known; `in_order`: those with order `resource`.
     """
     reasons = {each.delivery.endpoint: each.disables for each in results if each.disables is not None}
     asked = {each.delivery.endpoint for each in results}
     async with pool.acquire() as connection, connection.transaction():
+        busy: set[str] = set()
         if reasons:
-            await connection.execute(_LOCK_ENDPOINTS, list(reasons), timeout=TIMEOUT)
-        ours = {row[0] for row in await connection.fetch(_LOCK, list(asked), node, timeout=TIMEOUT)}
+            locked = {row[0] for row in await connection.fetch(_LOCK_ENDPOINTS, list(reasons), timeout=TIMEOUT)}
+            if len(locked) < len(reasons):  # else it was deleted
+                there = await connection.fetch(_ARE_THERE, list(reasons), timeout=TIMEOUT)
+                busy = {row[0] for row in there} - locked
+        ours = {row[0] for row in await connection.fetch(_LOCK, list(asked - busy), node, timeout=TIMEOUT)}
         written = [each for each in results if each.delivery.endpoint in ours]
         if not written:
-            return ours
+            return Settled(ours, busy)
         await connection.execute(
             SETTLE,
             [each.delivery.endpoint for each in written],
@@ -265,7 +286,7 @@ async def settle(
         disabled = [each for each in reasons if each in ours]
         if disabled:
             await connection.execute(_DISABLE, disabled, [reasons[each] for each in disabled], timeout=TIMEOUT)
-    return ours
+    return Settled(ours, busy)
 
 
 async def forget(pool: Pool) -> bool:

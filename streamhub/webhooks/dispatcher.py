@@ -347,17 +347,29 @@ class Dispatcher:
             await self._settle()
 
     async def _settle(self) -> None:
+        busy: list[Result] = []
+        try:
+            await self._settle_all(busy)
+        finally:
+            if busy:
+                self._results += busy
+                asyncio.get_running_loop().call_later(jittered(LOOK_EVERY), self._ended.set)
+
+    async def _settle_all(self, busy: list[Result]) -> None:
+        """`busy` gets those of endpoints that another transaction has locked."""
         while self._results:
             results = self._results[:MOST_AT_ONCE]
             ids = {each.delivery.endpoint for each in results}
             failures = {id_: self._queues[id_].failures for id_ in ids if id_ in self._queues}
             in_order = {id_ for id_ in ids if (known := self._endpoints.by_id.get(id_)) is not None and known.in_order}
             try:
-                ours = await deliveries.settle(self._pool, self._node.id, results, failures, in_order)
+                ours, locked = await deliveries.settle(self._pool, self._node.id, results, failures, in_order)
             except BaseException:
                 self._ended.set()
                 raise
             del self._results[: len(results)]
+            busy += [each for each in results if each.delivery.endpoint in locked]
+            results = [each for each in results if each.delivery.endpoint not in locked]
             for each in results:
                 if each.disables is not None and each.delivery.endpoint in ours:
                     log.warning("webhook endpoint %s was disabled: %s", each.delivery.endpoint, each.disables)
@@ -372,7 +384,7 @@ class Dispatcher:
                     if each.state == "pending":
                         queue.reads_at = min(queue.reads_at, time.monotonic() + each.pause)
                     queue.wants_read = queue.wants_read or queue.endpoint.in_order
-            for id_ in ids - ours:
+            for id_ in ids - ours - locked:
                 if id_ in self._queues:
                     self._queues[id_].lose()
             self._wake.set()

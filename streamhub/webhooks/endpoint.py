@@ -1,11 +1,17 @@
-"""What an endpoint may be: `read` judges a document of the API or of the command, and finds every fault of it."""
+"""What an endpoint may be: `read` judges a document of the API or of the command, and finds every fault of it; `of_row`
+judges a row, which may have been written in SQL, by the same judges."""
 
+import ipaddress
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from streamhub.core import filters
+import asyncpg
+import orjson
+
+from streamhub.core import filters, signing
 from streamhub.core.filters import FilterProblems, Filters
 from streamhub.core.names import wrong_with
 from streamhub.core.type_patterns import MOST_PATTERNS, TypePatterns
@@ -18,10 +24,13 @@ MOST_RATE: Final = 1_000_000
 MOST_HEADERS: Final = 10
 LONGEST_HEADER: Final = 1_024
 MOST_RESOURCE_IDS: Final = 500
+LONGEST_HOST: Final = 253
+LONGEST_REASON: Final = 300
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
+_LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _EMAIL: Final = re.compile(r"[^\s@,;:<>\"()]{1,64}@[A-Za-z0-9.-]{1,255}")
 # Ours, what HTTP decides, and what concerns one connection alone.
 _RESERVED: Final = frozenset((
@@ -59,33 +68,52 @@ _Faults = list[tuple[str, str]]  # the member below, "" for the value itself, an
 
 def _url(value: Any, wrong: _Faults, development: bool) -> None:
     example = "give an https URL such as https://shop.example.com/hooks"
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+    if not isinstance(value, str) or not value.isprintable() or " " in value or not value:
         wrong.append(("", f"url is {_shown(value)}: {example}."))
+        return
+    if not value.isascii():
+        wrong.append(("", "url has a character that is not ASCII: write the host as xn--…, and others as %XX."))
         return
     if len(value) > LONGEST_URL:
         wrong.append(("", f"url has {len(value)} characters; at most {LONGEST_URL} are allowed."))
         return
     problem = url_problem(value, development=development)
     if problem is not None:
-        wrong.append(("", f"url is {_shown(value)}: {problem}; {example}."))
+        wrong.append(("", f"url is {_shown_url(value)}: {problem}; {example}."))
 
 
 def url_problem(url: str, *, development: bool) -> str | None:
     """Why nothing is delivered to this URL; None where something may be."""
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        port = parts.port
     except ValueError:
         return "it is no URL"
+    if parts.scheme not in ("https", "http"):
+        return "its scheme is not https"
     if not parts.hostname:
         return "it names no host"
-    if parts.username is not None or parts.password is not None:
+    if "@" in parts.netloc:
         return "credentials in a URL are not sent, use headers"
     if parts.fragment:
         return "a fragment is not sent"
-    if parts.scheme == "https" or (development and parts.scheme == "http" and parts.hostname in LOOPBACK):
+    if port == 0:
+        return "nothing answers at port 0"
+    if not _is_host(parts.netloc, parts.hostname):
+        return "its host is neither a name nor an address"
+    if parts.scheme == "https" or (development and parts.hostname in LOOPBACK):
         return None
-    return "http is for loopback in development alone" if parts.scheme == "http" else "its scheme is not https"
+    return "http is for loopback in development alone"
+
+
+def _is_host(netloc: str, host: str) -> bool:
+    if "[" in netloc:
+        try:
+            return ipaddress.IPv6Address(host).scope_id is None
+        except ValueError:
+            return False
+    labels = host.removesuffix(".").split(".")
+    return len(host) <= LONGEST_HOST and all(_LABEL.fullmatch(each) for each in labels)
 
 
 def _events(value: Any, wrong: _Faults, _development: bool) -> None:
@@ -110,6 +138,9 @@ def _filters(value: Any, wrong: _Faults, _development: bool) -> None:
     for name in value:
         if name not in strings:
             wrong.append((_member(name), f"The filter {name[:64]!r} is {_shown(value[name])}: give a string."))
+        elif "\0" in name or "\0" in strings[name]:
+            wrong.append((_member(name), f"The filter {name[:64]!r} holds a NUL character, which no event has."))
+            del strings[name]
     for name, judge in (("resource_type_eq", wrong_with), ("resource_id_in", _ids), ("path_prefix", _prefix)):
         problem = judge(strings[name]) if name in strings else None
         if problem is not None:
@@ -234,8 +265,65 @@ def read(document: Any, *, development: bool, whole: bool) -> dict[str, Any]:
     return dict(document)
 
 
-def choice(events: list[str], given: Mapping[str, str]) -> Choice:
-    """What stands in a row, compiled. Raises ValueError for a row written by hand that no document could be."""
+class Row(NamedTuple):
+    """A row as it may be used. `wrong` says why it may not be, in words for its owner; the rest is empty then.
+
+    `secrets` are all of them and until when each is valid, in seconds of the Unix epoch, the oldest first.
+    """
+
+    wrong: str | None
+    choice: Choice | None = None
+    secrets: tuple[tuple[str, float], ...] = ()
+    headers: Mapping[str, str] = {}
+
+
+def of_row(row: "asyncpg.Record | Mapping[str, Any]") -> Row:
+    """Judge `url`, `events`, `filters`, `headers`, `rate`, `secret` and `old_secrets` of a row, JSON as text. It raises
+    nothing: a row may hold anything, and concerns one endpoint alone.
+
+    The URL is judged as in development: http to loopback is refused where an attempt begins.
+    """
+    try:
+        given = {"filters": orjson.loads(row["filters"]), "headers": orjson.loads(row["headers"])}
+        fields = {"url": row["url"], "events": row["events"], "rate": row["rate"], **given}
+        try:
+            read(fields, development=True, whole=False)
+        except InvalidEndpoint as error:
+            return Row(_reason(str(error)))
+        if not is_secret(row["secret"]):
+            return Row(_reason(f"secret is not {signing.PREFIX} and base64 behind it."))
+        old = old_secrets(row["old_secrets"])
+        if old is None:
+            return Row(_reason('old_secrets is no list of {"secret": "whsec_…", "valid_until": seconds}.'))
+        choice = _choice(row["events"], given["filters"])
+        return Row(None, choice, (*old, (row["secret"], float("inf"))), given["headers"])
+    except Exception as error:  # noqa: BLE001 - it must not stop the others
+        return Row(_reason(f"{type(error).__name__}."))
+
+
+def is_secret(secret: Any) -> bool:
+    try:
+        return isinstance(secret, str) and secret.isascii() and bool(signing.key_of(secret))
+    except ValueError:
+        return False
+
+
+def old_secrets(text: str) -> list[tuple[str, float]] | None:
+    """Each and until when it is valid, in seconds of the Unix epoch; None where one of them is none."""
+    try:
+        found = [(each["secret"], float(each["valid_until"])) for each in orjson.loads(text)]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return found if all(is_secret(secret) for secret, _ in found) else None
+
+
+def _reason(text: str) -> str:
+    text = "its row cannot be used: " + text.removesuffix(".")
+    return text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + "…"
+
+
+def _choice(events: list[str], given: Mapping[str, str]) -> Choice:
+    """Of fields that are right."""
     types = None if "*" in events else TypePatterns.parse(*events)
     found = filters.parse([(name, text) for name, text in given.items() if name not in _PLAIN])
     resource_ids = given.get("resource_id_in")
@@ -250,5 +338,12 @@ def _member(name: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    """As JSON names it, cut."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
     return text if len(text) <= 80 else text[:80] + "…"
+
+
+def _shown_url(url: str) -> str:
+    """Without what may be a secret: a query, a fragment, credentials."""
+    before, _, after = re.split("[?#]", url, maxsplit=1)[0].partition("@")
+    return "not shown" if after else _shown(before + ("" if len(before) == len(url) else "?…"))

@@ -19,10 +19,10 @@ from streamhub.core.paths import paths_in
 from streamhub.core.view import View
 from streamhub.history import head, journal
 from streamhub.postgres.channels import CHANNELS
-from streamhub.postgres.connections import AnyConnection, Pool
+from streamhub.postgres.connections import DATABASE_ERRORS, AnyConnection, Pool
 from streamhub.webhooks import ordering
 from streamhub.webhooks.bodies import Bodies
-from streamhub.webhooks.deliveries import TIMEOUT, Endpoint, Endpoints
+from streamhub.webhooks.deliveries import TIMEOUT, Endpoint, Endpoints, disable
 from streamhub.webhooks.ordering import HAS_OLDER
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,9 @@ MOST_ROWS: Final = 20_000  # deliveries in one transaction
 MOST_NAMED: Final = 150  # endpoints in a notification, which has less than 8,000 bytes
 
 _LOCK: Final = f"""
-SELECT c.position::text, v.version, h.*
-  FROM streamhub_hub.webhook_cursor AS c, streamhub_hub.webhook_version AS v, ({head.HEAD}) AS h
+SELECT c.position::text, v.version::bigint, h.*
+  FROM streamhub_hub.webhook_cursor AS c, (SELECT sum(version) AS version FROM streamhub_hub.webhook_version) AS v,
+       ({head.HEAD}) AS h
  WHERE c.only_row FOR UPDATE OF c SKIP LOCKED
 """
 _MOVE: Final = "UPDATE streamhub_hub.webhook_cursor SET position = $1"
@@ -55,7 +56,10 @@ _LATER: Final = """
 UPDATE streamhub_hub.webhook_queues SET again_to = $2
  WHERE endpoint = ANY ($1::uuid[]) AND again_to IS NOT NULL  -- null: it will be beyond
 """
-_SKIP: Final = "UPDATE streamhub_hub.webhook_queues SET skipped_from = $2 WHERE endpoint = ANY ($1::uuid[])"
+_SKIP: Final = """
+UPDATE streamhub_hub.webhook_queues SET skipped_from = greatest(starts_after, $2)
+ WHERE endpoint = ANY ($1::uuid[]) AND skipped_from IS NULL
+"""
 _ROWS: Final = """
   FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::boolean[], $6::boolean[])
     AS r (endpoint, event, type, resource_key, in_order, behind)
@@ -130,14 +134,17 @@ class FanOut:
         self._indexes: dict[tuple[int, bool], Index[str]] = {}
         self._flags_of = -1  # the version whose flags were looked at
         self._turn = ids.MIN_ID  # the endpoint that was looked at again last
+        self._broken: dict[str, str] = {}  # endpoints that are to be disabled, and why
 
     async def step(self) -> Pass:
         """Move the cursor by a page. Raises what asyncpg raises; nothing was moved then."""
         try:
-            return await self._step()
+            found = await self._step()
         except BaseException:
             self._flags_of = -1  # what was written of them is not
             raise
+        await self._disable_broken()
+        return found
 
     async def _step(self) -> Pass:
         async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
@@ -158,6 +165,8 @@ class FanOut:
             organizations = sorted({organization for organization, _ in self._indexes})
             events, read_to = await journal.page(connection, organizations, position, newest)
             rows, read_to = self._rows(events, read_to)
+            if self._broken:
+                await connection.execute(_SKIP, list(self._broken), position, timeout=TIMEOUT)
             written = await self._write(connection, rows, position, read_to)
         due = [(row[0], row[1], row[3]) for row in written if not self._endpoints.by_id[row[0]].in_order]
         return Pass(len(written), read_to < newest, again, due)
@@ -176,7 +185,11 @@ class FanOut:
             self._turn = id_
             endpoint = self._endpoints.by_id[id_]
             events, read_to = await journal.page(connection, [endpoint.organization], after, until)
-            rows = _in_batch([(endpoint, each) for each in events if _matches(endpoint, each)])
+            try:
+                rows = _in_batch([(endpoint, each) for each in events if _matches(endpoint, each)])
+            except Exception as error:  # noqa: BLE001 - of one endpoint: the others have their turns
+                self._breaks(endpoint, error)
+                return Pass(again=True)
             if rows:
                 await connection.execute(_INSERT_AGAIN, *zip(*rows, strict=True), timeout=60)
                 in_order = [row for row in rows if row[4]]
@@ -214,6 +227,9 @@ class FanOut:
         ]
         if again:
             await connection.execute(_AGAIN, again, position, timeout=TIMEOUT)
+        wrong = [each.id for each in self._endpoints.by_id.values() if each.wrong is not None]
+        if wrong:
+            await connection.execute(_SKIP, wrong, position, timeout=TIMEOUT)
         self._flags_of = self._endpoints.version
         return any(row["again_from"] is not None for row in rows) or bool(again)
 
@@ -227,14 +243,46 @@ class FanOut:
             if len(matches) >= MOST_ROWS:
                 return _in_batch(matches), events[n - 1].id
             view = View(frames.data_of(event.frame))
-            found = index.matching(event.type, view)
-            for id_ in found:
-                endpoint = self._endpoints.by_id[id_]
-                if event.id > endpoint.starts_after and _has_path(endpoint, view):
-                    matches.append((endpoint, event))
+            try:
+                found = [each for each in map(self._endpoints.by_id.__getitem__, index.matching(event.type, view))
+                         if event.id > each.starts_after and _has_path(each, view)]  # fmt: skip
+            except Exception:  # noqa: BLE001 - of one endpoint: the others get their events
+                found = self._matching_each(event)
+            matches += [(each, event) for each in found]
             if found:
                 self._bodies.keep(event.id, event.frame)
         return _in_batch(matches), read_to
+
+    def _matching_each(self, event: StoredEvent) -> list[Endpoint]:
+        """Endpoints that the event matches, each asked alone. One that raises is disabled."""
+        found = []
+        for each in list(self._endpoints.by_id.values()):
+            if each.organization != event.organization or event.id <= each.starts_after:
+                continue
+            try:
+                if _matches(each, event):
+                    found.append(each)
+            except Exception as error:  # noqa: BLE001
+                self._breaks(each, error)
+        return found
+
+    def _breaks(self, endpoint: Endpoint, error: Exception) -> None:
+        """Nothing more is matched with it before its row has changed."""
+        reason = f"an event could not be matched with its filters ({type(error).__name__})"
+        log.warning("webhook endpoint %s is disabled: %s: %r", endpoint.id, reason, error)
+        if endpoint.enabled:
+            self._broken[endpoint.id] = reason
+        self._endpoints.by_id[endpoint.id] = endpoint._replace(enabled=False, choice=None, wrong=reason)
+        self._endpoints.changed.add((endpoint.organization, endpoint.test))
+
+    async def _disable_broken(self) -> None:
+        if self._broken:
+            try:
+                await disable(self._pool, self._broken)
+            except DATABASE_ERRORS as error:  # the next step tries again; it is disabled in this process already
+                log.warning("webhook endpoints %s were not disabled yet: %r", ", ".join(self._broken), error)
+            else:
+                self._broken.clear()
 
     async def _write(
         self, connection: AnyConnection, rows: list[tuple[Any, ...]], position: str, read_to: str

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import time
 from base64 import b64encode
@@ -19,6 +20,8 @@ from streamhub import __version__
 from streamhub.core import signing
 from streamhub.webhooks.addresses import Addresses, Resolver
 from streamhub.webhooks.endpoint import url_problem
+
+log = logging.getLogger(__name__)
 
 ANSWERED_WITHIN: Final = 30.0  # seconds, connecting included
 CONNECTED_WITHIN: Final = 10.0
@@ -104,6 +107,9 @@ class Poster:
             error = f"no answer within {ANSWERED_WITHIN:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as failure:
             error = _explained(failure)
+        except Exception as failure:  # noqa: BLE001 - it counts as an attempt, else it would be made for ever
+            log.warning("an attempt to deliver %s was not possible: %r", id_, failure)
+            error = f"the attempt was not possible: {type(failure).__name__}"
         return Outcome(None, error, "", time.monotonic() - started)
 
     async def _post(
@@ -188,5 +194,9 @@ def _explained(error: Exception) -> str:
         return f"the proxy answered {error.status} to CONNECT"
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return "the proxy was not reached"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "the URL is refused: it is no URL"
+    if isinstance(error, aiohttp.ClientResponseError):  # as text it shows the URL, whose query may hold a secret
+        return f"{type(error).__name__}: {error.message[:300]}".replace("\0", "\ufffd")
     cause = getattr(error, "os_error", None) or error
     return f"{type(error).__name__}: {str(cause)[:300]}".replace("\0", "\ufffd")

@@ -1,9 +1,14 @@
-"""Endpoints and what their owners do with them. Every statement names the organization and the environment."""
+"""Endpoints and what their owners do with them. Every statement names the organization and the environment.
+
+What changes something waits LOCKED_WITHIN for a row that another transaction has locked, then it raises
+asyncpg.LockNotAvailableError: nothing was changed.
+"""
 
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +20,7 @@ from streamhub.core.window import timestamp
 from streamhub.organizations import ORGANIZATIONS
 from streamhub.postgres.channels import CHANNELS
 from streamhub.postgres.connections import AnyConnection
-from streamhub.webhooks import ordering
+from streamhub.webhooks import endpoint, ordering
 from streamhub.webhooks.ordering import HAS_OLDER
 
 MOST_ENDPOINTS: Final = 1_000  # of one organization and environment
@@ -23,6 +28,7 @@ MOST_OLD_SECRETS: Final = 4
 OVERLAP: Final = timedelta(hours=24)
 MOST_LISTED: Final = 100
 MOST_LOGGED: Final = 20  # attempts of one delivery, over all of its retries
+LOCKED_WITHIN: Final = "500ms"  # a request waits with a connection of the pool
 FAILING_FROM: Final = 10  # attempts that failed in a row
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -31,7 +37,7 @@ _QUOTED: Final = {"order": '"order"'}
 _SELECT: Final = f"""
 SELECT e.id::text, o.slug, e.organization, e.test, e.url, e.events, e.filters, e."order", e.max_in_flight, e.rate,
        e.headers, e.auto_disable, e.description, e.owner_email, e.enabled, e.disabled_reason, e.created_at,
-       q.failures
+       e.secret, e.old_secrets, q.failures
   FROM streamhub_hub.webhook_endpoints AS e
   JOIN ({ORGANIZATIONS}) AS o ON o.key = e.organization
   JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = e.id
@@ -62,6 +68,8 @@ UPDATE streamhub_hub.webhook_deliveries AS d
  WHERE endpoint = $1 AND event = $2 RETURNING true
 """
 _WAKE: Final = f"SELECT pg_notify(c.webhooks, $1) FROM ({CHANNELS}) AS c"
+# Of an organization, so that no two endpoints are both the last there may be.
+_ONE_AT_A_TIME: Final = "SELECT FROM streamhub_hub.organizations WHERE key = $1 FOR NO KEY UPDATE"
 _DUE_NOW: Final = """
 UPDATE streamhub_hub.webhook_queues SET due_at = clock_timestamp() WHERE endpoint = $1 AND node IS NULL
 """
@@ -78,6 +86,13 @@ class TooManyEndpoints(ValueError):  # noqa: N818 - what it is
     """The organization has MOST_ENDPOINTS."""
 
 
+@asynccontextmanager
+async def _changing(connection: AnyConnection) -> AsyncIterator[None]:
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCKED_WITHIN}'")
+        yield
+
+
 def is_id(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
 
@@ -88,7 +103,8 @@ async def create(connection: AnyConnection, scope: Scope, fields: Mapping[str, A
     values = {**_values(fields), "organization": scope.organization, "test": scope.test, "secret": secret}
     names = ", ".join(_QUOTED.get(name, name) for name in values)
     places = ", ".join(_place(n, name) for n, name in enumerate(values, 1))
-    async with connection.transaction():
+    async with _changing(connection):
+        await connection.execute(_ONE_AT_A_TIME, scope.organization)
         count = await connection.fetchval(
             "SELECT count(*) FROM streamhub_hub.webhook_endpoints AS e WHERE " + _OWN, *scope
         )
@@ -124,24 +140,26 @@ async def change(connection: AnyConnection, scope: Scope, id_: str, fields: Mapp
     if "enabled" in values:
         sets.append("disabled_reason = NULL")
     if sets:
-        await connection.execute(
-            f"UPDATE streamhub_hub.webhook_endpoints AS e SET {', '.join(sets)} WHERE {_OWN} AND e.id = $3",
-            *scope, id_, *values.values(),
-        )  # fmt: skip
+        async with _changing(connection):
+            await connection.execute(
+                f"UPDATE streamhub_hub.webhook_endpoints AS e SET {', '.join(sets)} WHERE {_OWN} AND e.id = $3",
+                *scope, id_, *values.values(),
+            )  # fmt: skip
     return await _one(connection, scope, id_)
 
 
 async def delete(connection: AnyConnection, scope: Scope, id_: str) -> bool:
-    tag = await connection.execute(
-        f"DELETE FROM streamhub_hub.webhook_endpoints AS e WHERE {_OWN} AND e.id = $3", *scope, id_
-    )
+    async with _changing(connection):
+        tag = await connection.execute(
+            f"DELETE FROM streamhub_hub.webhook_endpoints AS e WHERE {_OWN} AND e.id = $3", *scope, id_
+        )
     return tag == "DELETE 1"
 
 
 async def rotate_secret(connection: AnyConnection, scope: Scope, id_: str) -> dict[str, Any] | None:
     """The endpoint with its new secret, shown this once. The ones before stay valid for OVERLAP from when they were
     replaced, the newest MOST_OLD_SECRETS of them."""
-    async with connection.transaction():
+    async with _changing(connection):
         row = await connection.fetchrow(
             f"SELECT secret, old_secrets FROM streamhub_hub.webhook_endpoints AS e WHERE {_OWN} AND e.id = $3 "
             "FOR NO KEY UPDATE", *scope, id_,
@@ -149,8 +167,10 @@ async def rotate_secret(connection: AnyConnection, scope: Scope, id_: str) -> di
         if row is None:
             return None
         now = time.time()
-        old = [each for each in orjson.loads(row["old_secrets"]) if each["valid_until"] > now]
-        old.append({"secret": row["secret"], "valid_until": now + OVERLAP.total_seconds()})
+        known = endpoint.old_secrets(row["old_secrets"]) or []
+        old = [{"secret": each, "valid_until": until} for each, until in known if until > now]
+        if endpoint.is_secret(row["secret"]):  # else nothing was signed with it
+            old.append({"secret": row["secret"], "valid_until": now + OVERLAP.total_seconds()})
         secret = signing.secret_of(os.urandom(32))
         await connection.execute(
             "UPDATE streamhub_hub.webhook_endpoints SET secret = $2, old_secrets = $3::text::jsonb WHERE id = $1",
@@ -165,7 +185,7 @@ async def recover(connection: AnyConnection, scope: Scope, id_: str, since_ms: i
     """Enable the endpoint, and have what failed or was missed since then (milliseconds of the Unix epoch)
     delivered, as far as it was appended after the endpoint was made. None where there is none."""
     after = window.before(max(1, since_ms))
-    async with connection.transaction():
+    async with _changing(connection):
         found = await change(connection, scope, id_, {"enabled": True})
         if found is None:
             return None
@@ -179,7 +199,7 @@ async def recover(connection: AnyConnection, scope: Scope, id_: str, since_ms: i
 
 async def send_test(connection: AnyConnection, scope: Scope, id_: str) -> dict[str, Any] | None:
     """A delivery of an event `webhook.test`. None where there is no such endpoint."""
-    async with connection.transaction():
+    async with _changing(connection):
         found = await _one(connection, scope, id_)
         if found is None:
             return None
@@ -202,7 +222,7 @@ async def send_test(connection: AnyConnection, scope: Scope, id_: str) -> dict[s
 async def retry(connection: AnyConnection, scope: Scope, id_: str, event: str) -> dict[str, Any] | None:
     """Deliver an event to the endpoint once more, with all attempts of a new one; one that is under way goes on. None
     where there is no such delivery."""
-    async with connection.transaction():
+    async with _changing(connection):
         await connection.execute("SELECT FROM streamhub_hub.webhook_queues WHERE endpoint = $1 FOR NO KEY UPDATE", id_)
         found = await _one(connection, scope, id_)
         if found is None:
@@ -263,7 +283,9 @@ async def _one(connection: AnyConnection, scope: Scope, id_: str) -> dict[str, A
 
 
 def _document(row: asyncpg.Record) -> dict[str, Any]:
-    state = "disabled" if not row["enabled"] else "failing" if row["failures"] >= FAILING_FROM else "ok"
+    wrong = endpoint.of_row(row).wrong
+    is_disabled = wrong is not None or not row["enabled"]
+    state = "disabled" if is_disabled else "failing" if row["failures"] >= FAILING_FROM else "ok"
     return {
         "id": row["id"],
         "organization": row["slug"],
@@ -280,7 +302,7 @@ def _document(row: asyncpg.Record) -> dict[str, Any]:
         "owner_email": row["owner_email"],
         "enabled": row["enabled"],
         "state": state,
-        "disabled_reason": row["disabled_reason"],
+        "disabled_reason": wrong or row["disabled_reason"],
         "created_at": _time(row["created_at"]),
     }
 

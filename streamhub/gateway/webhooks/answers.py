@@ -66,7 +66,8 @@ _ENDPOINT: Final = object_of(
         },
         "disabled_reason": {
             "type": ["string", "null"],
-            "description": "Null: its owner disabled it, or it is enabled.",
+            "description": "Null: its owner disabled it, or it is enabled. Where `enabled` is true: why its row, "
+            "written in SQL, cannot be used.",
         },
         "created_at": TIME,
     }

@@ -1,16 +1,20 @@
 """`/{org}/webhooks`: the endpoints of the token's organization and environment, and their deliveries."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, NamedTuple
 
+import asyncpg
 import msgspec
 from aiohttp import web
 
 from streamhub import organizations
 from streamhub.core import window
 from streamhub.core.event_schema import ID
+from streamhub.core.window import timestamp
 from streamhub.gateway.admission import admitted
 from streamhub.gateway.webhooks.answers import STATES
 from streamhub.gateway.webhooks.shared import WEBHOOKS
@@ -18,7 +22,7 @@ from streamhub.postgres.connections import AnyConnection
 from streamhub.web import parameters
 from streamhub.web.auth import Claims
 from streamhub.web.parameters import InvalidValueError, Parameter, refuse_parameters, short
-from streamhub.web.problems import ApiError, Fault
+from streamhub.web.problems import ApiError, Fault, unavailable
 from streamhub.web.scopes import webhooks_manage
 from streamhub.webhooks import endpoint, store
 from streamhub.webhooks.endpoint import InvalidEndpoint
@@ -28,6 +32,9 @@ MOST_BYTES: Final = 128 * 1024
 TIMEOUT: Final = 10.0  # seconds
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
+_LONE_SURROGATE: Final = re.compile(
+    rb"(?i)\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f][0-9a-f]{2}"
+)
 _decode: Final = msgspec.json.Decoder().decode
 
 
@@ -61,7 +68,7 @@ RECOVER_PARAMETERS: Final = (
     Parameter(
         "since",
         _since,
-        ("INVALID_DATE", "MISSING_DATE_RANGE"),
+        ("INVALID_DATE", "DATE_RANGE_INVALID", "MISSING_DATE_RANGE"),
         "required: events published from this time on are delivered where they were not",
         "2026-11-22T10:00:00Z",
     ),
@@ -91,13 +98,23 @@ class _Asked(NamedTuple):
     claims: Claims
 
 
+@contextmanager
+def _unlocked() -> Iterator[None]:
+    """Raises ApiError (503) where another transaction has the endpoint locked."""
+    try:
+        yield
+    except asyncpg.LockNotAvailableError:
+        raise unavailable("Another transaction is changing this just now; try again in 5 s.") from None
+
+
 @asynccontextmanager
 async def _asked(request: web.Request) -> AsyncIterator[_Asked]:
     """A request without a body."""
     async with admitted(request, webhooks_manage) as (gateway, claims, _, place):
         scope = None if place.key is None else Scope(place.key, claims.test)
-        async with gateway.hub.acquire() as connection:
-            yield _Asked(connection, scope, request.match_info.get("endpoint", "").lower(), claims)
+        with _unlocked():
+            async with gateway.hub.acquire() as connection:
+                yield _Asked(connection, scope, request.match_info.get("endpoint", "").lower(), claims)
 
 
 async def list_endpoints(request: web.Request) -> web.Response:
@@ -118,7 +135,8 @@ async def create(request: web.Request) -> web.Response:
             key = (await organizations.register_on_first_sight(connection, [id_]))[id_].key
             await organizations.take_slug(connection, id_, claims.slug, TIMEOUT)
         try:
-            made = await store.create(connection, Scope(key, claims.test), fields)
+            with _unlocked():
+                made = await store.create(connection, Scope(key, claims.test), fields)
         except TooManyEndpoints:
             detail = f"The organization has {store.MOST_ENDPOINTS} endpoints, the most there may be: delete one."
             raise ApiError(Fault("INVALID_ENDPOINT", detail, {"pointer": ""})) from None
@@ -161,9 +179,7 @@ async def test(request: web.Request) -> web.Response:
     """202: the delivery of a `webhook.test` event, which follows."""
     async with _existing(request) as (connection, scope, id_, _):
         refuse_parameters(request)
-        found = await store.get(connection, scope, id_)
-        if found is not None and not found["enabled"]:
-            raise ApiError(Fault("INVALID_ENDPOINT", "The endpoint is disabled: enable it first.", {"pointer": ""}))
+        await _refuse_disabled(connection, scope, id_)
         return _found(await store.send_test(connection, scope, id_), id_, status=202)
 
 
@@ -180,6 +196,10 @@ async def recover(request: web.Request) -> web.Response:
         if since is None and "since" not in request.query:
             detail = "since is missing: give the time from which on to deliver, such as 2026-11-22T10:00:00Z."
             faults.append(Fault("MISSING_DATE_RANGE", detail, {"parameter": "since"}))
+        now_ms = time.time_ns() // 1_000_000
+        if since is not None and since > now_ms:
+            detail = f"since lies in the future; it is {timestamp(now_ms)} now."
+            faults.append(Fault("DATE_RANGE_INVALID", detail, {"parameter": "since"}))
         if faults:
             raise ApiError(faults)
         return _found(await store.recover(connection, scope, id_, since), id_, status=202)
@@ -206,10 +226,22 @@ async def retry(request: web.Request) -> web.Response:
         delivery = request.match_info["delivery"].lower()
         if not store.is_id(delivery):
             raise _no("delivery", delivery)
+        await _refuse_disabled(connection, scope, id_)
         found = await store.retry(connection, scope, id_, delivery)
         if found is None:
             raise _no("delivery", delivery)
         return _answer(found, status=202)
+
+
+async def _refuse_disabled(connection: AnyConnection, scope: Scope, id_: str) -> None:
+    """Raises ApiError (422): nothing would be sent."""
+    found = await store.get(connection, scope, id_)
+    if found is None or found["state"] != "disabled":
+        return
+    detail = "The endpoint is disabled: enable it first."
+    if found["enabled"]:
+        detail = f"The endpoint is disabled: {found['disabled_reason']}."
+    raise ApiError(Fault("INVALID_ENDPOINT", detail, {"pointer": ""}))
 
 
 class _Place(NamedTuple):
@@ -243,7 +275,8 @@ async def _fields(request: web.Request, claims: Claims, *, whole: bool) -> dict[
         try:
             document = _decode(bytes(sent))
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise ApiError(Fault("INVALID_JSON", f"The body is no JSON in UTF-8: {str(error)[:200]}.")) from None
+            why = "an escape is half a character" if _LONE_SURROGATE.search(bytes(sent)) else str(error)[:200]
+            raise ApiError(Fault("INVALID_JSON", f"The body is no JSON in UTF-8: {why}.")) from None
     development = request.app[WEBHOOKS].development
     try:
         return endpoint.read(document, development=development, whole=whole)

@@ -298,10 +298,11 @@ CREATE TABLE streamhub_hub.webhook_endpoints (
   filters          jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(filters) = 'object'),
   secret           text NOT NULL
                    DEFAULT 'whsec_' || encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'base64'),
-  old_secrets      jsonb NOT NULL DEFAULT '[]',  -- [{"secret", "valid_until": seconds of the Unix epoch}], oldest first
+  old_secrets      jsonb NOT NULL DEFAULT '[]'  -- [{"secret", "valid_until": seconds of the Unix epoch}], oldest first
+                   CHECK (jsonb_typeof(old_secrets) = 'array'),
   "order"          text NOT NULL DEFAULT 'none' CHECK ("order" IN ('none', 'resource')),
   max_in_flight    integer NOT NULL DEFAULT 10 CHECK (max_in_flight BETWEEN 1 AND 100),
-  rate             integer CHECK (rate >= 1),
+  rate             integer CHECK (rate BETWEEN 1 AND 1000000),
   headers          jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(headers) = 'object'),
   auto_disable     boolean NOT NULL DEFAULT true,
   description      text,
@@ -372,13 +373,13 @@ CREATE TABLE streamhub_hub.webhook_cursor (
 ) WITH (fillfactor = 10);
 INSERT INTO streamhub_hub.webhook_cursor DEFAULT VALUES;
 
--- Which version of the endpoints is the newest: each change of one adds 1, so that what made deliveries knows whether it
--- has seen them all.
+-- Which version of the endpoints is the newest: the sum. Each change of one adds 1, so that what made deliveries knows
+-- whether it has seen them all. A row that an open transaction has counted in is passed by, so that it holds up no other.
 CREATE TABLE streamhub_hub.webhook_version (
-  only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-  version        bigint NOT NULL DEFAULT 0
+  part           integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+  version        bigint NOT NULL
 ) WITH (fillfactor = 10);
-INSERT INTO streamhub_hub.webhook_version DEFAULT VALUES;
+INSERT INTO streamhub_hub.webhook_version (version) VALUES (0);
 
 -- A new endpoint gets what is appended from its making on, however late dispatchers see it: all that was is at or before
 -- the head, all that will be is beyond. Where its order changes, what waits behind its resource changes with it. One that
@@ -386,6 +387,8 @@ INSERT INTO streamhub_hub.webhook_version DEFAULT VALUES;
 CREATE FUNCTION streamhub_hub.webhook_endpoint_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  free_part integer;
 BEGIN
   IF TG_OP = 'INSERT' THEN
     INSERT INTO streamhub_hub.webhook_queues (endpoint, starts_after, again_from)
@@ -413,7 +416,12 @@ BEGIN
        WHERE endpoint = NEW.id;
     END IF;
   END IF;
-  UPDATE streamhub_hub.webhook_version SET version = version + 1;
+  SELECT v.part INTO free_part FROM streamhub_hub.webhook_version AS v LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+  IF FOUND THEN
+    UPDATE streamhub_hub.webhook_version SET version = version + 1 WHERE part = free_part;
+  ELSE
+    INSERT INTO streamhub_hub.webhook_version (version) VALUES (1);
+  END IF;
   PERFORM pg_notify(c.webhooks, 'endpoints') FROM streamhub_hub.channels AS c;
   RETURN NULL;
 END $$;
