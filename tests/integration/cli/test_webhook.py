@@ -99,6 +99,11 @@ def test_a_disabled_endpoint_is_not_tested(run: Run) -> None:
     id_ = added(run)["id"]
     run("webhook", "disable", id_)
     refused(run("webhook", "test", id_), 1, f"streamhub webhook enable {id_}")
+    refused(run("webhook", "retry", id_, "nothing"), 1, f"streamhub webhook enable {id_}")
+
+
+def test_a_recovery_of_what_is_still_to_come_is_wrong_usage(run: Run) -> None:
+    refused(run("webhook", "recover", added(run)["id"], "--since", "2300-01-01T00:00:00Z"), 2, "lies in the future")
 
 
 @pytest.mark.parametrize("given", ["nothing", "00000000-0000-4000-8000-000000000000"])

@@ -1,6 +1,7 @@
 """`/{org}/webhooks`: endpoints as their owners make, change and see them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +16,9 @@ PATH: Final = "/my-org/webhooks"
 
 
 class Answer:
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
+        self.headers = headers
         self.document: Any = json.loads(body) if body else None
 
     @property
@@ -35,7 +37,7 @@ async def ask(hub: Hub, method: str, path: str = PATH, body: Any = None, **claim
         aiohttp.ClientSession() as session,
         session.request(method, f"http://127.0.0.1:{hub.port}{path}", headers=headers, json=body) as response,
     ):
-        return Answer(response.status, await response.read())
+        return Answer(response.status, response.headers, await response.read())
 
 
 async def made(hub: Hub, **fields: Any) -> Any:
@@ -162,6 +164,50 @@ async def test_recover_needs_its_time_and_enables(hub: Hub) -> None:
     assert (await ask(hub, "POST", f"{PATH}/{id_}/recover?since=now")).document["errors"][0]["code"] == "INVALID_DATE"
     answer = await ask(hub, "POST", f"{PATH}/{id_}/recover?since=2026-01-01T00:00:00Z")
     assert (answer.status, answer.data["enabled"]) == (202, True)
+
+
+@pytest.mark.parametrize("since", ["2300-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+async def test_recover_refuses_a_time_that_is_still_to_come(hub: Hub, since: str) -> None:
+    id_ = (await made(hub))["id"]
+    answer = await ask(hub, "POST", f"{PATH}/{id_}/recover?since={since}")
+    assert (answer.status, answer.document["errors"][0]["code"]) == (400, "DATE_RANGE_INVALID")
+
+
+async def test_a_disabled_endpoint_is_neither_tested_nor_retried(hub: Hub) -> None:
+    id_ = (await made(hub))["id"]
+    delivery = (await ask(hub, "POST", f"{PATH}/{id_}/test")).data["id"]
+    await ask(hub, "POST", f"{PATH}/{id_}/disable")
+    for path in ("test", f"deliveries/{delivery}/retry"):
+        answer = await ask(hub, "POST", f"{PATH}/{id_}/{path}")
+        assert answer.pointers == [("INVALID_ENDPOINT", "")]
+        assert "enable it first" in answer.document["errors"][0]["detail"]
+
+
+async def test_a_row_that_cannot_be_used_is_shown_with_why_and_can_be_set_right(hub: Hub) -> None:
+    id_ = (await made(hub))["id"]
+    await hub.gateway.hub.execute("UPDATE streamhub_hub.webhook_endpoints SET filters = '{\"path_prefix\": 5}'")
+    (found,) = (await ask(hub, "GET")).data
+    assert (found["state"], found["enabled"]) == ("disabled", True)
+    assert "'path_prefix' is 5" in found["disabled_reason"]
+    assert (await ask(hub, "POST", f"{PATH}/{id_}/test")).pointers == [("INVALID_ENDPOINT", "")]
+    found = (await ask(hub, "PATCH", f"{PATH}/{id_}", {"filters": {}})).data
+    assert (found["state"], found["disabled_reason"]) == ("ok", None)
+
+
+async def test_what_another_transaction_has_locked_is_unavailable_and_the_rest_is_not(hub: Hub) -> None:
+    id_ = (await made(hub))["id"]
+    async with hub.gateway.hub.acquire() as connection, connection.transaction():
+        await connection.execute("UPDATE streamhub_hub.webhook_endpoints SET description = 'x' WHERE id = $1", id_)
+        answer = await ask(hub, "PATCH", f"{PATH}/{id_}", {"rate": 5})
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        assert (await ask(hub, "POST", body=ENDPOINT)).status == 201
+    assert (await ask(hub, "PATCH", f"{PATH}/{id_}", {"rate": 5})).status == 200
+
+
+async def test_half_a_character_is_named(hub: Hub) -> None:
+    for text, is_half in (("\ud800", True), ("\U0001f600", False)):
+        answer = await ask(hub, "POST", body={**ENDPOINT, "description": text, "order": "x"})
+        assert ("half a character" in answer.document["errors"][0]["detail"]) == is_half
 
 
 async def test_a_test_event_waits_as_a_delivery_and_may_be_retried(hub: Hub) -> None:
