@@ -279,8 +279,9 @@ CREATE TABLE streamhub_hub.webhook_endpoints (
     CONSTRAINT webhook_endpoints_filters_check CHECK ((jsonb_typeof(filters) = 'object'::text)),
     CONSTRAINT webhook_endpoints_headers_check CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT webhook_endpoints_max_in_flight_check CHECK (((max_in_flight >= 1) AND (max_in_flight <= 100))),
+    CONSTRAINT webhook_endpoints_old_secrets_check CHECK ((jsonb_typeof(old_secrets) = 'array'::text)),
     CONSTRAINT webhook_endpoints_order_check CHECK (("order" = ANY (ARRAY['none'::text, 'resource'::text]))),
-    CONSTRAINT webhook_endpoints_rate_check CHECK ((rate >= 1)),
+    CONSTRAINT webhook_endpoints_rate_check CHECK (((rate >= 1) AND (rate <= 1000000))),
     CONSTRAINT webhook_endpoints_url_check CHECK (((length(url) >= 1) AND (length(url) <= 2048)))
 );
 
@@ -312,11 +313,19 @@ CREATE TABLE streamhub_hub.webhook_queues (
 WITH (fillfactor='50');
 
 CREATE TABLE streamhub_hub.webhook_version (
-    only_row boolean DEFAULT true NOT NULL,
-    version bigint DEFAULT 0 NOT NULL,
-    CONSTRAINT webhook_version_only_row_check CHECK (only_row)
+    part integer NOT NULL,
+    version bigint NOT NULL
 )
 WITH (fillfactor='10');
+
+ALTER TABLE streamhub_hub.webhook_version ALTER COLUMN part ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME streamhub_hub.webhook_version_part_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 ALTER TABLE ONLY streamhub_hub.history ATTACH PARTITION streamhub_hub.history_default DEFAULT;
 
@@ -399,7 +408,7 @@ ALTER TABLE ONLY streamhub_hub.webhook_queues
     ADD CONSTRAINT webhook_queues_pkey PRIMARY KEY (endpoint);
 
 ALTER TABLE ONLY streamhub_hub.webhook_version
-    ADD CONSTRAINT webhook_version_pkey PRIMARY KEY (only_row);
+    ADD CONSTRAINT webhook_version_pkey PRIMARY KEY (part);
 
 CREATE INDEX api_keys_organization ON streamhub_hub.api_keys USING btree (organization);
 

@@ -13,6 +13,7 @@ from streamhub.health.findings import Finding, Patient
 from streamhub.leases import jobs as job_rows
 from streamhub.leases import nodes as node_rows
 from streamhub.leases import streams as stream_rows
+from streamhub.webhooks import store
 
 MOST_NAMED: Final = 3
 GONE_FOR: Final = 60.0  # seconds since a node expired in which its consumers may well be coming back
@@ -98,6 +99,17 @@ async def replays(patient: Patient) -> AsyncIterator[Finding]:
                 f"{node['queued']} queued for up to {node['longest']:.0f} s at {where}, which runs {node['running']}",
                 "run more processes: streamhub serve --workers, or gateways on more machines",
             )
+
+
+async def webhooks(patient: Patient) -> AsyncIterator[Finding]:
+    """Rows that were written in SQL, and that the API would refuse."""
+    found = await store.unusable(patient.hub)
+    for id_, slug, why in found[:MOST_NAMED]:
+        text = f"endpoint {id_} of {slug} is treated as disabled: {why}"
+        yield Finding("webhooks", "warn", text, "set its row right; its events are kept and delivered then")
+    if len(found) > MOST_NAMED:
+        text = f"{len(found) - MOST_NAMED} more endpoints are treated as disabled"
+        yield Finding("webhooks", "warn", text, "set their rows right; streamhub webhook list --org SLUG says why")
 
 
 def _named(organizations: Sequence[str], count: int) -> str:

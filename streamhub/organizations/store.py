@@ -133,6 +133,11 @@ async def take_slug(pool: Pool | AnyConnection, id: str, slug: str, timeout: flo
         await pool.execute(_TAKE_SLUG, id, slug, timeout=timeout)
 
 
+async def lock(conn: AnyConnection, key: int) -> None:
+    """Until the transaction ends: for what an organization may have a number of. Raises what asyncpg raises."""
+    await conn.execute("SELECT FROM streamhub_hub.organizations WHERE key = $1 FOR NO KEY UPDATE", key)
+
+
 async def count(conn: AnyConnection) -> tuple[int, int]:
     """How many there are, and how many of them are enterprise."""
     row = await conn.fetchrow("SELECT count(*), count(*) FILTER (WHERE enterprise) FROM streamhub_hub.organizations")

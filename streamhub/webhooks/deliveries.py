@@ -118,8 +118,8 @@ _CHANNEL: Final = f"SELECT c.webhooks FROM ({CHANNELS}) AS c"
 
 
 class Endpoint(NamedTuple):
-    """An endpoint as dispatchers use it. `wrong` says why the row cannot be used: then it is not `enabled`, and `choice`
-    is None. `key` is what the row held."""
+    """An endpoint as dispatchers use it. `wrong` says why the row cannot be used: then it is not `enabled`, and has no
+    `choice`. `key` is what the row held."""
 
     id: str
     organization: int

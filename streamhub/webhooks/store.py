@@ -15,15 +15,16 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import orjson
 
+from streamhub import organizations
 from streamhub.core import ids, signing, window
 from streamhub.core.window import timestamp
-from streamhub.organizations import ORGANIZATIONS
 from streamhub.postgres.channels import CHANNELS
 from streamhub.postgres.connections import AnyConnection
 from streamhub.webhooks import endpoint, ordering
 from streamhub.webhooks.ordering import HAS_OLDER
 
 MOST_ENDPOINTS: Final = 1_000  # of one organization and environment
+MOST_JUDGED: Final = 100_000
 MOST_OLD_SECRETS: Final = 4
 OVERLAP: Final = timedelta(hours=24)
 MOST_LISTED: Final = 100
@@ -39,7 +40,7 @@ SELECT e.id::text, o.slug, e.organization, e.test, e.url, e.events, e.filters, e
        e.headers, e.auto_disable, e.description, e.owner_email, e.enabled, e.disabled_reason, e.created_at,
        e.secret, e.old_secrets, q.failures
   FROM streamhub_hub.webhook_endpoints AS e
-  JOIN ({ORGANIZATIONS}) AS o ON o.key = e.organization
+  JOIN ({organizations.ORGANIZATIONS}) AS o ON o.key = e.organization
   JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = e.id
 """
 _OWN: Final = "e.organization = $1 AND e.test = $2"
@@ -68,8 +69,6 @@ UPDATE streamhub_hub.webhook_deliveries AS d
  WHERE endpoint = $1 AND event = $2 RETURNING true
 """
 _WAKE: Final = f"SELECT pg_notify(c.webhooks, $1) FROM ({CHANNELS}) AS c"
-# Of an organization, so that no two endpoints are both the last there may be.
-_ONE_AT_A_TIME: Final = "SELECT FROM streamhub_hub.organizations WHERE key = $1 FOR NO KEY UPDATE"
 _DUE_NOW: Final = """
 UPDATE streamhub_hub.webhook_queues SET due_at = clock_timestamp() WHERE endpoint = $1 AND node IS NULL
 """
@@ -104,7 +103,7 @@ async def create(connection: AnyConnection, scope: Scope, fields: Mapping[str, A
     names = ", ".join(_QUOTED.get(name, name) for name in values)
     places = ", ".join(_place(n, name) for n, name in enumerate(values, 1))
     async with _changing(connection):
-        await connection.execute(_ONE_AT_A_TIME, scope.organization)
+        await organizations.lock(connection, scope.organization)  # no two endpoints are both the last there may be
         count = await connection.fetchval(
             "SELECT count(*) FROM streamhub_hub.webhook_endpoints AS e WHERE " + _OWN, *scope
         )
@@ -121,6 +120,14 @@ async def create(connection: AnyConnection, scope: Scope, fields: Mapping[str, A
 async def list_(connection: AnyConnection, scope: Scope) -> list[dict[str, Any]]:
     rows = await connection.fetch(f"{_SELECT} WHERE {_OWN} ORDER BY e.created_at, e.id LIMIT {MOST_ENDPOINTS}", *scope)
     return [_document(row) for row in rows]
+
+
+async def unusable(connection: AnyConnection) -> list[tuple[str, str, str]]:
+    """Of all endpoints those whose rows cannot be used: id, organization's slug, and why. At most MOST_JUDGED are read,
+    the newest."""
+    rows = await connection.fetch(f"{_SELECT} ORDER BY e.created_at DESC LIMIT {MOST_JUDGED}")
+    judged = [(row["id"], row["slug"], endpoint.of_row(row).wrong) for row in rows]
+    return [(id_, slug, wrong) for id_, slug, wrong in judged if wrong is not None]
 
 
 async def get(connection: AnyConnection, scope: Scope, id_: str) -> dict[str, Any] | None:

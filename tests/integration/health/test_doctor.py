@@ -12,7 +12,7 @@ import pytest
 
 from servers.directories import data_directory
 from servers.ports import free_port
-from streamhub import capture
+from streamhub import capture, organizations
 from streamhub.capture import CaptureSpec
 from streamhub.config import load
 from streamhub.embedded import EmbeddedPostgres
@@ -316,3 +316,14 @@ async def test_how_the_last_leader_went_is_told(
     finding = await wrong(database_url, "relay")
     assert finding.state == "fail"
     assert said in str(finding)
+
+
+async def test_a_webhook_endpoint_whose_row_cannot_be_used_is_named(database_url: str, connection: Connection) -> None:
+    organization = await organizations.add(connection, "my-org")
+    await connection.execute(
+        "INSERT INTO streamhub_hub.webhook_endpoints (organization, url, filters) "
+        "VALUES ($1, 'https://a.example/', '{\"path_prefix\": 5}')", organization.key,
+    )  # fmt: skip
+    finding = await wrong(database_url, "webhooks")
+    assert "of my-org is treated as disabled: its row cannot be used" in finding.detail
+    assert "'path_prefix' is 5" in finding.detail

@@ -1,4 +1,4 @@
-"""Rows that were written in SQL: one that cannot be used, or that a transaction has open, concerns no other endpoint."""
+"""Rows written in SQL: one that cannot be used, or that a transaction has open, concerns no other endpoint."""
 
 import logging
 from typing import Any
