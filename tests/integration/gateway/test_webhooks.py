@@ -1,5 +1,6 @@
 """`/{org}/webhooks`: endpoints as their owners make, change and see them."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import aiohttp
 import pytest
 
 from streamhub.core import signing
+from streamhub.webhooks import store
 from tests.integration.conftest import Hub, StartHub
 
 ENDPOINT: Final = {"url": "https://shop.example.com/hooks", "events": ["skus.*"]}
@@ -202,6 +204,13 @@ async def test_what_another_transaction_has_locked_is_unavailable_and_the_rest_i
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
         assert (await ask(hub, "POST", body=ENDPOINT)).status == 201
     assert (await ask(hub, "PATCH", f"{PATH}/{id_}", {"rate": 5})).status == 200
+
+
+async def test_of_two_made_at_once_one_is_the_last_there_may_be(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    await made(hub)
+    monkeypatch.setattr(store, "MOST_ENDPOINTS", 2)
+    answers = await asyncio.gather(*(ask(hub, "POST", body=ENDPOINT) for _ in range(4)))
+    assert sorted(each.status for each in answers) == [201, 422, 422, 422]
 
 
 async def test_half_a_character_is_named(hub: Hub) -> None:

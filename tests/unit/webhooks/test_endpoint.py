@@ -16,12 +16,12 @@ def faults(**fields: Any) -> list[tuple[str, str]]:
     try:
         endpoint.read(fields, development=False, whole=False)
     except InvalidEndpoint as error:
-        return [tuple(each) for each in error.wrong]
+        return [(each.pointer, each.detail) for each in error.wrong]
     return []
 
 
 def row(**fields: Any) -> dict[str, Any]:
-    right = {
+    right: dict[str, Any] = {
         "url": "https://shop.example.com/", "events": ["skus.*"], "rate": None, "secret": SECRET,
         "filters": {}, "headers": {}, "old_secrets": [],
     }  # fmt: skip
