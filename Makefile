@@ -12,7 +12,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 	command -v $(name) >/dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(name))))
 
 # The number of test processes. Most tests wait more than they compute. Each process starts its own servers.
-TESTERS ?= 2
+TESTERS ?= 3
 
 .PHONY: help demo test lint docs bench crash clean
 

@@ -18,6 +18,7 @@ from benchmarks import (
     compressed,
     cost,
     crowd,
+    dashboard,
     demo,
     filters,
     following,
@@ -29,6 +30,7 @@ from benchmarks import (
     replay,
     sdk,
     stopped_reader,
+    webhooks,
     writers,
 )
 from benchmarks.stage import Result, Stage, stage
@@ -48,9 +50,11 @@ ALL = {
     "crowd": crowd.measure,
     "idle": idle.measure,
     "demo": demo.measure,
+    "dashboard": dashboard.measure,
     "filters": filters.measure,
     "broadcast": broadcast.measure,
     "sdk": sdk.measure,
+    "webhooks": webhooks.measure,
 }
 # With Kafka between history and the gateways.
 KAFKA = {

@@ -71,6 +71,15 @@ class Record(NamedTuple):
     frame: bytes
 
 
+class Posted(NamedTuple):
+    """A webhook that a receiver got: its webhook-id, the digest of the frame that its body has the data of, and whether
+    it was answered with 204."""
+
+    id: str
+    frame: bytes
+    taken: bool
+
+
 def history_against(committed: Iterable[Committed], events: Sequence[Event]) -> list[str]:
     """Findings: events that are missing, repeated, never committed or out of order, and ids that are not unique."""
     findings = [f"event {event.id}: {event.fault}" for event in events if event.fault]
@@ -204,7 +213,39 @@ def topic_against(partitions: Mapping[int, Sequence[Record]], events: Sequence[E
     return findings + ([f"the topic lacks {len(missing)}: {_some(missing)}"] if missing else [])
 
 
-def _against_bytes(who: str, log: Sequence[Delivered], expected: Sequence[Delivered]) -> list[str]:
+def endpoint_against(who: str, log: Sequence[Posted], expected: Sequence[Event], *, in_order: bool) -> list[str]:
+    """Findings unless each event was taken at least once, and nothing else came. Repeats are allowed, with the same id
+    and bytes. `in_order`: no event of a row may come before the ones before it were taken.
+    """
+    findings = _against_bytes(who, log, [Delivered(event.id, event.frame) for event in expected])
+    there = {event.id: event for event in expected}
+    foreign = list(dict.fromkeys(each.id for each in log if each.id not in there))
+    findings += [f"{who} received {len(foreign)} of others: {_some(foreign)}"] if foreign else []
+    taken = {each.id for each in log if each.taken}
+    missing = [event.id for event in expected if event.id not in taken]
+    findings += [f"{who} missed {len(missing)}: {_some(missing)}"] if missing else []
+    return findings + (_early(who, log, there) if in_order else [])
+
+
+def _early(who: str, log: Sequence[Posted], events: Mapping[str, Event]) -> list[str]:
+    waiting: dict[Row, list[str]] = defaultdict(list)
+    for event in events.values():
+        waiting[event.row].append(event.id)
+    taken: set[str] = set()
+    early = []
+    for each in log:
+        if each.id in events:
+            queue = waiting[events[each.id].row]
+            while queue and queue[0] in taken:
+                del queue[0]
+            if queue and queue[0] < each.id:
+                early.append(each.id)
+        if each.taken:
+            taken.add(each.id)
+    return [f"{who} received {len(early)} before an earlier one of the row: {_some(early)}"] if early else []
+
+
+def _against_bytes(who: str, log: Sequence[Delivered | Posted], expected: Sequence[Delivered]) -> list[str]:
     frames = {each.id: each.frame for each in expected}
     other = [each.id for each in log if each.id in frames and frames[each.id] != each.frame]
     return [f"{who} received other bytes for {len(other)}: {_some(other)}"] if other else []

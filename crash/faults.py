@@ -8,12 +8,13 @@ LONGEST_STOP: Final = 8.0  # seconds: longer than every lease
 
 LEADER, STANDBY, POSTGRES, BROKER, CONSUMER = "leading relay", "stand-by relay", "PostgreSQL", "broker", "consumer"
 GATEWAYS: Final = ("gateway 1", "gateway 2")
+DISPATCHERS: Final = ("dispatcher 1", "dispatcher 2")
 
 KILL, STOP, END, IMMEDIATE, BACKEND, RESET = "kill", "stop", "end", "immediate", "backend", "reset"
 
 # Each target with its actions, each once in a deck.
 DECK: Final = (
-    *((role, action) for role in (LEADER, STANDBY, *GATEWAYS) for action in (KILL, STOP, END)),
+    *((role, action) for role in (LEADER, STANDBY, *GATEWAYS, *DISPATCHERS) for action in (KILL, STOP, END)),
     (LEADER, KILL),
     (LEADER, STOP),
     *((POSTGRES, action) for action in (KILL, STOP, END, IMMEDIATE, BACKEND)),

@@ -1,12 +1,14 @@
 """The report of a run: its faults, what was committed and received, and the findings."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from crash.audit import Posted
 from crash.consumers import Consumer
 from crash.faults import DONE, Fault
 from crash.process import Role
+from crash.receiver import Endpoint
 from crash.replays import Replay
 from crash.writers import Writer
 
@@ -27,6 +29,7 @@ class Outcome(NamedTuple):
     replays: Sequence[Replay]
     records: int
     roles: Sequence[Role]
+    posted: Mapping[Endpoint, Sequence[Posted]]
     findings: Sequence[str]
 
 
@@ -56,6 +59,12 @@ def lines(outcome: Outcome) -> Iterable[str]:
         f"replays: {len(outcome.replays)} of {sum(len(replay.log) for replay in outcome.replays):,} events in "
         f"{sum(replay.responses for replay in outcome.replays)} responses"
     )
+    for endpoint, log in outcome.posted.items():
+        taken = [each.id for each in log if each.taken]
+        yield (
+            f"{endpoint.name}: {len(set(taken)):,} events, {len(taken) - len(set(taken)):,} of them again, "
+            f"{len(log) - len(taken):,} refused"
+        )
     failed_starts = sum(role.failed_starts for role in outcome.roles)
     starts = ", ".join(f"{role.name} {role.starts}" for role in outcome.roles)
     yield f"starts: {starts}; {failed_starts} of them failed while the database was away"

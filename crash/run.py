@@ -14,6 +14,7 @@ import aiohttp
 from crash import audit, evidence
 from crash.consumers import Consumer
 from crash.faults import CONSUMER, DONE, Fault
+from crash.receiver import ENDPOINTS, Receiver
 from crash.replays import Replay
 from crash.report import Outcome
 from crash.scene import HUB, PREFIXES, SHOP, TOPIC, Scene, scene
@@ -43,9 +44,15 @@ class Run:
         self._kafka = kafka
         self._chance = random.Random(f"run {seed}")
         self._replays: list[Replay] = []
+        self._receiver = Receiver(random.Random(f"receiver {seed}"), self.report)
 
     async def run(self) -> Outcome:
         async with scene(self._directory, self.report, kafka=self._kafka) as on, session() as http:
+            await self._receiver.start()
+            await self._receiver.register(
+                http, on.gateway_ports[0],
+                lambda each: on.token(each.organization, test=each.test, scope="webhooks:manage"),
+            )  # fmt: skip
             began_ms = time.time_ns() // 1_000_000
             consumers = [self._consumer(on, name) for name in (*RESUMING, FORGETFUL)]
             writers = [
@@ -64,6 +71,7 @@ class Run:
                 await self._settle(on, consumers)
             replays = self._last_replays(on, began_ms)
             await asyncio.gather(*(replay.run(http, on.gateway_ports) for replay in replays))
+            await self._receiver.stop()
             for consumer in consumers:
                 consumer.close()
             for role in on.roles:
@@ -139,7 +147,10 @@ class Run:
                     self.report(f"{left} {what} {SETTLES_WITHIN:.0f} s after the last fault")
                     return
                 await asyncio.sleep(0.2)
-        last = {name: given[-1].id for name, given in evidence.by_organization(await evidence.history(on)).items()}
+        events = await evidence.history(on)
+        while self._receiver.lacks(events) and time.monotonic() < give_up:  # noqa: ASYNC110 - the audit tells the rest
+            await asyncio.sleep(0.5)
+        last = {name: given[-1].id for name, given in evidence.by_organization(events).items()}
         for consumer in consumers:
             while consumer.organization in last and not consumer.has(last[consumer.organization]):
                 if time.monotonic() > give_up:
@@ -167,6 +178,9 @@ class Run:
             if replay.complete:
                 expected = evidence.within(events, replay.organization, replay.test, replay.from_ms, replay.to_ms)
                 self.findings += audit.reader_against(replay.name, replay.log, expected)
+        for endpoint in ENDPOINTS:
+            log_of_it, wanted = self._receiver.log[endpoint], endpoint.expected(events)
+            self.findings += audit.endpoint_against(endpoint.name, log_of_it, wanted, in_order=endpoint.in_order)
         sent = await records(on.broker.bootstrap, TOPIC) if on.broker is not None else {}
         if on.broker is not None:
             self.findings += audit.topic_against(sent, events)
@@ -175,7 +189,7 @@ class Run:
         return Outcome(
             self._faults, seconds, writers, found_committed, len(of_enterprise), len(events), consumers,
             [replay for replay in self._replays if replay.complete], sum(map(len, sent.values())), on.roles,
-            self.findings,
+            self._receiver.log, self.findings,
         )  # fmt: skip
 
     async def _until(self, condition: Callable[[], bool], what: str) -> None:

@@ -1,4 +1,5 @@
-"""The scene of a run: PostgreSQL, two databases with an application in each, two relays, two gateways, and a broker."""
+"""The scene of a run: PostgreSQL, two databases with an application in each, two relays, two gateways,
+two dispatchers of webhooks, and a broker."""
 
 import asyncio
 import os
@@ -11,7 +12,7 @@ from typing import Final
 import asyncpg
 
 from crash.broker import KafkaBroker
-from crash.faults import BROKER, GATEWAYS, LEADER, POSTGRES, STANDBY, Victim
+from crash.faults import BROKER, DISPATCHERS, GATEWAYS, LEADER, POSTGRES, STANDBY, Victim
 from crash.postgres import Postgres
 from crash.process import Role
 from crash.workload import NOT_ENTERPRISE, SCHEMA, TABLES, Connection
@@ -26,7 +27,9 @@ ROOT: Final = Path(__file__).parents[1]
 HUB, SHOP = "hub", "shop"
 PREFIXES: Final = {HUB: "", SHOP: "shop_"}  # of the resource types of either database
 # Shorter than the defaults, so that more happens in a run.
-SETTINGS: Final = {"HEARTBEAT_INTERVAL": "1s", "STALE_AFTER": "1s", "DRAIN_TIME": "1s"}
+SETTINGS: Final = {
+    "HEARTBEAT_INTERVAL": "1s", "STALE_AFTER": "1s", "DRAIN_TIME": "1s", "WEBHOOK_SCHEDULE": ",".join(["1s"] * 20),
+}  # fmt: skip
 TOPIC: Final = "streamhub.events"
 LED_WITHIN: Final = 20.0  # seconds
 
@@ -39,13 +42,14 @@ class Scene:
         self.postgres = Postgres(directory, free_port(), report)
         self.relays: list[Role] = []
         self.gateways: list[Role] = []
+        self.dispatchers: list[Role] = []
         self._directory = directory
         self._key = DevelopmentKey.load_or_create(directory / "key.pem")
         self._report = report
 
     @property
     def roles(self) -> list[Role]:
-        return self.relays + self.gateways
+        return self.relays + self.gateways + self.dispatchers
 
     @property
     def gateway_ports(self) -> list[int]:
@@ -78,10 +82,11 @@ class Scene:
         if self.broker is not None:
             environment["STREAMHUB_KAFKA_BOOTSTRAP_SERVERS"] = self.broker.bootstrap
             environment["STREAMHUB_KAFKA_TOPIC"] = TOPIC
-        for kind, roles in (("relay", self.relays), ("gateway", self.gateways)):
+        kinds = (("relay", "relay", self.relays), ("gateway", "gateway", self.gateways))
+        for name, kind, roles in (*kinds, ("dispatcher", "webhooks", self.dispatchers)):
             for n in (1, 2):
-                log = self._directory / f"{kind}-{n}.log"
-                roles.append(Role(f"{kind} {n}", kind, free_port(), environment, log, self._report))
+                log = self._directory / f"{name}-{n}.log"
+                roles.append(Role(f"{name} {n}", kind, free_port(), environment, log, self._report))
                 roles[-1].spawn()
         for role in self.roles:
             await role.listening()
@@ -107,12 +112,15 @@ class Scene:
             return self.broker
         if target in GATEWAYS:
             return self.gateways[GATEWAYS.index(target)]
+        if target in DISPATCHERS:
+            return self.dispatchers[DISPATCHERS.index(target)]
         standby, leader = sorted(self.relays, key=lambda relay: relay.epoch)
         return {LEADER: leader, STANDBY: standby}[target]
 
-    def token(self, organization: str, *, test: bool = False) -> str:
+    def token(self, organization: str, *, test: bool = False, scope: str = "") -> str:
         owner = Organization(0, organization, organization, slug_is_made=True, enterprise=True)
-        return self._key.sign(claims_for(owner, now=datetime.now(UTC), ttl=timedelta(hours=12), test=test))
+        claims = claims_for(owner, now=datetime.now(UTC), ttl=timedelta(hours=12), test=test, scope=scope.split())
+        return self._key.sign(claims)
 
     def close(self) -> None:
         for role in self.roles:

@@ -34,7 +34,7 @@ from streamhub.core.event_schema import EVENT
 from streamhub.embedded import EmbeddedPostgres, installed_binaries
 from streamhub.gateway import operations
 from streamhub.gateway.app import ROUTES
-from streamhub.health import facts
+from streamhub.health import census, facts
 from streamhub.metrics import Metrics
 from streamhub.postgres.migrate import SCHEMAS, migrate_hub, migrate_source
 from streamhub.web import openapi
@@ -215,7 +215,9 @@ def _codes(names: Iterable[str]) -> str:
 def metrics() -> str:
     own = [row for family, labels in _collectors(Metrics()) for row in [_row(family, labels)]]
     state = facts.HubState(since_last=0.0, led=True, epoch=1)
-    families = facts._families(state, {"hub": facts.Backlog(0, 0.0)}, [], facts.TopicProgress(0.0, None))  # noqa: SLF001
+    families = facts._families(  # noqa: SLF001
+        state, {"hub": facts.Backlog(0, 0.0)}, [], facts.TopicProgress(0.0, None), census.NOTHING
+    )
     hub = [_row(family, sorted({label for sample in family.samples for label in sample.labels})) for family in families]
     head = ("metric", "type", "labels", "what it tells")
     return _page(

@@ -10,7 +10,7 @@ import streamhub.client
 import streamhub.testing
 
 _FIRST: Final = ("StreamHub", "FakeHub")
-_LAST: Final = ("StreamHubError", "Refused", "IncompleteReplay", "InvalidSignature")
+_LAST: Final = ("StreamHubError", "Refused", "Unreachable", "IncompleteReplay", "InvalidSignature")
 _MADE_BY_USERS: Final = frozenset({"StreamHub", "FilePosition", "PostgresPosition", "FakeHub"})
 _BETWEEN_MODULES: Final = frozenset({"messages", "is_due", "of", "of_gap", "stop"})
 

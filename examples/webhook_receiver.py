@@ -1,9 +1,10 @@
 """An application that receives webhooks and believes none that is not signed.
 
-    streamhub listen --forward-to 127.0.0.1:3000/webhooks        # prints the secret
+    streamhub webhook add http://127.0.0.1:3000/webhooks --org my-org --events '*'    # the hub delivers
+    streamhub listen --forward-to 127.0.0.1:3000/webhooks        # or, for as long as it runs; both print the secret
     WEBHOOK_SECRET=whsec_… python examples/webhook_receiver.py --port 3000
 
-While a secret is being replaced, name both, separated by a space.
+While a secret is being replaced, or for both, name several, separated by a space.
 """
 
 import argparse
@@ -25,7 +26,8 @@ async def receive(request: web.Request) -> web.Response:
         print(f"refused: {error}", flush=True)
         return web.Response(status=400, text=str(error))
     if event["id"] not in handled:  # an event may be delivered twice
-        print(f"{event['type']}  {event['data'].get('resource_id')}  {event['data'].get('delta')}", flush=True)
+        data = event["data"] if isinstance(event["data"], dict) else {}  # a published event's own may be any JSON
+        print(f"{event['type']}  {data.get('resource_id')}  {data.get('delta')}", flush=True)
         handled.add(event["id"])
     return web.Response(status=204)
 
@@ -37,5 +39,5 @@ if __name__ == "__main__":
     application.router.add_post("/webhooks", receive)
     options = parser.parse_args()
     if not SECRETS:
-        parser.error("set WEBHOOK_SECRET to the secret that streamhub listen --forward-to prints: whsec_…")
+        parser.error("set WEBHOOK_SECRET to what streamhub webhook add, or listen --forward-to, prints: whsec_…")
     web.run_app(application, host="127.0.0.1", port=options.port)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from streamhub.core.durations import parse_duration
 from streamhub.errors import UserError
 from streamhub.urls import WrongUrlError, shown_words, target
 
@@ -28,22 +30,9 @@ SECRETS = ("database_url", "source_urls", "kafka_sasl_password", "smtp_url", "we
 """Settings whose value may be in a file named by `STREAMHUB_…_FILE`."""
 OF_CLIENTS = ("URL", "ORG", "TOKEN")
 """What stands behind PREFIX in variables that client commands read, and a hub does not."""
-ROLES = ("relay", "gateway")
+ROLES = ("relay", "gateway", "webhooks")
 
-_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SIZES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)")
-
-
-def parse_duration(text: str) -> timedelta:
-    """`1h30m` → timedelta. Raises ValueError for anything else, such as a number without a unit."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(text)
-    try:
-        return timedelta(milliseconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
-    except OverflowError:
-        raise ValueError(text) from None
 
 
 def parse_size(text: str) -> int:
@@ -133,6 +122,38 @@ def _readable_file(value: Path) -> Path:
             return value
     except OSError as error:
         raise ValueError(value) from error
+
+
+def _schedule(value: object) -> object:
+    return tuple(map(parse_duration, re.split(r"[\s,]+", value.strip()))) if isinstance(value, str) else value
+
+
+def _pauses(value: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+    if not 1 <= len(value) <= 20 or not all(timedelta(0) < pause <= timedelta(days=7) for pause in value):
+        raise ValueError(value)
+    return value
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(ipaddress.ip_network(word) for word in re.split(r"[\s,]+", value.strip()))
+
+
+def _proxy_url(value: str) -> str:
+    parts = urlsplit(value)
+    _ = parts.port
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError(value)
+    return value
+
+
+def _smtp_url(value: str) -> str:
+    parts = urlsplit(value)
+    _ = parts.port
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError(value)
+    return value
 
 
 def default_data_dir() -> Path:
@@ -277,6 +298,29 @@ class Settings(BaseSettings):
         examples=["https://app.example.com"],
     )
     """The web origins whose pages may call this hub. Unset: none."""
+    webhook_schedule: Annotated[
+        tuple[timedelta, ...], NoDecode, BeforeValidator(_schedule), AfterValidator(_pauses)
+    ] = Field(
+        tuple(map(parse_duration, ("1m", "5m", "30m", "2h", "24h"))),
+        description="a list of 1 to 20 durations up to 7d, separated by commas",
+        examples=["1m,5m,30m,2h,24h"],
+    )
+    """The pauses before the second and each later attempt to deliver a webhook. After the last one it is given up."""
+    webhook_allow_addresses: Annotated[
+        tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(_networks)
+    ] = Field((), description="a list of networks (CIDR), separated by commas", examples=["10.20.0.0/16,fd00::/8"])
+    """Networks that webhooks may be delivered to, though they are not public. Unset: none; in development loopback."""
+    webhook_proxy_url: Annotated[str, AfterValidator(_proxy_url)] | None = Field(
+        None, repr=False, description="the URL of an HTTP proxy", examples=["http://user:secret@proxy.example.com:3128"]
+    )
+    """An HTTP proxy that webhooks are delivered through, by CONNECT. Unset: directly."""
+    smtp_url: Annotated[str, AfterValidator(_smtp_url)] | None = Field(
+        None,
+        repr=False,
+        description="the URL of a mail server",
+        examples=["smtp://user:secret@mail.example.com:587?from=hub@example.com"],
+    )
+    """The mail server that owners of disabled webhook endpoints are told through. Unset: it is logged alone."""
     log_format: Literal["text", "json"] = Field("text", description="text or json", examples=["json"])
     """The form of log lines on stderr."""
 

@@ -1,6 +1,5 @@
 """A real PostgreSQL and a real Kafka for the whole run, and a fresh, migrated database for each test that needs one."""
 
-import itertools
 import os
 import shutil
 import signal
@@ -19,9 +18,9 @@ from servers.kafka import Broker, NoBrokerError
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.postgres.migrate import migrate_hub, migrate_source
 from tests.support.database import Connection, Pool
+from tests.support.fresh_databases import FreshDatabases
 
 TEMPLATE = f"streamhub_template_{os.getpid()}"
-_numbers = itertools.count(1)
 
 ON_BOTH = (
     "tests/integration/capture/",
@@ -133,15 +132,18 @@ async def template(postgres_url: str) -> AsyncIterator[str]:
     await server.close()
 
 
+@pytest.fixture(scope="session")
+async def _fresh(postgres_url: str, template: str) -> AsyncIterator[FreshDatabases]:
+    async with FreshDatabases(postgres_url, template) as databases:
+        yield databases
+
+
 @pytest.fixture
-async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+async def database_url(postgres_url: str, _fresh: FreshDatabases) -> AsyncIterator[str]:
     """A database of this test's own: hub and source in one."""
-    name = f"streamhub_test_{os.getpid()}_{next(_numbers)}"
-    server = await asyncpg.connect(postgres_url)
-    await server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    name = await _fresh.take()
     yield database_of(postgres_url, name)
-    await server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    await server.close()
+    await _fresh.drop(name)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ CREATE TABLE streamhub_hub.channels (
     only_row boolean DEFAULT true NOT NULL,
     appends text DEFAULT ('streamhub_append_'::text || replace((gen_random_uuid())::text, '-'::text, ''::text)) NOT NULL,
     organizations text DEFAULT ('streamhub_organizations_'::text || replace((gen_random_uuid())::text, '-'::text, ''::text)) NOT NULL,
+    webhooks text DEFAULT ('streamhub_webhooks_'::text || replace((gen_random_uuid())::text, '-'::text, ''::text)) NOT NULL,
     CONSTRAINT channels_only_row_check CHECK (only_row)
 );
 
@@ -234,6 +235,89 @@ CREATE TABLE streamhub_hub.streams (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE streamhub_hub.webhook_cursor (
+    only_row boolean DEFAULT true NOT NULL,
+    "position" uuid,
+    CONSTRAINT webhook_cursor_only_row_check CHECK (only_row)
+)
+WITH (fillfactor='10');
+
+CREATE TABLE streamhub_hub.webhook_deliveries (
+    endpoint uuid NOT NULL,
+    event uuid NOT NULL,
+    type text NOT NULL,
+    resource_key bigint,
+    due_at timestamp with time zone NOT NULL,
+    not_before timestamp with time zone,
+    attempts integer DEFAULT 0 NOT NULL,
+    log jsonb DEFAULT '[]'::jsonb NOT NULL,
+    body bytea,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+)
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='2000');
+
+CREATE TABLE streamhub_hub.webhook_endpoints (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    organization integer NOT NULL,
+    test boolean DEFAULT false NOT NULL,
+    url text NOT NULL,
+    events text[] DEFAULT '{*}'::text[] NOT NULL,
+    filters jsonb DEFAULT '{}'::jsonb NOT NULL,
+    secret text DEFAULT ('whsec_'::text || encode((uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64'::text)) NOT NULL,
+    old_secrets jsonb DEFAULT '[]'::jsonb NOT NULL,
+    "order" text DEFAULT 'none'::text NOT NULL,
+    max_in_flight integer DEFAULT 10 NOT NULL,
+    rate integer,
+    headers jsonb DEFAULT '{}'::jsonb NOT NULL,
+    auto_disable boolean DEFAULT true NOT NULL,
+    description text,
+    owner_email text,
+    enabled boolean DEFAULT true NOT NULL,
+    disabled_reason text,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT webhook_endpoints_events_check CHECK (((cardinality(events) >= 1) AND (cardinality(events) <= 500))),
+    CONSTRAINT webhook_endpoints_filters_check CHECK ((jsonb_typeof(filters) = 'object'::text)),
+    CONSTRAINT webhook_endpoints_headers_check CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT webhook_endpoints_max_in_flight_check CHECK (((max_in_flight >= 1) AND (max_in_flight <= 100))),
+    CONSTRAINT webhook_endpoints_order_check CHECK (("order" = ANY (ARRAY['none'::text, 'resource'::text]))),
+    CONSTRAINT webhook_endpoints_rate_check CHECK ((rate >= 1)),
+    CONSTRAINT webhook_endpoints_url_check CHECK (((length(url) >= 1) AND (length(url) <= 2048)))
+);
+
+CREATE TABLE streamhub_hub.webhook_finished (
+    endpoint uuid NOT NULL,
+    event uuid NOT NULL,
+    type text NOT NULL,
+    resource_key bigint,
+    state text NOT NULL,
+    log jsonb NOT NULL,
+    body bytea,
+    created_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT webhook_finished_state_check CHECK ((state = ANY (ARRAY['delivered'::text, 'failed'::text])))
+);
+
+CREATE TABLE streamhub_hub.webhook_queues (
+    endpoint uuid NOT NULL,
+    node uuid,
+    due_at timestamp with time zone,
+    failures integer DEFAULT 0 NOT NULL,
+    starts_after uuid NOT NULL,
+    skipped_from uuid,
+    again_from uuid,
+    again_to uuid,
+    notice_due_at timestamp with time zone,
+    notice_attempts integer DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE streamhub_hub.webhook_version (
+    only_row boolean DEFAULT true NOT NULL,
+    version bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT webhook_version_only_row_check CHECK (only_row)
+)
+WITH (fillfactor='10');
+
 ALTER TABLE ONLY streamhub_hub.history ATTACH PARTITION streamhub_hub.history_default DEFAULT;
 
 ALTER TABLE ONLY streamhub_hub.api_keys
@@ -299,6 +383,24 @@ ALTER TABLE ONLY streamhub_hub.replays
 ALTER TABLE ONLY streamhub_hub.streams
     ADD CONSTRAINT streams_pkey PRIMARY KEY (organization_id);
 
+ALTER TABLE ONLY streamhub_hub.webhook_cursor
+    ADD CONSTRAINT webhook_cursor_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY streamhub_hub.webhook_deliveries
+    ADD CONSTRAINT webhook_deliveries_pkey PRIMARY KEY (endpoint, event);
+
+ALTER TABLE ONLY streamhub_hub.webhook_endpoints
+    ADD CONSTRAINT webhook_endpoints_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY streamhub_hub.webhook_finished
+    ADD CONSTRAINT webhook_finished_pkey PRIMARY KEY (endpoint, event);
+
+ALTER TABLE ONLY streamhub_hub.webhook_queues
+    ADD CONSTRAINT webhook_queues_pkey PRIMARY KEY (endpoint);
+
+ALTER TABLE ONLY streamhub_hub.webhook_version
+    ADD CONSTRAINT webhook_version_pkey PRIMARY KEY (only_row);
+
 CREATE INDEX api_keys_organization ON streamhub_hub.api_keys USING btree (organization);
 
 CREATE INDEX consumed_at ON streamhub_hub.consumed USING btree (consumed_at);
@@ -315,14 +417,44 @@ CREATE INDEX replays_unfinished ON streamhub_hub.replays USING btree (organizati
 
 CREATE INDEX streams_asked_to_end ON streamhub_hub.streams USING btree (node) WHERE (ending_epoch = epoch);
 
+CREATE INDEX webhook_deliveries_due ON streamhub_hub.webhook_deliveries USING btree (endpoint, due_at, event);
+
+CREATE INDEX webhook_deliveries_resource ON streamhub_hub.webhook_deliveries USING btree (endpoint, resource_key, event) WHERE (resource_key IS NOT NULL);
+
+CREATE INDEX webhook_endpoints_organization ON streamhub_hub.webhook_endpoints USING btree (organization);
+
+CREATE INDEX webhook_finished_at ON streamhub_hub.webhook_finished USING btree (finished_at);
+
+CREATE INDEX webhook_finished_failed ON streamhub_hub.webhook_finished USING btree (endpoint, event) WHERE (state = 'failed'::text);
+
+CREATE INDEX webhook_queues_again ON streamhub_hub.webhook_queues USING btree (endpoint) WHERE ((again_from IS NOT NULL) OR (skipped_from IS NOT NULL));
+
+CREATE INDEX webhook_queues_due ON streamhub_hub.webhook_queues USING btree (due_at);
+
+CREATE INDEX webhook_queues_notice ON streamhub_hub.webhook_queues USING btree (notice_due_at) WHERE (notice_due_at IS NOT NULL);
+
 ALTER INDEX streamhub_hub.history_pkey ATTACH PARTITION streamhub_hub.history_default_pkey;
 
 ALTER INDEX streamhub_hub.history_resource ATTACH PARTITION streamhub_hub.history_default_resource_key_id_idx;
 
 CREATE TRIGGER organization_changed AFTER INSERT OR DELETE OR UPDATE ON streamhub_hub.organizations FOR EACH ROW EXECUTE FUNCTION streamhub_hub.organization_changed();
 
+CREATE TRIGGER webhook_endpoint_changed AFTER INSERT OR DELETE OR UPDATE ON streamhub_hub.webhook_endpoints FOR EACH ROW EXECUTE FUNCTION streamhub_hub.webhook_endpoint_changed();
+
 ALTER TABLE ONLY streamhub_hub.api_keys
     ADD CONSTRAINT api_keys_organization_fkey FOREIGN KEY (organization) REFERENCES streamhub_hub.organizations(key) ON DELETE CASCADE;
+
+ALTER TABLE ONLY streamhub_hub.webhook_deliveries
+    ADD CONSTRAINT webhook_deliveries_endpoint_fkey FOREIGN KEY (endpoint) REFERENCES streamhub_hub.webhook_endpoints(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY streamhub_hub.webhook_endpoints
+    ADD CONSTRAINT webhook_endpoints_organization_fkey FOREIGN KEY (organization) REFERENCES streamhub_hub.organizations(key) ON DELETE CASCADE;
+
+ALTER TABLE ONLY streamhub_hub.webhook_finished
+    ADD CONSTRAINT webhook_finished_endpoint_fkey FOREIGN KEY (endpoint) REFERENCES streamhub_hub.webhook_endpoints(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY streamhub_hub.webhook_queues
+    ADD CONSTRAINT webhook_queues_endpoint_fkey FOREIGN KEY (endpoint) REFERENCES streamhub_hub.webhook_endpoints(id) ON DELETE CASCADE;
 
 CREATE SCHEMA streamhub;
 
@@ -501,8 +633,11 @@ GRANT SELECT ON TABLE streamhub.shapes TO streamhub_capture;
 -- streamhub.unusual_digits(number numeric) returns bigint
 -- streamhub.wanted_settings(relation oid) returns text
 -- streamhub.write_published(organization text, test boolean, types text[], data text[], resource_types text[], resource_ids text[], publish_ids text[]) returns void
+-- streamhub_hub.append_few(leader bigint, organizations integer[], tests boolean[], resource_keys bigint[], types text[], resource_types text[], resource_ids text[], starts bytea[], middle bytea, ends bytea[], notice text, journal boolean, OUT previous_ms bigint, OUT previous_counter bigint, OUT previous_event_ms bigint, OUT previous_event_counter bigint, OUT clock bigint, OUT ms bigint, OUT counter bigint) returns record
 -- streamhub_hub.close_window(to_ms bigint) returns void
+-- streamhub_hub.event_id(ms bigint, counter bigint) returns uuid
 -- streamhub_hub.lease_holds(expires_at timestamp with time zone) returns boolean
 -- streamhub_hub.lock_log(leader bigint, OUT head_ms bigint, OUT head_counter bigint, OUT event_ms bigint, OUT event_counter bigint, OUT clock bigint) returns record
 -- streamhub_hub.organization_changed() returns trigger
 -- streamhub_hub.reserve(leader bigint, events bigint, OUT previous_ms bigint, OUT previous_counter bigint, OUT previous_event_ms bigint, OUT previous_event_counter bigint, OUT clock bigint, OUT ms bigint, OUT counter bigint) returns record
+-- streamhub_hub.webhook_endpoint_changed() returns trigger

@@ -18,6 +18,7 @@ from streamhub.capture import (
     check_type,
 )
 from streamhub.cli.database import data_dir_option, hub_connection, say, source_connection
+from streamhub.cli.options import Group
 from streamhub.cli.output import ProgressLine, json_option, print_rows
 from streamhub.config import load
 from streamhub.core.rendering import EVENTS
@@ -62,7 +63,7 @@ class TypeName(click.ParamType[tuple[str, str]]):
         return event, name
 
 
-@click.group("capture")
+@click.group("capture", cls=Group)
 def command() -> None:
     """The tables whose changes become events."""
 

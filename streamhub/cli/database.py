@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from streamhub import databases
+if TYPE_CHECKING:
+    from streamhub.config import Settings
+    from streamhub.postgres.connections import Connection
 
 Command = TypeVar("Command")
 
@@ -29,5 +31,15 @@ def say(message: str) -> None:
     click.echo(message, err=True)
 
 
-hub_connection = partial(databases.hub_connection, report=say)
-source_connection = partial(databases.source_connection, report=say)
+def hub_connection(settings: Settings) -> AbstractAsyncContextManager[Connection]:
+    """As of `streamhub.databases`."""
+    from streamhub import databases
+
+    return databases.hub_connection(settings, report=say)
+
+
+def source_connection(settings: Settings, name: str | None) -> AbstractAsyncContextManager[Connection]:
+    """As of `streamhub.databases`."""
+    from streamhub import databases
+
+    return databases.source_connection(settings, name, report=say)

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from streamhub.cli.database import data_dir_option
-from streamhub.demo.demo import run
 
 
 @click.command("demo")
@@ -29,5 +28,7 @@ def command(port: str | None, rate: float, no_traffic: bool, seconds: float | No
       streamhub demo --port 9000 --rate 200
       streamhub demo --for 20 | cat
     """
+    from streamhub.demo.demo import run
+
     if not run({"port": port, "data_dir": data_dir}, rate=0.0 if no_traffic else rate, seconds=seconds):
         sys.exit(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from secrets import token_bytes
 from typing import NamedTuple, Self
@@ -12,6 +11,7 @@ import aiohttp
 
 from streamhub import __version__
 from streamhub.client import Event
+from streamhub.client.errors import reason_of
 from streamhub.core import signing
 from streamhub.core.frames import parts_of, webhook_body
 
@@ -56,7 +56,7 @@ class Forwarder:
         except TimeoutError:
             answer, is_success = "no answer", False
         except (aiohttp.ClientError, OSError) as error:
-            answer, is_success = _reason(error), False
+            answer, is_success = reason_of(error), False
         return Delivery(answer, is_success, time.perf_counter() - began)
 
     async def __aenter__(self) -> Self:
@@ -69,9 +69,3 @@ class Forwarder:
         if self._session is not None:
             await self._session.close()
             await asyncio.sleep(0)  # its sockets close at the loop's next turn
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
-    return str(error) or type(error).__name__

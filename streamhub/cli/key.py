@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from streamhub import organizations
 from streamhub.cli.database import data_dir_option, hub_connection, say
-from streamhub.cli.options import DurationType
+from streamhub.cli.options import DurationType, Group
 from streamhub.cli.output import json_option, print_rows
 from streamhub.config import load
 from streamhub.core import ids
@@ -30,17 +29,13 @@ class ScopesType(click.ParamType[tuple[str, ...]]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         scopes = tuple(scope for scope in re.split(r"[\s,]+", str(value)) if scope)
-        for scope in scopes:
-            if scope not in SCOPES:
-                nearest = difflib.get_close_matches(scope[:64], SCOPES, n=1, cutoff=0.5)
-                hint = f"did you mean {nearest[0]}?" if nearest else f"the scopes are {', '.join(SCOPES)}"
-                self.fail(f"there is no scope {key.masked(scope[:64])!r}; {hint}", param, ctx)
-        if not scopes:
-            self.fail(f"it is empty; the scopes are {', '.join(SCOPES)}", param, ctx)
+        wrong = store.wrong_scopes(scopes)
+        if wrong is not None:
+            self.fail(wrong, param, ctx)
         return scopes
 
 
-@click.group("key")
+@click.group("key", cls=Group)
 def command() -> None:
     """API keys: tokens of this hub, for what a scope opens."""
 

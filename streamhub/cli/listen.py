@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import difflib
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import urlsplit
 
 import click
-from yarl import URL
 
 from streamhub.cli.database import say
-from streamhub.cli.forwarding import Forwarder
-from streamhub.cli.lines import EventLines, JsonLines
 from streamhub.cli.remote import Choice, Remote, choice_options, remote_options, spoken
-from streamhub.client import Event, Gap, StreamHub
+from streamhub.core.type_patterns import TypePatterns
 
-Show = Callable[[Event], Awaitable[None]]
+if TYPE_CHECKING:
+    from streamhub.cli.forwarding import Forwarder
+    from streamhub.client import Event, Gap, StreamHub
+
+    Show: TypeAlias = Callable[[Event], Awaitable[None]]
+
+MOST_LISTED: Final = 1_000  # types; a hub that has more lists some of them
+LISTED_WITHIN: Final = 5.0  # seconds; events wait meanwhile
 
 
 class AddressType(click.ParamType[str]):
@@ -26,13 +32,14 @@ class AddressType(click.ParamType[str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
         try:
-            url = URL(text if "://" in text else f"http://{text}")
-            is_right = url.scheme in {"http", "https"} and bool(url.host) and url.user is None
+            url = urlsplit(text if "://" in text else f"http://{text}")
+            is_right = url.scheme in {"http", "https"} and bool(url.hostname) and url.username is None
+            is_right = is_right and url.port != 0
         except ValueError:
             is_right = False
         if not is_right:
             self.fail(f"{text!r} is no address, for example http://127.0.0.1:3000/webhooks", param, ctx)
-        return str(url)
+        return url.geturl()
 
 
 @click.command("listen")
@@ -62,16 +69,24 @@ def command(
         raise click.UsageError("the live stream has every event: leave --live out to choose some")
     if secret is not None and forward_to is None:
         raise click.UsageError("--secret signs what --forward-to sends: give both")
-    try:
-        forwarder = None if forward_to is None else Forwarder(forward_to, secret)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--secret") from None
+    import asyncio
+
+    forwarder = None if forward_to is None else _forwarder(forward_to, secret)
     hub = remote.access("events:read").hub()
     with spoken():
         try:
             asyncio.run(_listen(hub, choice, is_live=live, as_json=as_json, forwarder=forwarder))
         except KeyboardInterrupt:
             return
+
+
+def _forwarder(url: str, secret: str | None) -> Forwarder:
+    from streamhub.cli.forwarding import Forwarder
+
+    try:
+        return Forwarder(url, secret)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--secret") from None
 
 
 async def _listen(hub: StreamHub, choice: Choice, *, is_live: bool, as_json: bool, forwarder: Forwarder | None) -> None:
@@ -82,8 +97,8 @@ async def _listen(hub: StreamHub, choice: Choice, *, is_live: bool, as_json: boo
             say(f"forwarding to {forwarder.url}, signed with {forwarder.secret}")
         show = _shown(as_json=as_json, forwarder=forwarder)
         if is_live:
-            say("listening to the live stream; Ctrl-C ends")
-            async for event in hub.live(on_gap=_tell_filling):
+            tell = _tell_connection("listening to the live stream; Ctrl-C ends")
+            async for event in hub.live(on_gap=_tell_filling, on_connection_change=tell):
                 await show(event)
         else:
             await _subscribe(hub, choice, show)
@@ -91,26 +106,50 @@ async def _listen(hub: StreamHub, choice: Choice, *, is_live: bool, as_json: boo
 
 async def _subscribe(hub: StreamHub, choice: Choice, show: Show) -> None:
     """Until it is cancelled. Raises what ended the subscription, and what `show` raises."""
-    failures: list[Exception] = []
+    tell = _tell_connection("listening; Ctrl-C ends")
 
-    async def fail(error: Exception) -> None:
-        failures.append(error)
-        await realtime.destroy()
+    async def connected(is_connected: bool) -> None:
+        if tell(is_connected) and choice.types is not None:
+            await _tell_unseen(hub, choice.types)
 
-    realtime = hub.realtime(**choice.parameters)
-    realtime.on_error(fail)
-    realtime.on_gap(_tell_gap)
-    realtime.on_connection_change(_tell_connection())
-    realtime.on_any(show)
+    async for event in hub.events(**choice.parameters, on_gap=_tell_gap, on_connection_change=connected):
+        await show(event)
+
+
+async def _tell_unseen(hub: StreamHub, types: str) -> None:
+    """Who waits for a type that no event has would wait for ever. It is said, and nothing ends with it: the first
+    event of a type may be to come."""
+    import asyncio
+
+    import aiohttp
+
+    from streamhub.client import StreamHubError
+
     try:
-        await realtime.wait()
-    finally:
-        await realtime.destroy()
-    for failure in failures:
-        raise failure
+        async with asyncio.timeout(LISTED_WITHIN):
+            seen = await hub.types()
+    except (StreamHubError, aiohttp.ClientError, OSError):
+        return
+    if len(seen) < MOST_LISTED:
+        for pattern in dict.fromkeys(types.split(",")):
+            if not any(map(TypePatterns.parse(pattern).matches, seen)):
+                say(f"no event of type {pattern} was seen in 30 days{_instead(pattern, seen)}")
+
+
+def _instead(pattern: str, seen: Sequence[str]) -> str:
+    """What may have been meant."""
+    of_resource = [each for each in seen if each.startswith(f"{pattern}.")]
+    if of_resource:
+        return f"; types are like {of_resource[0]}, and {pattern}.* takes all of them"
+    nearest = difflib.get_close_matches(pattern, seen, n=1, cutoff=0.5)
+    if nearest:
+        return f"; did you mean {nearest[0]}?"
+    return f"; there were {', '.join(seen[:5])}{', …' if len(seen) > 5 else ''}" if seen else ", nor of any other"
 
 
 def _shown(*, as_json: bool, forwarder: Forwarder | None) -> Show:
+    from streamhub.cli.lines import EventLines, JsonLines
+
     lines, objects = EventLines(), JsonLines()
 
     async def show(event: Event) -> None:
@@ -125,12 +164,17 @@ def _shown(*, as_json: bool, forwarder: Forwarder | None) -> Show:
     return show
 
 
-def _tell_connection() -> Callable[[bool], None]:
-    words = iter(["listening; Ctrl-C ends"])
+def _tell_connection(words: str) -> Callable[[bool], bool]:
+    """What tells, and whether it was the first connection."""
+    is_first = True
 
-    def tell(is_connected: bool) -> None:
-        if is_connected:
-            say(next(words, "connected again"))
+    def tell(is_connected: bool) -> bool:
+        nonlocal is_first
+        if not is_connected:
+            return False
+        say(words if is_first else "connected again")
+        was_first, is_first = is_first, False
+        return was_first
 
     return tell
 

@@ -1,4 +1,4 @@
-"""Kinds of values that options of several commands take."""
+"""What several commands are made of: kinds of values that options take, and groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from datetime import timedelta
 
 import click
 
-from streamhub.config import parse_duration
+from streamhub.core.durations import parse_duration
+
+
+class Group(click.Group):
+    """Its help has the whole first sentence of each command, where click's own would cut it."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(1_000)) for name, each in self.commands.items()])
 
 
 class DurationType(click.ParamType[timedelta]):

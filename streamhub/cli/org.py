@@ -9,6 +9,7 @@ import click
 
 from streamhub import organizations
 from streamhub.cli.database import data_dir_option, hub_connection
+from streamhub.cli.options import Group
 from streamhub.cli.output import json_option, print_rows
 from streamhub.config import load
 from streamhub.organizations import Organization
@@ -16,7 +17,7 @@ from streamhub.organizations import Organization
 COLUMNS = ("slug", "id", "enterprise", "slug_is_made")
 
 
-@click.group("org")
+@click.group("org", cls=Group)
 def command() -> None:
     """Organizations: the tenants. Each has its own streams."""
 
@@ -63,7 +64,7 @@ def list_(as_json: bool, data_dir: Path | None) -> None:
 @command.command("set")
 @click.argument("slug")
 @click.option("--slug", "new_slug", metavar="SLUG", help="The new slug. Open streams keep the old one until they end.")
-@click.option("--enterprise/--no-enterprise", default=None, help="Whether its changes are stored and pushed.")
+@click.option("--enterprise/--no-enterprise", default=None, help="Whether its changes are stored and streamed.")
 @json_option
 @data_dir_option
 def set_(slug: str, new_slug: str | None, enterprise: bool | None, as_json: bool, data_dir: Path | None) -> None:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import click
-import jwt
-from yarl import URL
 
-from streamhub import organizations
-from streamhub.cli.database import data_dir_option, hub_connection, say
-from streamhub.client import StreamHub, StreamHubError
-from streamhub.client.endpoint import Token
-from streamhub.config import load
-from streamhub.core import filters
+from streamhub.cli.database import data_dir_option, say
 from streamhub.core.type_patterns import TypePatterns
-from streamhub.embedded import url_of_running
 from streamhub.errors import UserError
-from streamhub.organizations import Organization
-from streamhub.tokens import DevelopmentKey, claims_for
+
+if TYPE_CHECKING:
+    from streamhub.client import StreamHub
+    from streamhub.client.endpoint import Token
 
 Command = Callable[..., None]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-TOKEN_TTL = timedelta(hours=1)  # of a token that is made here; the client asks for another when it has expired
-SHOWN = 5  # organizations in a message
+
+# A hub's messages name its parameters.
+_OPTIONS = {
+    "date_from": "--from",
+    "date_to": "--to",
+    "resource_type_eq": "--resource-type",
+    "resource_id_in": "--resource-ids",
+}
 
 
 class Access(NamedTuple):
@@ -44,8 +44,10 @@ class Access(NamedTuple):
 
     def hub(self) -> StreamHub:
         """Raises UsageError where the address is none."""
+        from streamhub.client import StreamHub
+
         try:
-            return StreamHub(self.url, org=self.org, token=self.token)
+            return StreamHub(self.url, org=self.org, token=self.token, fails_fast=True)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
 
@@ -74,38 +76,9 @@ class Remote(NamedTuple):
             raise click.UsageError(
                 f"give --token TOKEN or STREAMHUB_TOKEN: one is made only for a hub on this machine, not for {self.url}"
             )
-        settings = load(data_dir=self.data_dir)
-        if settings.embedded and url_of_running(settings.data_dir) is None:
-            raise UserError(
-                f"no hub runs in {settings.data_dir} to make a token for: start one with streamhub serve, name its "
-                "--data-dir, or give --token TOKEN"
-            )
-        key = DevelopmentKey.of(settings)
+        from streamhub.cli.own_token import make
 
-        async def find() -> Organization:
-            async with hub_connection(settings) as hub:
-                if self.org is not None:
-                    return await organizations.require(hub, self.org)
-                registered = await organizations.list_(hub)
-            if len(registered) != 1:
-                names = ", ".join([each.slug for each in registered[:SHOWN]]) + (
-                    ", …" if len(registered) > SHOWN else ""
-                )
-                raise click.UsageError(
-                    f"give --org SLUG (or STREAMHUB_ORG); this hub has {names or 'none yet: streamhub org add SLUG'}"
-                )
-            return registered[0]
-
-        organization = asyncio.run(find())
-
-        def token() -> str:
-            now = datetime.now(UTC)
-            audience = settings.jwt_audience
-            return key.sign(
-                claims_for(organization, now=now, ttl=TOKEN_TTL, test=self.test, scope=scopes, audience=audience)
-            )
-
-        return organization.slug, token
+        return make(self.data_dir, self.org, scopes, test=self.test)
 
 
 def remote_options(function: Command) -> Command:
@@ -198,6 +171,10 @@ def choice_options(function: Command) -> Command:
 
 
 def _filters(pairs: Sequence[str]) -> dict[str, str]:
+    if not pairs:
+        return {}
+    from streamhub.core import filters
+
     split = [(name, value) for name, _, value in (pair.partition("=") for pair in pairs)]
     for pair in pairs:
         if "=" not in pair:
@@ -215,6 +192,8 @@ def _filters(pairs: Sequence[str]) -> dict[str, str]:
 def spoken() -> Iterator[None]:
     """Say on stderr what the client logs: each connection that was lost, and when the next try is. What ends a stream
     for good is a UserError."""
+    from streamhub.client import StreamHubError
+
     log = logging.getLogger("streamhub.client")
     handler = _Spoken(logging.WARNING)
     log.addHandler(handler)
@@ -222,7 +201,7 @@ def spoken() -> Iterator[None]:
     try:
         yield
     except StreamHubError as error:
-        raise UserError(str(error)) from None
+        raise UserError(_in_options(str(error))) from None
     finally:
         log.removeHandler(handler)
         log.propagate = before
@@ -230,11 +209,20 @@ def spoken() -> Iterator[None]:
 
 class _Spoken(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+        say(_in_options(record.getMessage()))
+
+
+def _in_options(message: str) -> str:
+    """What a hub said, as who typed a command reads it."""
+    return re.sub(
+        r"\b(?:date_from|date_to|resource_type_eq|resource_id_in)\b", lambda found: _OPTIONS[found[0]], message
+    )
 
 
 def _slug_in(token: str) -> str | None:
     """Of a JWT's claims, which the hub verifies; None of anything else."""
+    import jwt
+
     try:
         slug = jwt.decode(token, options={"verify_signature": False})["organization"]["slug"]
     except (jwt.PyJWTError, KeyError, TypeError):
@@ -244,7 +232,7 @@ def _slug_in(token: str) -> str | None:
 
 def _is_here(url: str) -> bool:
     try:
-        host = URL(url).host or ""
+        host = urlsplit(url).hostname or ""
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False

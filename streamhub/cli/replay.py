@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import click
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from streamhub.cli.database import say
 from streamhub.cli.remote import Choice, Remote, choice_options, remote_options, spoken
-from streamhub.cli.replay_file import ReplayFile
-from streamhub.client import Event, IncompleteReplay, StreamHub
-from streamhub.config import parse_duration
-from streamhub.core import filters, ids
+from streamhub.core import ids
+from streamhub.core.durations import parse_duration
 from streamhub.core.type_patterns import TypePatterns
-from streamhub.core.view import View
 from streamhub.core.window import parse_instant, timestamp
 from streamhub.errors import UserError
 
-STDOUT: Final = Path("-")
+if TYPE_CHECKING:
+    from streamhub.cli.replay_file import ReplayFile
+    from streamhub.client import Event, IncompleteReplay, StreamHub
 
-Take = Callable[[list[Event]], None]
+    Take: TypeAlias = Callable[[list[Event]], None]
+
+STDOUT: Final = Path("-")
 
 
 class InstantType(click.ParamType[str]):
@@ -40,7 +37,7 @@ class InstantType(click.ParamType[str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
         try:
-            return timestamp(int(time.time() * 1000 - parse_duration(text).total_seconds() * 1000))
+            return timestamp(_now() - int(parse_duration(text).total_seconds() * 1000))
         except (ValueError, OverflowError):
             pass
         try:
@@ -52,6 +49,12 @@ class InstantType(click.ParamType[str]):
                 ctx,
             )
         return text
+
+
+def _now() -> int:
+    """Behind the events that there are, in ms; one moment of a command, so that the last 7 days are 7 days."""
+    now: int = click.get_current_context().meta.setdefault(__name__, int(time.time() * 1000) + 1)
+    return now
 
 
 class Window(NamedTuple):
@@ -70,7 +73,7 @@ class Window(NamedTuple):
                 "give --from, and --to (default: now), or --resource-type with --resource-ids; for example --from 2h"
             )
         if end is None and choice.resource_ids is None:
-            end = timestamp(int(time.time() * 1000) + 1)
+            end = timestamp(_now())
         return cls(start, end)
 
     @property
@@ -118,11 +121,16 @@ def command(*, remote: Remote, choice: Choice, start: str | None, end: str | Non
       streamhub replay --org my-org --from 2h --types 'orders.*' | jq .delta
       streamhub replay --org my-org --resource-type skus --resource-ids a,b
     """
+    import asyncio
+
+    from streamhub.cli.replay_file import ReplayFile
+    from streamhub.client import IncompleteReplay
+
     window = Window.of(start, end, choice)
     access = remote.access("events:read")
     hub = access.hub()
     with spoken(), ExitStack() as stack:
-        show = stack.enter_context(_progress(window, is_shown=output not in (None, STDOUT) or not sys.stdout.isatty()))
+        show = stack.enter_context(_progress(window, output))
         file = None
         if output not in (None, STDOUT):
             file = stack.enter_context(ReplayFile(output, lambda line: _wrong(line, access.org, window, choice)))
@@ -171,6 +179,9 @@ def _print(events: list[Event]) -> None:
 
 def _wrong(line: bytes, org: str, window: Window, choice: Choice) -> str | None:
     """Why an event of a file cannot be of this replay."""
+    from streamhub.core import filters
+    from streamhub.core.view import View
+
     event = orjson.loads(line)
     if event["organization"]["slug"] != org:
         return f"of the organization {event['organization']['slug']}"
@@ -185,41 +196,15 @@ def _wrong(line: bytes, org: str, window: Window, choice: Choice) -> str | None:
     return window.wrong(event["id"])
 
 
-# -- progress
-
-
 @contextmanager
-def _progress(window: Window, *, is_shown: bool) -> Iterator[Take]:
-    """Yields what is called with the events that came. It draws on stderr where that is a terminal: how many, how many
-    a second, and where the end is known how much is done and how long the rest will take."""
-    if not (is_shown and sys.stderr.isatty()):
-        yield lambda _: None
-        return
-    known = window.start is not None and window.end is not None
-    columns: list[ProgressColumn] = [_Count()]
-    if known:
-        columns = [
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %"),
-            *columns,
-            TimeRemainingColumn(),
-            TextColumn("left"),
-        ]
+def _progress(window: Window, output: Path | None) -> Iterator[Take]:
+    """Yields what is called with the events that came. It draws on stderr where that is a terminal, and events do not
+    go to one."""
+    if sys.stderr.isatty() and (output not in (None, STDOUT) or not sys.stdout.isatty()):
+        from streamhub.cli.progress import progress
+
+        done = None if window.start is None or window.end is None else window.done
+        with progress(done) as show:
+            yield show
     else:
-        columns = [SpinnerColumn(), *columns]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=1.0 if known else None, events=0)
-        count, began = 0, time.monotonic()
-
-        def show(events: list[Event]) -> None:
-            nonlocal count
-            count += len(events)
-            rate = count / max(time.monotonic() - began, 0.001)
-            progress.update(task, completed=window.done(events[-1].id) or 0.0, events=count, rate=rate)
-
-        yield show
-
-
-class _Count(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.fields['events']:,} events, {task.fields.get('rate', 0):,.0f} a second")
+        yield lambda _: None

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import click
 
-from streamhub import organizations
 from streamhub.cli.database import data_dir_option, hub_connection
 from streamhub.cli.options import DurationType
-from streamhub.config import load
-from streamhub.organizations import Organization
-from streamhub.tokens import DevelopmentKey, claims_for
 
 
 @click.command("token")
@@ -33,10 +29,14 @@ def command(slug: str, test: bool, kind: str, scopes: tuple[str, ...], ttl: time
       curl -N -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8080/my-org
       streamhub token --org my-org --test --ttl 7d
     """
+    from streamhub import organizations
+    from streamhub.config import load
+    from streamhub.tokens import DevelopmentKey, claims_for
+
     settings = load(data_dir=data_dir)
     key = DevelopmentKey.of(settings)
 
-    async def find() -> Organization:
+    async def find() -> organizations.Organization:
         async with hub_connection(settings) as hub:
             return await organizations.require(hub, slug)
 

@@ -1,8 +1,9 @@
 """A client of a hub: `StreamHub` and what it delivers and raises. It needs aiohttp and orjson alone."""
 
 from streamhub.client.blocking import BlockingRealtime, BlockingStream
-from streamhub.client.errors import IncompleteReplay, Refused, StreamHubError
+from streamhub.client.errors import IncompleteReplay, Refused, StreamHubError, Unreachable
 from streamhub.client.event import Event, Gap
+from streamhub.client.events import Events
 from streamhub.client.hub import BlockingStreamHub, StreamHub
 from streamhub.client.live import Live
 from streamhub.client.positions import FilePosition, Position, PostgresPosition
@@ -16,6 +17,7 @@ __all__ = [
     "BlockingStream",
     "BlockingStreamHub",
     "Event",
+    "Events",
     "FilePosition",
     "Gap",
     "IncompleteReplay",
@@ -28,5 +30,6 @@ __all__ = [
     "Replay",
     "StreamHub",
     "StreamHubError",
+    "Unreachable",
     "verify_webhook",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -18,15 +18,19 @@ from streamhub.client.errors import Refused, StreamHubError
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
 Query: TypeAlias = Sequence[tuple[str, str]]
 
+T = TypeVar("T")
+
 LONGEST_WAIT: Final = 600.0
 """Seconds: no answer makes a client wait for longer."""
 
 _IN_A_HEADER: Final = re.compile(r"[!-~]+")
 _AGENT: Final = f"streamhub-client/{streamhub.__version__}"
 _EVENT_STREAM: Final = "text/event-stream"
+_JSON: Final = "application/json"
 _BUFFER: Final = 2**15  # bytes of a response that may wait to be read; as much again before the socket is left alone
 _LONGEST_REFUSAL: Final = 2**20
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=10, sock_read=None)
+_ANSWERED_WITHIN: Final = aiohttp.ClientTimeout(total=30)  # what is no stream
 
 
 class Endpoint:
@@ -56,18 +60,40 @@ class Endpoint:
     async def open(self, path: str, query: Query, last_event_id: str = "") -> aiohttp.ClientResponse | None:
         """The response of a stream, None for 204: nothing is left. Raises Refused for any other answer, and what
         aiohttp raises where there is none. Where the token has expired, a function is asked for another one, once."""
-        try:
-            return await self._open(path, query, last_event_id)
-        except Refused as refused:
-            if not (callable(self.token) and refused.code == "EXPIRED_TOKEN"):
-                raise
-        return await self._open(path, query, last_event_id)
+        return await self._renewing(lambda: self._open(path, query, last_event_id))
+
+    async def ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        """The `data` of an answer in JSON; `body` is JSON. Raises as `open`, TimeoutError after 30 s."""
+        return await self._renewing(lambda: self._ask(method, path, body))
 
     async def close(self) -> None:
         self._is_closed = True
         if self._own is not None:
             await self._own.close()
             self._own = None
+
+    async def _renewing(self, request: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await request()
+        except Refused as refused:
+            if not (callable(self.token) and refused.code == "EXPIRED_TOKEN"):
+                raise
+        return await request()
+
+    async def _ask(self, method: str, path: str, body: bytes | None) -> Any:
+        headers = {"Authorization": f"Bearer {await self._current_token()}", "User-Agent": _AGENT}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        url = URL(f"{self.url}{path}", encoded=True)
+        async with self._session().request(
+            method, url, data=body, headers=headers, allow_redirects=False, timeout=_ANSWERED_WITHIN
+        ) as response:
+            if response.status not in {HTTPStatus.OK, HTTPStatus.ACCEPTED} or response.content_type != _JSON:
+                raise await refusal(response, _JSON)
+            try:
+                return orjson.loads(await response.read())["data"]
+            except (ValueError, LookupError, TypeError):
+                raise Refused(response.status, f"HTTP_{response.status}", "the answer is no hub's") from None
 
     async def _open(self, path: str, query: Query, last_event_id: str) -> aiohttp.ClientResponse | None:
         headers = {
@@ -129,14 +155,12 @@ def _address(url: str) -> str:
     return f"{found.origin()}{found.raw_path.rstrip('/')}"
 
 
-async def refusal(response: aiohttp.ClientResponse) -> Refused:
-    """What an answer that is none says."""
+async def refusal(response: aiohttp.ClientResponse, expected: str = _EVENT_STREAM) -> Refused:
+    """What an answer says that is not of the media type `expected`."""
     status = response.status
     retry_after = _seconds(response.headers.get("Retry-After"))
     if status == HTTPStatus.OK:
-        return Refused(
-            status, "HTTP_200", f"the answer is {response.content_type}, not {_EVENT_STREAM}: is this a hub?"
-        )
+        return Refused(status, "HTTP_200", f"the answer is {response.content_type}, not {expected}: is this a hub?")
     if status in {301, 302, 303, 307, 308}:
         where = response.headers.get("Location", "nowhere")
         return Refused(status, f"HTTP_{status}", f"the answer leads to {where}; give the address that it leads to")

@@ -2,10 +2,13 @@
 
 StreamHubError
 ├── Refused             the hub said no: an answer that is no stream, or a `stream_error` that cannot be resumed
+├── Unreachable         there is no hub at the address, of a client that `fails_fast`
 └── IncompleteReplay    a replay that did not come whole
 """
 
 import os
+import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -44,6 +47,10 @@ class Refused(StreamHubError):  # noqa: N818 - what happened, in one word
         return self.status < 500 and self.status not in _WORTH_ANOTHER_TRY
 
 
+class Unreachable(StreamHubError):  # noqa: N818 - what happened, in one word
+    """The first connection could not be made: its name is unknown, it is refused, or TLS fails."""
+
+
 class IncompleteReplay(StreamHubError):  # noqa: N818 - what happened, in two words
     """A replay did not come whole. `events` is how many came, `last_id` the last of them, None where none did: a new
     replay may resume after it, unless `is_wrong`, where what came is not what the hub sent: begin again."""
@@ -67,4 +74,12 @@ def reason_of(error: Exception) -> str:
 
 
 def _words(error: OSError) -> str:
+    """Neither a name that is unknown nor TLS has one of the system's error numbers."""
+    if isinstance(error, socket.gaierror):
+        return "the name cannot be resolved"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted, {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        reason = getattr(error, "reason", None) or str(error)  # what OpenSSL said, where it said it
+        return f"TLS fails, {reason.replace('_', ' ').lower()}"
     return os.strerror(error.errno) if error.errno else str(error)

@@ -23,10 +23,17 @@ class Live(Stream):
         retries: Retries,
         position: Position | None,
         on_gap: Callable[[Gap], Any] | None,
+        on_connection_change: Callable[[bool], Any] | None,
         fills_gaps: bool,
     ) -> None:
         super().__init__(
-            endpoint, endpoint.path(), watchdog=WATCHDOG, retries=retries, position=position, on_gap=on_gap
+            endpoint,
+            endpoint.path(),
+            watchdog=WATCHDOG,
+            retries=retries,
+            position=position,
+            on_gap=on_gap,
+            on_connection_change=on_connection_change,
         )
         self._retries = retries
         self._fills_gaps = fills_gaps
@@ -35,4 +42,4 @@ class Live(Stream):
         if self._on_gap is not None or not self._fills_gaps:
             await super()._missed(gap)
         if self._fills_gaps:
-            self._filling.extend(Replay.of_gap(self._endpoint, gap, self._retries))
+            self._filling.extend(Replay.of_gap(self._endpoint, gap, self._retries._replace(fails_fast=False)))

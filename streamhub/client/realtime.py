@@ -9,13 +9,11 @@ from streamhub.backoff import Backoff
 from streamhub.client.endpoint import Endpoint, Query
 from streamhub.client.errors import StreamHubError
 from streamhub.client.event import Event, Gap
+from streamhub.client.events import Events
 from streamhub.client.positions import Position
 from streamhub.client.sse import Message
-from streamhub.client.stream import Retries, Stream, called, log
+from streamhub.client.stream import Retries, called, log
 from streamhub.core.type_patterns import TypePatterns
-
-WATCHDOG: Final = 75.0
-"""Seconds: two pings and a half."""
 
 _MOST_REMEMBERED: Final = 1_000
 
@@ -31,11 +29,9 @@ class Realtime:
     """
 
     def __init__(self, endpoint: Endpoint, query: Query, *, retries: Retries, position: Position | None = None) -> None:
-        self._stream = Stream(
+        self._stream = Events(
             endpoint,
-            endpoint.path("events", "stream"),
-            [*query, ("envelope", "change")],
-            watchdog=WATCHDOG,
+            query,
             retries=retries,
             position=position,
             on_gap=self._missed,

@@ -21,7 +21,7 @@ import orjson
 
 from streamhub.backoff import JITTER, Backoff
 from streamhub.client.endpoint import LONGEST_WAIT, Endpoint, Query
-from streamhub.client.errors import Refused, StreamHubError, reason_of
+from streamhub.client.errors import Refused, StreamHubError, Unreachable, reason_of
 from streamhub.client.event import Event, Gap
 from streamhub.client.positions import Position
 from streamhub.client.sse import Message, Parser, TooLongError
@@ -46,11 +46,12 @@ class EndedError(StreamHubError):
 
 class Retries(NamedTuple):
     """`first` and `longest` pause in seconds, before jitter; `tries` is how many requests in a row may bring nothing
-    new, None for any number."""
+    new, None for any number. `fails_fast`: a first connection that cannot be made is the end."""
 
     first: float = 1.0
     longest: float = 30.0
     tries: int | None = None
+    fails_fast: bool = False
 
 
 class Stream:
@@ -79,6 +80,7 @@ class Stream:
         self._query = query
         self._watchdog = watchdog
         self._tries = retries.tries
+        self._fails_fast = retries.fails_fast
         self._backoff = Backoff(retries.first, retries.longest)
         self._on_gap = on_gap
         self._on_connection_change = on_connection_change
@@ -253,6 +255,7 @@ class Stream:
         self._connected_at = math.inf
         async with asyncio.timeout(self._watchdog):
             response = await self._endpoint.open(self.path, self._asked(), self.last_event_id)
+        self._fails_fast = False
         if response is None:
             self._finished(None)
             return
@@ -308,9 +311,11 @@ class Stream:
         elif name == control.STREAM_COMPLETE:
             self._finished(data)
         elif name == control.STREAM_ERROR:
-            if data["resumable"]:
-                raise EndedError(f"{data['code']}: {data['detail']}")
-            self._fail(self._stopped(Refused(200, data["code"], data["detail"])))
+            refused = Refused(200, data["code"], data["detail"])
+            needs_another_token = refused.code == "EXPIRED_TOKEN" and not callable(self._endpoint.token)
+            if data["resumable"] and not needs_another_token:
+                raise EndedError(str(refused))
+            self._fail(self._stopped(refused))
 
     # -- how a request ends
 
@@ -319,6 +324,10 @@ class Stream:
         self._disconnect()
         if self._closed.is_set():
             return
+        if self._fails_fast and isinstance(error, aiohttp.ClientConnectorError):
+            self._fail(Unreachable(reason_of(error)), error)
+            return
+        self._fails_fast = False
         self._in_vain = 0 if self._has_brought else self._in_vain + 1
         self._has_brought = False
         if self._tries is not None and self._in_vain >= self._tries:

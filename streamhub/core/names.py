@@ -3,7 +3,10 @@
 import re
 from typing import Final
 
+from streamhub.core.control import is_reserved
+
 LONGEST: Final = 255
+_TYPE: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -17,4 +20,17 @@ def wrong_with(name: str) -> str | None:
         return "holds a control character"
     if name != name.strip():
         return "begins or ends with a space"
+    return None
+
+
+def wrong_type(type_: str) -> str | None:
+    """What is wrong with the type of an event that is published, and what would be right; as streamhub.publish judges
+    it. None where nothing is."""
+    if len(type_) > LONGEST or not _TYPE.fullmatch(type_):
+        return (
+            "letters, digits, _ and - in segments joined by dots are needed, at most 255 characters, such as "
+            "query.received"
+        )
+    if is_reserved(type_):
+        return "its last segment is the name of a control frame, choose another"
     return None

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 ACP_SIGNATURE: Final = "X-ACP-Signature"
@@ -35,6 +36,7 @@ def secret_of(key: bytes) -> str:
     return PREFIX + b64encode(key).decode()
 
 
+@lru_cache(1_000)
 def key_of(secret: str) -> bytes:
     """The key in a secret. Raises ValueError, which does not show the secret."""
     try:

@@ -2,21 +2,21 @@
 
     state        input             condition                      next         what happens
     CATCHING_UP  announce          fits the buffer                CATCHING_UP  kept
-    CATCHING_UP  announce          does not fit                   CATCHING_UP  buffer emptied, joint = its last id
-    CATCHING_UP  page              read up to the joint           LIVE         position moves, buffer is due
+    CATCHING_UP  announce          does not fit                   CATCHING_UP  buffer emptied, handover_id = its last id
+    CATCHING_UP  page              read up to handover_id         LIVE         position moves, buffer is due
     CATCHING_UP  page              not yet                        CATCHING_UP  position moves
     LIVE         announce          fits, with what the socket     LIVE         kept, due with this turn of the loop
                                    still holds
-    LIVE         announce          does not fit                   CATCHING_UP  buffer emptied, joint = its last id
+    LIVE         announce          does not fit                   CATCHING_UP  buffer emptied, handover_id = its last id
     LIVE         take              -                              LIVE         buffer joined and handed over
     LIVE         hand_over         nothing is kept, fits          LIVE         position moves, nothing is kept
     LIVE         passed(to)        nothing is kept                LIVE         position moves
-    both         fell_behind(to)   -                              CATCHING_UP  buffer emptied, joint = max(joint, to)
+    both         fell_behind(to)   -                              CATCHING_UP  buffer emptied, handover_id moves to `to`
     both         end               -                              ENDING       buffer emptied
     ENDING       anything          -                              ENDING       nothing
 
-`position` is the id up to which everything has been handed over. `joint` is the id up to which history must be read
-before the buffer follows without a gap: at first the tail's head at the moment of registering. An announced event
+`position` is the id up to which everything has been handed over. `handover_id` is the id up to which history must be
+read before the buffer follows without a gap: at first the tail's head at the moment of registering. An announced event
 that is not beyond both is dropped, so a repeat on the tail is no repeat to the reader. The buffer has a bound in
 bytes, and what is over it is left to history: no queue grows.
 """
@@ -60,11 +60,11 @@ class Due(NamedTuple):
 class Subscription:
     """See the table above. `bound` is the most bytes that wait here and in the socket's buffer together."""
 
-    __slots__ = ("_bound", "_buffer", "_size", "joint", "position", "state")
+    __slots__ = ("_bound", "_buffer", "_size", "handover_id", "position", "state")
 
-    def __init__(self, position: str, joint: str, bound: int) -> None:
+    def __init__(self, position: str, handover_id: str, bound: int) -> None:
         self.position = position
-        self.joint = joint
+        self.handover_id = handover_id
         self.state = State.CATCHING_UP
         self._bound = bound
         self._buffer: list[Framed] = []
@@ -82,7 +82,7 @@ class Subscription:
         """
         if self.state is State.ENDING or not events:
             return False
-        after = max(self.position, self.joint, self._last)
+        after = max(self.position, self.handover_id, self._last)
         if events[0].id <= after:
             events = [event for event in events if event.id > after]
             if not events:
@@ -103,7 +103,7 @@ class Subscription:
         if self.state is not State.CATCHING_UP:
             return
         self.position = max(self.position, read_to)
-        if self.position >= self.joint:
+        if self.position >= self.handover_id:
             self.state = State.LIVE
 
     def hand_over(self, first: str, last: str, size: int, unsent: int) -> bool:
@@ -132,7 +132,7 @@ class Subscription:
         """What is kept here and whatever follows up to `to` must come from history."""
         if self.state is State.ENDING:
             return
-        self.joint = max(self.joint, to, self._last)
+        self.handover_id = max(self.handover_id, to, self._last)
         self._empty()
         self.state = State.CATCHING_UP
 

@@ -27,7 +27,7 @@ from streamhub.demo.catalog import ACME, MONITOR, NORTHWIND, TENANTS
 from streamhub.demo.monitor import Monitor
 from streamhub.demo.shop import TABLES, Shop
 from streamhub.demo.view import Watch, show_lines, show_live
-from streamhub.embedded import EmbeddedPostgres
+from streamhub.embedded import EmbeddedPostgres, check_free
 from streamhub.errors import UserError
 from streamhub.history.newest import newest_live_id
 from streamhub.organizations import Organization
@@ -47,7 +47,7 @@ from streamhub.runtime.process import (
 from streamhub.tokens import DevelopmentKey, claims_for
 
 TOKEN_TTL = timedelta(hours=24)
-SCOPES = ("events:read", "events:write")
+SCOPES = ("events:read", "events:write", "webhooks:manage", "operations:read")
 FREE_WITHIN = 15.0  # seconds; the stream of a demo that was killed stays taken for up to 11
 WARNINGS_SHOWN = 3
 PUBLISHED_WITHIN = 5.0  # seconds, for the first event of the shop
@@ -66,6 +66,7 @@ def run(overrides: Mapping[str, object], *, rate: float, seconds: float | None) 
     console = Console()
     if seconds is None and not console.is_terminal:
         seconds = UNWATCHED_FOR
+    check_free(settings.data_dir)  # first: what runs there has the port as well
     check_ports(settings, "demo")
     return uvloop.run(Demo(settings, console, rate).run(seconds))
 
@@ -86,11 +87,15 @@ class Demo:
         self._configure_logs()
         self._say(f"Starting PostgreSQL and the hub in {self._settings.data_dir} …")
         try:
-            return await unless_stopped(stop, self._run(stop, seconds))
+            result = await unless_stopped(stop, self._run(stop, seconds))
         except Stopped:
-            return True
+            result = None
+        if result is None:
+            self._say(f"\nStopped. The data stays in {self._settings.data_dir} for the next start.")
+        return result is not False
 
-    async def _run(self, stop: asyncio.Event, seconds: float | None) -> bool:
+    async def _run(self, stop: asyncio.Event, seconds: float | None) -> bool | None:
+        """Whether the check is passed; None where it was stopped before."""
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(embedded_server(self._settings, report=self._say))
             pool = await stack.enter_async_context(connections(server.url, "streamhub demo", 12))
@@ -118,7 +123,7 @@ class Demo:
                 if self._rate:
                     write(shop.run(self._rate))
                 if not await _ends_by_time(hub.serve_until(stop), seconds, monitor.opened):
-                    return True
+                    return None
             if not self._rate:
                 await shop.write_once(MONITOR)
             ok, result = await monitor.check()
@@ -153,6 +158,7 @@ class Demo:
                 f"{program} listen {of_demo} --url {url} --org {ACME.slug}",
             ),
             (f"A token for {ACME.slug}, good for a day:", f"TOKEN={token}"),
+            ("The dashboard, which asks for that token:", f"{url}/-/dashboard"),
             (
                 "Its live stream (one consumer at a time):",
                 f'curl -N -H "Authorization: Bearer $TOKEN" {url}/{ACME.slug}',

@@ -71,6 +71,25 @@ def lock(base: Path) -> int:
             f"cannot use {base} for the embedded PostgreSQL ({error.strerror}): choose a directory that "
             f"{account(os.geteuid()).name} may write, for example --data-dir /tmp/streamhub"
         ) from error
+    _lock_soon(descriptor, base)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def check_free(data_dir: Path) -> None:
+    """Raises UserError where another process runs its server there. It creates nothing."""
+    base = base_directory(data_dir)
+    try:
+        descriptor = os.open(base / "lock", os.O_RDWR)
+    except OSError:
+        return  # `lock` says what is wrong with it, if anything
+    _lock_soon(descriptor, base)
+    os.close(descriptor)
+
+
+def _lock_soon(descriptor: int, base: Path) -> None:
+    """Closes it where that is not possible within LOCK_WITHIN."""
     give_up = time.monotonic() + LOCK_WITHIN
     while not _try_lock(descriptor, fcntl.LOCK_EX):
         if time.monotonic() > give_up:
@@ -81,9 +100,6 @@ def lock(base: Path) -> int:
                 "another directory with --data-dir or STREAMHUB_DATA_DIR"
             )
         time.sleep(0.05)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
 
 
 def _is_locked(path: Path) -> bool:

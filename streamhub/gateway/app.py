@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from streamhub.gateway import operations
+from streamhub.gateway import checks, operations
 from streamhub.gateway.broadcast.request import PARAMETERS as BROADCAST_PARAMETERS
 from streamhub.gateway.broadcast.routes import broadcast, own_broadcast
 from streamhub.gateway.broadcast.shared import BROADCAST, BroadcastShared
@@ -17,7 +17,7 @@ from streamhub.gateway.live.routes import end_stream, live
 from streamhub.gateway.live.shared import LIVE, LiveShared
 from streamhub.gateway.live.status import status
 from streamhub.gateway.live.upkeep import LiveUpkeep
-from streamhub.gateway.pages import files, reference
+from streamhub.gateway.pages import dashboard_files, files, reference
 from streamhub.gateway.publishing import answers as publishing_answers
 from streamhub.gateway.publishing.routes import publish
 from streamhub.gateway.publishing.store import PUBLISHING, Publishing
@@ -27,6 +27,9 @@ from streamhub.gateway.replay.routes import cancel_replay, list_replays, replay,
 from streamhub.gateway.replay.shared import REPLAY, ReplayShared
 from streamhub.gateway.replay.upkeep import end_cancelled
 from streamhub.gateway.streams import answers as stream_answers
+from streamhub.gateway.webhooks import table as webhooks
+from streamhub.gateway.webhooks.shared import WEBHOOKS, WebhooksShared
+from streamhub.web.bodies import expectation
 from streamhub.web.cors import add_cors
 from streamhub.web.parameters import LAST_EVENT_ID
 from streamhub.web.refusals import SERVER
@@ -100,6 +103,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         name="cancelReplay", group="Replay", summary="Cancel a replay", rule=integration,
         answers=[replay_answers.CANCELLED], codes=["REPLAY_FINISHED"],
     ),
+    *webhooks.ROUTES,
+    *checks.ROUTES,
+    *dashboard_files.ROUTES,
     *files.ROUTES,
     *reference.ROUTES,
 )  # fmt: skip
@@ -114,6 +120,7 @@ class Kinds:
         self.broadcast = BroadcastShared(gateway)
         self.replay = ReplayShared(gateway)
         self.publishing = Publishing(gateway)
+        self.webhooks = WebhooksShared(development=gateway.settings.development_key_file is not None)
         self._live_upkeep = LiveUpkeep(self.live)
         gateway.endings.add(partial(end_cancelled, gateway))
 
@@ -130,6 +137,8 @@ def create_app(gateway: Gateway, kinds: Kinds, *, with_operations: bool = True) 
     app = _application(gateway)
     app[LIVE], app[BROADCAST] = kinds.live, kinds.broadcast
     app[REPLAY], app[PUBLISHING] = kinds.replay, kinds.publishing
+    app[WEBHOOKS] = kinds.webhooks
+    app[checks.CHECKS] = checks.Checks(gateway.settings)
     add_cors(app, gateway.settings.cors_origins)
     serves = "gateway" in gateway.settings.roles
     routes = [each for each in ROUTES if each.is_open or serves]
@@ -148,9 +157,9 @@ def create_operations_app(gateway: Gateway) -> web.Application:
 
 def _add(app: web.Application, routes: Sequence[Route]) -> None:
     for route in routes:
-        app.router.add_route(route.method, route.path, route.handler)
+        app.router.add_route(route.method, route.path, route.handler, expect_handler=expectation)
         if route.with_head:
-            app.router.add_route("HEAD", route.path, route.handler)
+            app.router.add_route("HEAD", route.path, route.handler, expect_handler=expectation)
 
 
 def _application(gateway: Gateway) -> web.Application:

@@ -75,6 +75,8 @@ class Gateway:
         self.draining = False
         self.started_at = time.time()
         self._counting: asyncio.Task[None] | None = None
+        self._loop_lag = 0.0  # seconds
+        self.metrics.watch_pool("gateway", hub)
 
     async def start(self) -> None:
         """Raises what asyncpg raises while the database is away."""
@@ -155,15 +157,25 @@ class Gateway:
     # -- metrics
 
     def refresh_metrics(self) -> None:
-        """Tell the metrics how many streams there are now, of each kind in each state."""
+        """Tell the metrics how many streams there are now, of each kind in each state, and how the process is."""
         now = Counter((stream.kind, stream.state) for stream in self.streams)
         for kind, states in STATES.items():
             self.metrics.count_streams(kind, {state: now[kind, state] for state in states})
+        self.metrics.count_state(
+            connections=self.connections.open,
+            most_connections=self.connections.most,
+            trusted=self.node.trusted,
+            degraded=self.tail.degraded,
+            loop_lag=self._loop_lag,
+        )
         self.metrics.count_process()
 
     async def _keep_counting(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             await rest(COUNT_EVERY)
+            self._loop_lag = max(0.0, loop.time() - began - COUNT_EVERY)
             try:
                 self.refresh_metrics()
             except Exception:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
@@ -79,44 +79,30 @@ async def serve(
     host = settings.host if host is None else host
     port = settings.port if port is None else port
     files = allow_open_files()
-    connections = Connections(files)
     gateway = Gateway(settings, hub, tail, authenticator, metrics, sources)
-    gateway.connections = connections
+    gateway.connections = Connections(files)
     kinds = Kinds(gateway)
     own_port = None if settings.operations_port == port else settings.operations_port
-    runner = Runner(
+    public = _runner(
         create_app(gateway, kinds, with_operations=own_port is None),
-        connections,
-        lambda: gateway.node.trusted,
+        gateway,
         access_log_class=AccessLog,
         max_line_size=LONGEST_LINE,
         max_field_size=LONGEST_LINE,
-        shutdown_timeout=SHUTDOWN_WITHIN,
-        auto_decompress=False,  # a small body can become a huge one, on the loop, although no handler reads it
     )
-    runners: list[web.AppRunner] = [runner]
+    runners = [public]
     listening: list[Listening] = []
     try:
         authenticator.start()
         await gateway.start()
         kinds.start()
-        await runner.setup()
-        bound = await _listen(listening, runner, host, port, reuse_port)
+        await public.setup()
+        bound = await _listen(listening, public, host, port, reuse_port)
         if own_port is not None:
-            operations = create_operations_app(gateway)
-            runners.append(
-                Runner(
-                    operations,
-                    connections,
-                    lambda: gateway.node.trusted,
-                    access_log=None,
-                    shutdown_timeout=SHUTDOWN_WITHIN,
-                    auto_decompress=False,
-                )
-            )
+            runners.append(_runner(create_operations_app(gateway), gateway, access_log=None))
             await runners[-1].setup()
             await _listen(listening, runners[-1], host, own_port, reuse_port)
-        log.info("%d files may be open in this process, so up to %d streams", files, connections.most_streams)
+        log.info("%d files may be open in this process, so up to %d streams", files, gateway.connections.most_streams)
         yield RunningGateway(gateway, kinds, f"http://{_for_url(host)}:{bound}", bound)
     finally:
         began = time.monotonic()
@@ -126,14 +112,31 @@ async def serve(
         await asyncio.sleep(ANSWERED_WITHIN)
         for each in runners:
             await each.cleanup()
-        stopping = asyncio.create_task(_stop(gateway, kinds, authenticator))
-        await asyncio.wait({stopping}, timeout=STOPS_WITHIN)
-        if not stopping.done():
-            log.warning("the database does not answer: leases and this node's row are left to expire")
-            stopping.cancel()
-        elif (error := stopping.exception()) is not None:
-            log.error("the gateway did not stop in order", exc_info=error)
+        await _stop_soon(gateway, kinds, authenticator)
         log.info("the gateway stopped in %.1f s", time.monotonic() - began)
+
+
+def _runner(app: web.Application, gateway: Gateway, **kwargs: Any) -> Runner:
+    return Runner(
+        app,
+        gateway.connections,
+        lambda: gateway.node.trusted,
+        gateway.metrics,
+        shutdown_timeout=SHUTDOWN_WITHIN,
+        auto_decompress=False,  # a small body can become a huge one, on the loop, although no handler reads it
+        **kwargs,
+    )
+
+
+async def _stop_soon(gateway: Gateway, kinds: Kinds, authenticator: Authenticator) -> None:
+    """Within STOPS_WITHIN, whether the database answers or not."""
+    stopping = asyncio.create_task(_stop(gateway, kinds, authenticator))
+    await asyncio.wait({stopping}, timeout=STOPS_WITHIN)
+    if not stopping.done():
+        log.warning("the database does not answer: leases and this node's row are left to expire")
+        stopping.cancel()
+    elif (error := stopping.exception()) is not None:
+        log.error("the gateway did not stop in order", exc_info=error)
 
 
 async def _stop(gateway: Gateway, kinds: Kinds, authenticator: Authenticator) -> None:

@@ -14,6 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from streamhub.core import ids
+from streamhub.health import census
+from streamhub.health.census import Census
 from streamhub.history.counters import COUNTERS
 from streamhub.history.head import HEAD, last_event_of
 from streamhub.kafka.publication import PROGRESS
@@ -133,16 +135,18 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """A value that is found for all who ask while it is being found, or within KEPT_FOR of its finding's beginning."""
+    """A value that is found for all who ask while it is being found, or within `kept_for` seconds of its finding's
+    beginning."""
 
-    def __init__(self, find: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, find: Callable[[], Awaitable[T]], kept_for: float = KEPT_FOR) -> None:
         self._find = find
+        self._kept_for = kept_for
         self._finding: asyncio.Future[T] | None = None
         self._began = 0.0
 
     async def get(self) -> T:
         now = asyncio.get_running_loop().time()
-        if self._finding is None or (self._finding.done() and now - self._began >= KEPT_FOR):
+        if self._finding is None or (self._finding.done() and now - self._began >= self._kept_for):
             self._began = now
             self._finding = asyncio.ensure_future(self._find())
         return await asyncio.shield(self._finding)
@@ -168,6 +172,7 @@ class Facts:
         self.outbox = Kept(self._outbox)
         self.publication = Kept(self._publication)
         self.counters = Kept(self._counters)
+        self.census = Kept(self._census, census.KEPT_FOR)
 
     async def _outbox(self) -> Backlog | None:
         async with self._one:
@@ -181,20 +186,26 @@ class Facts:
         async with self._one:
             return await _rows(self._pool, TIMEOUT, COUNTERS)
 
+    async def _census(self) -> Census | None:
+        async with self._one:
+            row = await _row(self._pool, TIMEOUT, census.CENSUS)
+        return None if row is None else census.census_of(row)
+
     async def metrics(self) -> Iterator[Metric]:
         """As metrics. The caller keeps it."""
         sources = dict(self._sources)
-        (found, hub, counters, published), others = await asyncio.gather(
+        (found, hub, counters, published, counted), others = await asyncio.gather(
             asyncio.gather(
                 self.state.get(),
                 self.outbox.soon(TIMEOUT),
                 self.counters.soon(TIMEOUT),
                 self.publication.soon(TIMEOUT),
+                self.census.soon(TIMEOUT),
             ),
             asyncio.gather(*(_outbox_of(dsn) for dsn in sources.values())),
         )
         outboxes = {"hub": hub, **dict(zip(sources, others, strict=True))}
-        return _families(found, outboxes, counters, published)
+        return _families(found, outboxes, counters, published, counted)
 
 
 def _families(
@@ -202,6 +213,7 @@ def _families(
     outboxes: Mapping[str, Backlog | None],
     counters: list[asyncpg.Record] | None,
     published: TopicProgress | None,
+    counted: Census | None,
 ) -> Iterator[Metric]:
     yield GaugeMetricFamily("streamhub_database_up", "1 where the hub's database answers.", value=found is not None)
     if found is not None:
@@ -217,10 +229,13 @@ def _families(
     age = GaugeMetricFamily(
         "streamhub_outbox_age_seconds", "Age of the oldest change not yet published.", labels=["source"]
     )
+    up = GaugeMetricFamily("streamhub_source_up", "1 where the source's outbox can be read.", labels=["source"])
     for source, box in outboxes.items():
+        up.add_metric([source], box is not None)
         if box is not None:
             depth.add_metric([source], box.depth)
             age.add_metric([source], box.age)
+    yield up
     yield depth
     yield age
     if published is not None:
@@ -236,8 +251,10 @@ def _families(
         changes = CounterMetricFamily(
             "streamhub_changes", "Changes that gave no whole event, by what was wrong.", labels=["kind", "source"]
         )
-        counted = {(name, source): 0 for name in COUNTED for source in outboxes}
-        counted.update({(row["name"], row["source"]): row["value"] for row in counters})
-        for labels, value in counted.items():
+        values = {(name, source): 0 for name in COUNTED for source in outboxes}
+        values.update({(row["name"], row["source"]): row["value"] for row in counters})
+        for labels, value in values.items():
             changes.add_metric(labels, value)
         yield changes
+    if counted is not None:
+        yield from census.families(counted)

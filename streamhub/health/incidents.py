@@ -18,6 +18,9 @@ _LATEST: Final = f"""
 SELECT kind, source, detail, at, count(*) OVER () AS all FROM streamhub_hub.incidents
  WHERE at > clock_timestamp() - $1::interval ORDER BY id DESC LIMIT {MOST_SHOWN}
 """
+OF_LAST_DAY: Final = """
+SELECT count(*) FROM streamhub_hub.incidents WHERE at > clock_timestamp() - interval '1 day'
+"""
 FORGET: Final = f"""
 DELETE FROM streamhub_hub.incidents WHERE ctid = ANY (ARRAY(
   SELECT ctid FROM streamhub_hub.incidents WHERE id <= (SELECT max(id) FROM streamhub_hub.incidents) - $1

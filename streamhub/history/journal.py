@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from streamhub.core.events import StoredEvent
 from streamhub.history.head import HEAD, head_of, last_event_of
-from streamhub.postgres.connections import Pool
+from streamhub.postgres.connections import AnyConnection, Pool
 
 PAGE_ROWS: Final = 2_000
 PAGE_BYTES: Final = 2_000_000
@@ -106,7 +106,9 @@ async def look(pool: Pool, after: str) -> Stretch | Hole | End:
     return Stretch(until, sorted(organizations))
 
 
-async def page(pool: Pool, organizations: Sequence[int], after: str, until: str) -> tuple[list[StoredEvent], str]:
+async def page(
+    pool: Pool | AnyConnection, organizations: Sequence[int], after: str, until: str
+) -> tuple[list[StoredEvent], str]:
     """The next events with `after` < id <= `until` in id order, and the id up to which nothing is left to read."""
     if not organizations:
         return [], until

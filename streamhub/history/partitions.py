@@ -52,6 +52,11 @@ WITH step AS (
 )
 SELECT organization, id::text, count(*) OVER () AS rows FROM step ORDER BY organization DESC, id DESC LIMIT 1
 """
+SIZE: Final = """
+SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint FROM pg_inherits
+ WHERE inhparent = 'streamhub_hub.history'::regclass
+"""
+"""The bytes that history takes on disk, its indexes included."""
 
 
 class MovedError(Exception):

@@ -20,6 +20,7 @@ LISTED: Final = timedelta(days=30)
 MOST_LISTED: Final = 1_000
 WRITTEN_EVERY_MS: Final = 3_600_000  # of one type
 MOST_WRITTEN: Final = 1_000  # types of one organization and environment in that time
+MOST_NOTED: Final = 10_000  # organizations' environments; one that is forgotten has its types written once more
 UNWRITTEN: Final = timedelta(minutes=1)  # what a leader that died may have appended and not written
 TIMEOUT: Final = 5.0  # seconds
 
@@ -70,7 +71,10 @@ class SeenTypes:
             self._note(organization, type_, ms, test=test)
 
     def _note(self, organization: int, type_: str, ms: int, *, test: bool) -> None:
-        noted = self._noted.setdefault((organization, test), {})
+        noted = self._noted.pop((organization, test), {})
+        self._noted[organization, test] = noted  # behind all others: the first is the one without events for longest
+        if len(self._noted) > MOST_NOTED:
+            del self._noted[next(iter(self._noted))]
         written_at = noted.get(type_)
         if written_at is not None and ms - written_at < WRITTEN_EVERY_MS:
             return

@@ -1,5 +1,6 @@
 """The rows of API keys. A row holds the hash of a key, never the key: it is shown once, when it is made."""
 
+import difflib
 import math
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -17,10 +18,18 @@ _CREATE: Final = """
 INSERT INTO streamhub_hub.api_keys AS k (id, organization, hash, scopes, test, expires_at)
 VALUES ($1, $2, $3, $4::text[], $5, clock_timestamp() + $6::interval)
 """
+STATES: Final = ("active", "expired", "revoked")
+_STATE: Final = """
+CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.expires_at <= clock_timestamp() THEN 'expired'
+     ELSE 'active' END
+"""
+COUNTS: Final = f"""
+SELECT {", ".join(f"count(*) FILTER (WHERE {_STATE} = '{state}') AS {state}_keys" for state in STATES)}
+  FROM streamhub_hub.api_keys AS k
+"""
+"""One row, for other statements to embed."""
 _LIST: Final = f"""
-SELECT k.id, o.slug, k.scopes, k.test, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
-       CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.expires_at <= clock_timestamp() THEN 'expired'
-            ELSE 'active' END AS state
+SELECT k.id, o.slug, k.scopes, k.test, k.created_at, k.expires_at, k.revoked_at, k.last_used_at, {_STATE} AS state
   FROM streamhub_hub.api_keys AS k JOIN ({ORGANIZATIONS}) AS o ON o.key = k.organization
 """
 _REVOKE: Final = """
@@ -72,6 +81,16 @@ class Stored(NamedTuple):
         return not self.revoked and now < self.expires_at
 
 
+def wrong_scopes(scopes: Collection[str]) -> str | None:
+    """What is wrong with the scopes of a key, if anything."""
+    for scope in scopes:
+        if scope not in SCOPES:
+            nearest = difflib.get_close_matches(scope[:64], SCOPES, n=1, cutoff=0.5)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"the scopes are {', '.join(SCOPES)}"
+            return f"there is no scope {key.masked(scope[:64])!r}; {hint}"
+    return None if scopes else f"a key needs a scope; the scopes are {', '.join(SCOPES)}"
+
+
 async def create(
     conn: AnyConnection, organization: Organization, scopes: Collection[str], *, test: bool, lifetime: timedelta | None
 ) -> str:
@@ -79,10 +98,9 @@ async def create(
 
     Raises UserError for no scope, or one that is not among SCOPES, and for a lifetime over LONGEST.
     """
-    unknown = [scope for scope in scopes if scope not in SCOPES]
-    if unknown or not scopes:
-        named = f"there is no scope {unknown[0]!r}" if unknown else "a key needs a scope"
-        raise UserError(f"{named}: the scopes are {', '.join(SCOPES)}")
+    wrong = wrong_scopes(scopes)
+    if wrong is not None:
+        raise UserError(wrong)
     if lifetime is not None and not timedelta(0) < lifetime <= LONGEST:
         raise UserError(f"a key lasts at most {LONGEST.days} days: leave the end out for one that never expires")
     made = key.new()

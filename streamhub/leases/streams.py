@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from streamhub.leases.nodes import HOLDS, NODES
+from streamhub.leases.nodes import ALIVE, HOLDS, NODES
 
 MOST_NAMED: Final = 3  # organizations
 
@@ -29,6 +29,7 @@ def _taken(by: str, override: str) -> str:
 # Of a row that was just taken: whether its consumer before read all up to the cursor.
 _EXACT: Final = "coalesce(read_epoch = epoch - 1, false)"
 
+HELD: Final = f"SELECT count(*) FROM streamhub_hub.streams WHERE node IN ({ALIVE})"
 STILL_OURS: Final = "SELECT organization_id, epoch FROM streamhub_hub.streams WHERE node = $1"
 OURS_OF: Final = f"{STILL_OURS} AND organization_id = ANY ($2)"
 # One statement, on one clock. ON CONFLICT waits for another taking and sees its newest version. An owner whose row this

@@ -5,5 +5,5 @@ Any role of a database may NOTIFY on a channel that it can name. So the names ar
 
 from typing import Final
 
-CHANNELS: Final = "SELECT appends, organizations FROM streamhub_hub.channels"
+CHANNELS: Final = "SELECT appends, organizations, webhooks FROM streamhub_hub.channels"
 """One row, for other statements to embed."""

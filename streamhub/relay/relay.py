@@ -67,7 +67,8 @@ class Publisher(Protocol):
 
 class Relay:
     """`announce` is called with every append of this process, on its event loop; `observe` with the number of its
-    events, their bytes, and the seconds from the writing of its first change to its publication."""
+    events, their bytes, and the seconds from the writing of its first change to its publication; `failed` with the name
+    of a source that is to be retried."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Relay:
         max_event_bytes: int = 16 * 1024 * 1024,
         retention: timedelta | None = None,
         observe: Callable[[int, int, float], None] = lambda _events, _bytes, _waited: None,
+        failed: Callable[[str], None] = lambda _source: None,
         publisher: Publisher | None = None,
     ) -> None:
         self._hub_dsn = hub_dsn
@@ -86,6 +88,7 @@ class Relay:
         self._max_event_bytes = max_event_bytes
         self._retention = retention
         self._observe = observe
+        self._failed = failed
         self._publisher = publisher
         self._clock_offset: float | None = None
         self.lost: dict[str, str] = {}
@@ -219,6 +222,7 @@ class Relay:
                 if not isinstance(error, DATABASE_ERRORS):
                     log.exception("relaying source %s failed", source.name)
                 self.lost[source.name] = f"{type(error).__name__}: {error}"
+                self._failed(source.name)
                 log.warning("source %s cannot be relayed, retrying: %s: %s", source.name, type(error).__name__, error)
             await pause.sleep(time.monotonic() - started)
 

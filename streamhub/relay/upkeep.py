@@ -35,6 +35,7 @@ NOTES_KEPT: Final = timedelta(hours=24)  # a standby that is further behind than
 INCIDENTS_KEPT: Final = 1_000
 REPLAYS_KEPT: Final = timedelta(days=30)
 STEP_PAUSE: Final = 0.05  # seconds
+DELETING_LONGEST: Final = 10.0  # seconds; what is left then is for the next turn, so that other steps have theirs
 SETTINGS: Final = {"lock_timeout": "1s"}  # of the connection
 
 VACUUM_EVERY: Final = 5.0
@@ -53,6 +54,8 @@ _SIZE: Final = "SELECT pg_table_size('streamhub.outbox')"
 
 
 Connect = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
+Work = Callable[["asyncpg.Connection[Any]"], Awaitable[bool | None]]
+"""A step; False where it left something undone."""
 
 
 class Upkeep:
@@ -101,7 +104,7 @@ class Upkeep:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._connect()
-            await step.work(self._connection)
+            is_done = await step.work(self._connection)
         except (*DATABASE_ERRORS, MovedError) as error:
             self._disconnect()
             pause = step.failed()
@@ -109,7 +112,7 @@ class Upkeep:
                 "upkeep of %s failed, retrying in %.0f s: %s: %s", step.name, pause, type(error).__name__, error
             )
         else:
-            step.done()
+            step.done(0 if is_done is False else None)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -134,29 +137,34 @@ class Upkeep:
                 log.info("dropped %s: all of its events are past retention", name)
 
     @staticmethod
-    def _delete(query: str, kept: object) -> "Callable[[asyncpg.Connection[Any]], Awaitable[None]]":
-        async def work(connection: "asyncpg.Connection[Any]") -> None:
-            done = ""
-            while done != "DELETE 0":
-                done = await connection.execute(query, kept)
-                await asyncio.sleep(STEP_PAUSE)
+    def _delete(query: str, kept: object) -> "Work":
+        return lambda connection: deleted(connection, query, kept)
 
-        return work
+
+async def deleted(connection: "asyncpg.Connection[Any]", query: str, *arguments: object) -> bool:
+    """Repeat a DELETE that has a LIMIT, until nothing is left; False where that took longer than DELETING_LONGEST."""
+    give_up = time.monotonic() + DELETING_LONGEST
+    while await connection.execute(query, *arguments, timeout=60) != "DELETE 0":
+        if time.monotonic() > give_up:
+            return False
+        await asyncio.sleep(STEP_PAUSE)
+    return True
 
 
 class _Step:
     """Something to be done now and then, and sooner again where it failed."""
 
-    def __init__(self, name: str, work: "Callable[[asyncpg.Connection[Any]], Awaitable[None]]", every: float) -> None:
+    def __init__(self, name: str, work: "Work", every: float) -> None:
         self.name = name
         self.work = work
         self.due = 0.0
         self._every = every
         self._pause = Backoff(RETRY_FIRST, RETRY_LONGEST)
 
-    def done(self) -> None:
+    def done(self, again_in: float | None = None) -> None:
+        """`again_in` seconds; None: when it is due as ever."""
         self._pause.reset()
-        self.due = time.monotonic() + self._every
+        self.due = time.monotonic() + (self._every if again_in is None else again_in)
 
     def failed(self) -> float:
         """How long it waits now."""
@@ -206,14 +214,11 @@ class _Lean:
         self._forget_at = 0.0
 
     async def forget(self, connection: "asyncpg.Connection[Any]") -> None:
-        """Delete the publish_ids that are older than 24 hours, in steps."""
+        """Delete publish_ids that are older than 24 hours, in steps, and no longer than vacuuming can wait."""
         if time.monotonic() < self._forget_at:
             return
-        done = ""
-        while done != "DELETE 0":
-            done = await connection.execute(_FORGET_PUBLISH_IDS, timeout=60)
-            await asyncio.sleep(STEP_PAUSE)
-        self._forget_at = time.monotonic() + PUBLISH_IDS_EVERY
+        if await deleted(connection, _FORGET_PUBLISH_IDS):
+            self._forget_at = time.monotonic() + PUBLISH_IDS_EVERY
 
     async def vacuum(self, connection: "asyncpg.Connection[Any]") -> None:
         started = time.monotonic()

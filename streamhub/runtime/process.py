@@ -37,12 +37,14 @@ from streamhub.tail import Tail
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
 from streamhub.urls import shown
+from streamhub.webhooks import dispatcher
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 HUB_CONNECTIONS = 24  # a process, and up to 5 more of its tail and its relay
+OTHERS_OF_PROCESS = 5 + dispatcher.CONNECTIONS + 1
 OTHER_CONNECTIONS = 175  # of an embedded server: the leading relay's, commands, and an application
 DATABASE_COMES_WITHIN = 30.0  # seconds; machines that start together do not start in order
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0  # seconds between two attempts to connect
@@ -98,6 +100,7 @@ async def running_hub(
                 max_event_bytes=settings.max_event_bytes,
                 retention=settings.retention,
                 observe=metrics.published,
+                failed=metrics.relay_failed,
                 publisher=_publisher(settings, metrics) if settings.kafka_bootstrap_servers else None,
             )
             stop_relay = asyncio.Event()
@@ -115,7 +118,28 @@ async def running_hub(
                 sources={source.name: source.dsn for source in sources if not source.in_hub},
             )
         )
+        if "webhooks" in settings.roles:
+            await stack.enter_async_context(_dispatcher(settings, hub_url, server, metrics))
         yield Hub(server, relaying)
+
+
+@asynccontextmanager
+async def _dispatcher(
+    settings: Settings, hub_url: str, server: RunningGateway, metrics: Metrics
+) -> AsyncIterator[None]:
+    options = dispatcher.Options(
+        [pause.total_seconds() for pause in settings.webhook_schedule],
+        settings.webhook_allow_addresses,
+        settings.webhook_proxy_url,
+        settings.smtp_url,
+        development=settings.development_key_file is not None,
+    )
+    async with (
+        connections(hub_url, "streamhub webhooks", dispatcher.CONNECTIONS) as pool,
+        dispatcher.Dispatcher(hub_url, pool, server.gateway.node, metrics, options),
+    ):
+        metrics.watch_pool("webhooks", pool)
+        yield
 
 
 def _tail(settings: Settings, hub_url: str, pool: Pool) -> Tail:
@@ -253,7 +277,7 @@ async def embedded_server(
     settings: Settings, workers: int = 1, report: Callable[[str], None] = log.info
 ) -> AsyncIterator[EmbeddedPostgres]:
     """The embedded PostgreSQL until the block ends. When it dies it is started again on the same port."""
-    connections = {"max_connections": OTHER_CONNECTIONS + workers * (HUB_CONNECTIONS + 5)}
+    connections = {"max_connections": OTHER_CONNECTIONS + workers * (HUB_CONNECTIONS + OTHERS_OF_PROCESS)}
     async with EmbeddedPostgres(settings.data_dir, connections, report=report) as server:
         keeping = asyncio.create_task(_keep_running(server))
         try:

@@ -42,6 +42,7 @@ class FakeHub:
         self.org = org
         self.url = ""
         self._server = Server(org, token, heartbeat, retry_ms, stale_after)
+        self._server.publish = self._published
         self._thread = LoopThread("streamhub.testing")
         self._runner: web.AppRunner | None = None
 
@@ -100,18 +101,23 @@ class FakeHub:
         type: str,  # noqa: A002 - the field's word
         *,
         resource_id: str | None = "1",
+        resource_type: str | None = None,
         resource: Mapping[str, Any] | None = None,
         delta: Mapping[str, Any] | None = None,
         who: Any = None,
         data: Any = None,
+        publish_id: str | None = None,
         test: bool = False,
         published_at: datetime | None = None,
     ) -> str:
-        """An event in history and on the streams; its id. With `data` it is one that an application published.
-        `published_at` (default: now) may lie before events that are there, for replays."""
+        """An event in history and on the streams; its id. With `data` or a `publish_id` it is one that an application
+        published. `resource_type` is by default what precedes the last segment of the type. `published_at` (default:
+        now) may lie before events that are there, for replays."""
         members = {"resource": resource, "delta": delta, "who": who}
-        if data is not None:
-            members |= {"publish_id": str(uuid4()), "data": data}
+        if resource_type is not None:
+            members["resource_type"] = resource_type
+        if data is not None or publish_id is not None:
+            members |= {"publish_id": publish_id or str(uuid4()), "data": data}
         server = self._server
         with server.changed:
             id_ = self._next_id(published_at)
@@ -195,6 +201,16 @@ class FakeHub:
         ms = ids.ms_of(published_at)
         taken = [ids.parse(event.id)[1] for event in events if ids.milliseconds(event.id) == ms]
         return ids.event_id(ms, max(taken, default=-1) + 1)
+
+    def _published(self, event: Mapping[str, Any]) -> str:
+        """By a client."""
+        return self.publish(
+            event["type"],
+            resource_id=event.get("resource_id"),
+            resource_type=event.get("resource_type"),
+            data=event["data"],
+            publish_id=event["publish_id"],
+        )
 
     def _wake(self) -> None:
         for stream in self._server.open:

@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 from aiohttp import web
 
-Kind: TypeAlias = Literal["live", "replay", "broadcast"]
+Kind: TypeAlias = Literal["live", "replay", "broadcast", "publish"]
 HowItBreaks: TypeAlias = Literal["cut", "end", "stall"]
 
 DRAIN: Final = 10.0  # seconds that a client's socket may be full

@@ -31,6 +31,7 @@ _KNOWN: Final[Mapping[Kind, frozenset[str]]] = {
     "live": frozenset(),
     "replay": _CHOICE | _WINDOW,
     "broadcast": _CHOICE | {"envelope", "last_event_id", "latest", "path_prefix"},
+    "publish": frozenset(),
 }
 
 
@@ -79,6 +80,9 @@ class Server:
         self.seen: list[Seen] = []
         self.events: list[Stored] = []
         self.open: set[Open] = set()
+        self.published: dict[str, str] = {}
+        """The ids of events that clients published, by publish id."""
+        self.publish: Callable[[Mapping[str, Any]], str] = lambda _: ids.MIN_ID
         self.refusals: deque[tuple[Kind | None, Refusal]] = deque()
         self.breaks: deque[tuple[Kind | None, Break]] = deque()
         self.gaps: deque[Mapping[str, Any]] = deque()
@@ -97,8 +101,10 @@ class Server:
             ("/{org}", self._live),
             ("/{org}/replay", self._replay),
             ("/{org}/events/stream", self._broadcast),
+            ("/{org}/types", self._types),
         ):
             app.router.add_get(path, handler, allow_head=False)
+        app.router.add_post("/{org}/events", self._published)
         return app
 
     # -- routes
@@ -207,6 +213,24 @@ class Server:
             ending |= self.false_endings.popleft()
         yield frame(event=control.STREAM_COMPLETE, data=ending)
 
+    async def _types(self, request: web.Request) -> web.StreamResponse:
+        refused = self._not_for(request)
+        if refused is not None:
+            return refused
+        return web.json_response({"data": sorted({event.type for event in self.events if not event.test})})
+
+    async def _published(self, request: web.Request) -> web.StreamResponse:
+        refused = self._refused(request, "publish")
+        if refused is not None:
+            return refused
+        body = orjson.loads(await request.read())
+        events = body if isinstance(body, list) else [body]
+        for event in events:
+            event.setdefault("publish_id", str(uuid4()))
+            if event["publish_id"] not in self.published:
+                self.published[event["publish_id"]] = self.publish(event)
+        return web.json_response({"data": [{"publish_id": event["publish_id"]} for event in events]}, status=202)
+
     # -- what they share
 
     async def _respond(self, request: web.Request, kind: Kind, frames: AsyncIterator[bytes]) -> web.StreamResponse:
@@ -245,17 +269,11 @@ class Server:
         refusal = _taken(self.refusals, kind)
         if refusal is not None:
             return _answer(refusal)
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or not token:
-            return _answer(Refusal(401, "MISSING_TOKEN", "Send Authorization: Bearer <token>."))
-        if token in self.expired:
-            return _answer(Refusal(401, "EXPIRED_TOKEN", "The token has expired."))
-        if token != self.token:
-            return _answer(Refusal(401, "INVALID_TOKEN", "It is not the token of this fake hub."))
-        if request.match_info["org"] != self.org:
-            return _answer(Refusal(403, "ORGANIZATION_MISMATCH", f"The token is of {self.org}."))
+        refused = self._not_for(request)
+        if refused is not None:
+            return refused
         for name in request.query:
-            if name not in _KNOWN[kind] and not (kind != "live" and _FILTER.fullmatch(name)):
+            if name not in _KNOWN[kind] and not (kind not in {"live", "publish"} and _FILTER.fullmatch(name)):
                 return _answer(Refusal(400, "UNKNOWN_PARAMETER", f"{name} is no parameter of this stream."))
         if kind == "broadcast" and request.query.get("envelope") != "change":
             return _answer(Refusal(400, "INVALID_ENVELOPE", "A fake hub has envelope=change alone."))
@@ -266,6 +284,19 @@ class Server:
             _choice(request.query)
         except ValueError as error:
             return _answer(Refusal(400, "INVALID_PARAMETER", str(error)))
+        return None
+
+    def _not_for(self, request: web.Request) -> web.Response | None:
+        """The refusal of a token, or of an organization."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer" or not token:
+            return _answer(Refusal(401, "MISSING_TOKEN", "Send Authorization: Bearer <token>."))
+        if token in self.expired:
+            return _answer(Refusal(401, "EXPIRED_TOKEN", "The token has expired."))
+        if token != self.token:
+            return _answer(Refusal(401, "INVALID_TOKEN", "It is not the token of this fake hub."))
+        if request.match_info["org"] != self.org:
+            return _answer(Refusal(403, "ORGANIZATION_MISMATCH", f"The token is of {self.org}."))
         return None
 
     def _busy(self) -> web.Response | None:

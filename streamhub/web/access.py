@@ -10,7 +10,7 @@ from streamhub.keys.key import masked
 
 LONGEST_METHOD: Final = 16
 LONGEST_SEGMENT: Final = 63
-_OPERATORS: Final = "/-/"
+OPERATORS: Final = "/-/"
 
 log = logging.getLogger("aiohttp.access")
 
@@ -20,7 +20,7 @@ class AccessLog(AbstractAccessLogger):
     status and the time that it took: of a stream, until its end."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        if not request.path.startswith(_OPERATORS):
+        if not request.path.startswith(OPERATORS):
             self.logger.info("%s %d %.3fs", _asked(request), response.status, time)
 
 

@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from streamhub.web.problems import ApiError, Fault, unavailable
 
 JSON: Final = "application/json"
+CONTINUE: Final = "100-continue"
+_ASKED: Final = web.RequestKey("ASKED", bool)  # the client was told to send its body
+_UTF_8: Final = frozenset({"utf-8", "utf8"})
 READ_WITHIN: Final = 60.0  # seconds
 MOST_HELD: Final = 64 * 1024 * 1024  # bytes
 SHARES: Final = 4  # one organization holds no more than such a part
@@ -36,12 +39,17 @@ class Bodies:
             given = request.headers.get("Content-Type")
             detail = "There is no Content-Type" if given is None else f"Content-Type is {given[:100]!r}"
             raise ApiError(Fault("UNSUPPORTED_MEDIA_TYPE", f"{detail}; this route takes {JSON!r}."))
+        charset = request.charset
+        if charset is not None and charset.lower() not in _UTF_8:
+            detail = f"Content-Type has the charset {charset[:100]!r}; this route takes JSON in UTF-8."
+            raise ApiError(Fault("UNSUPPORTED_MEDIA_TYPE", detail))
         coding = request.headers.get("Content-Encoding", "identity")
         if coding.strip().lower() not in ("", "identity"):
             detail = f"Content-Encoding is {coding[:100]!r}; this route takes bodies that are not compressed."
             raise ApiError(Fault("UNSUPPORTED_MEDIA_TYPE", detail))
         body = bytearray()
         try:
+            await _ask_for_it(request)
             await self._read(request, organization_id, body, longest)
             yield body
         finally:
@@ -69,6 +77,29 @@ class Bodies:
             raise ApiError(Fault("INVALID_REQUEST", detail)) from None
         except ConnectionError:
             raise unavailable("The client has left.") from None  # no client reads it
+
+
+async def expectation(request: web.Request) -> None:
+    """Of each route. aiohttp's own would answer 100 before it is known whether the request is refused. Raises
+    HTTPExpectationFailed for anything but 100-continue."""
+    if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() != CONTINUE:
+        raise web.HTTPExpectationFailed
+
+
+def was_not_asked_for(request: web.BaseRequest) -> bool:
+    """The client waits with its body, and was not told to send it: it may do so or not."""
+    return _waits(request) and _ASKED not in request
+
+
+async def _ask_for_it(request: web.Request) -> None:
+    if _waits(request):
+        request[_ASKED] = True
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun yet
+
+
+def _waits(request: web.BaseRequest) -> bool:
+    return request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == CONTINUE
 
 
 def _too_large(longest: int) -> ApiError:

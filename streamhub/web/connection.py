@@ -5,13 +5,17 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
+from streamhub.metrics import Metrics
+from streamhub.web.access import OPERATORS
+from streamhub.web.bodies import was_not_asked_for
 from streamhub.web.connections import Connections
 from streamhub.web.pace import Pace
 from streamhub.web.problems import ApiError, Fault
-from streamhub.web.refusals import answer, internal_error, refusals
+from streamhub.web.refusals import Refusal, answer, internal_error, refusals
+from streamhub.web.unknown_methods import message_of
 
 # 500 resource ids of some length make a long line; a header is a token at most.
 LONGEST_LINE: Final = 256 * 1024
@@ -59,6 +63,13 @@ class Connection(RequestHandler):
         self.authenticated = True
         self.api_key = api_key
         self._connections.authenticated(self)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            error, payload = self._messages[-1]
+            if isinstance(getattr(error, "exc", None), BadHttpMethod) and (message := message_of(data)) is not None:
+                self._messages[-1] = (message, payload)
 
     def eof_received(self) -> None:
         self.got_fin = True
@@ -119,12 +130,19 @@ class ConnectionFactory(web.Server):
 
 
 class Runner(web.AppRunner):
-    """An application on our connections. Answers to requests without a valid token go out at a pace of this port."""
+    """An application on our connections. Answers to requests without a valid token go out at a pace of this port.
+    `metrics` count the requests."""
 
     def __init__(
-        self, app: web.Application, connections: Connections, database_answers: Callable[[], bool], **kwargs: Any
+        self,
+        app: web.Application,
+        connections: Connections,
+        database_answers: Callable[[], bool],
+        metrics: Metrics,
+        **kwargs: Any,
     ) -> None:
         super().__init__(app, **kwargs)
+        self._metrics = metrics
         self._connections = connections
         self._database_answers = database_answers
         self._pace = Pace()
@@ -138,15 +156,22 @@ class Runner(web.AppRunner):
             connection = request.protocol
             assert isinstance(connection, Connection)
             connection.authenticated = False
+            began = loop.time()
             if connection.refused:
                 response: web.StreamResponse = answer(self._connections.refusal())
                 response.force_close()
             else:
                 response = await refusals(request, server.request_handler, self._database_answers)
+            if not request.path.startswith(OPERATORS):
+                seconds = None if response.prepared else loop.time() - began
+                code = response.code if isinstance(response, Refusal) else None
+                self._metrics.answered(response.status, code, seconds)
+                if connection.authenticated:
+                    self._metrics.authenticated(by_key=connection.api_key is not None)
             if not connection.authenticated:
                 await self._pace.turn(request.remote or "")
-            if not response.prepared and self._connections.full:
-                response.force_close()  # it holds a file that a stream could have
+            if not response.prepared and (self._connections.full or was_not_asked_for(request)):
+                response.force_close()  # it holds a file that a stream could have; or what comes next may be a body
             return response
 
         return ConnectionFactory(

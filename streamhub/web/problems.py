@@ -110,6 +110,9 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "INVALID_EVENT": Problem(
         422, "Not an event", "An event lacks a member or has one it cannot have; `source.pointer` says where."
     ),
+    "INVALID_ENDPOINT": Problem(
+        422, "Not a webhook endpoint", "A member is missing, unknown or wrong; `source.pointer` says which one."
+    ),
     "TOO_MANY_REPLAYS": Problem(
         429, "Too many replays at once", "The organization has MAX_REPLAYS replays that are queued or running."
     ),

@@ -15,9 +15,17 @@ log = logging.getLogger(__name__)
 SERVER: Final = "streamhub"  # the header; what it is made with is not told
 
 
+class Refusal(web.Response):
+    """`code`: of the first fault."""
+
+    def __init__(self, error: ApiError) -> None:
+        headers = {**error.headers, "Content-Type": MEDIA_TYPE, "Server": SERVER}
+        super().__init__(status=error.status, body=error.body(), headers=headers)
+        self.code = error.faults[0].code
+
+
 def answer(error: ApiError) -> web.Response:
-    headers = {**error.headers, "Content-Type": MEDIA_TYPE, "Server": SERVER}
-    return web.Response(status=error.status, body=error.body(), headers=headers)
+    return Refusal(error)
 
 
 def internal_error(exc: BaseException | None) -> web.Response:

@@ -29,7 +29,10 @@ class Variable(NamedTuple):
 # By the router's name of it.
 VARIABLES: Final[Mapping[str, Variable]] = {
     "organization": Variable("org", "the organization's slug", "my-org", "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
+    "file": Variable("file", "one of the dashboard's files", "app.js"),
     "job": Variable("job_id", "the replay's id, of `replay_started`", "5f0c7e0e-2f8d-4c3b-9d0a-0d6f1c1f5a10"),
+    "endpoint": Variable("endpoint_id", "the webhook endpoint's id", "0c9b1a52-7f53-4f0e-9d0a-3f1c1f5a1077"),
+    "delivery": Variable("delivery_id", "the delivery's id, the `webhook-id`", "01a202b2-c57c-7000-8000-00000000002a"),
 }
 
 

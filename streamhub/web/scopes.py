@@ -73,6 +73,7 @@ def any_scope(*names: str) -> AnyScope:
 integration: Final = Integration()
 events_read = any_scope("analytics:read", "events:read")
 events_write = any_scope("events:write")
+webhooks_manage = any_scope("webhooks:manage")
 
 
 def mismatch(detail: str) -> ApiError:

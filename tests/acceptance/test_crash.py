@@ -20,7 +20,7 @@ def crash(engine: str) -> subprocess.CompletedProcess[str]:
             sys.executable, "-m", "crash", "--kills", KILLS, "--every", EVERY, "--engine", engine,
             *(["--seed", seed] if seed is not None else []),
         ],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=110, check=False,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
 
 

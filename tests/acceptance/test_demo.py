@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from servers.ports import free_port
 from tests.acceptance.conftest import STREAMHUB, Running, none_left
 
 Start = Callable[..., Running]
@@ -26,11 +25,18 @@ EVENT = r"^event  \d\d:\d\d:\d\d"
 
 
 def pasted(demo: Running) -> dict[str, str]:
-    """The lines that the demo prints to be pasted, by what they begin with."""
+    """The lines that the demo prints to be pasted, by what they are for."""
     demo.wait_for(r"^A token for northwind-coffee:\n  .+$")
-    lines = [line.strip() for line in demo.output.splitlines() if line.startswith("  ")]
-    token, live, replay, psql, other_token = lines
-    return {"token": token, "live": live, "replay": replay, "psql": psql, "other token": other_token}
+    lines = dict(re.findall(r"^(\S.*):\n  (.+)$", demo.output, re.MULTILINE))
+    return {
+        "listen": lines["Its events as they happen, in a second terminal"],
+        "token": lines["A token for acme-outfitters, good for a day"],
+        "dashboard": lines["The dashboard, which asks for that token"],
+        "live": lines["Its live stream (one consumer at a time)"],
+        "replay": lines["A replay of its events"],
+        "psql": lines["Write to the shop by hand"],
+        "other token": lines["A token for northwind-coffee"],
+    }
 
 
 def ids(stream: str) -> list[str]:
@@ -58,6 +64,7 @@ def test_without_traffic_the_check_writes_an_order_of_its_own(start: Start) -> N
 def test_the_lines_it_prints_can_be_pasted(start: Start, bash: Bash) -> None:
     lines = pasted(start("demo", "--for", "120"))
     token = lines["token"]
+    assert re.search(r"^\d\d:\d\d:\d\d\.\d{3}  \w+\.\w+ ", bash(f"timeout 5 {lines['listen']}"), re.MULTILINE)
     assert len(ids(bash(f"{token}; timeout 3 {lines['live']}"))) > 3
     replayed = bash(f"{token}; {lines['replay']}")
     assert replayed.startswith("event: replay_started\n")
@@ -66,6 +73,7 @@ def test_the_lines_it_prints_can_be_pasted(start: Start, bash: Bash) -> None:
     assert bash(lines["psql"]) == "UPDATE 12\n"
     other = f"{lines['other token']}; timeout 3 {lines['live'].replace('acme-outfitters', 'northwind-coffee')}"
     assert len(ids(bash(other))) > 3
+    assert "<title>Streamhub</title>" in bash(f"curl -s {lines['dashboard']}")
 
 
 def test_what_is_written_by_hand_comes_out_of_the_live_stream(start: Start, bash: Bash) -> None:
@@ -100,6 +108,7 @@ def test_ctrl_c_leaves_no_process_behind(start: Start, data_dir: Path) -> None:
     demo = start("demo", "--for", "120")
     demo.wait_for(EVENT)
     assert demo.end(signal.SIGINT) == 0, demo.output
+    assert demo.output.endswith(f"\nStopped. The data stays in {data_dir} for the next start.\n")
     assert none_left(data_dir, within=0.5)
 
 
@@ -153,7 +162,7 @@ def test_at_a_terminal_it_draws_until_ctrl_c(environment: dict[str, str], data_d
         drawn = read_terminal(master, until=rb"p50 [0-9.]+ ms", within=20)
         assert b"acme-outfitters" in drawn
         os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
-        read_terminal(master, until=None, within=10)
+        assert b"Stopped. The data stays in " in read_terminal(master, until=None, within=10)
         assert process.wait(10) == 0
     finally:
         process.kill()
@@ -201,9 +210,10 @@ def test_a_directory_that_cannot_be_used_is_one_sentence(streamhub: Run, data_di
 def test_a_second_demo_on_the_same_data_is_told_of_the_first(start: Start, streamhub: Run) -> None:
     first = start("demo", "--for", "120")
     first.wait_for(EVENT)
-    result = streamhub("demo", "--port", str(free_port()))
+    result = streamhub("demo")  # on the same port, too: it says what has to be stopped, not to take another port
     assert result.returncode == 1
     assert f"process {first.process.pid}" in result.stderr
+    assert "port" not in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--rate", "0"), ("--for", "x"), ("--port", "x")])

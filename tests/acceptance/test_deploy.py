@@ -15,7 +15,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from streamhub.config import PREFIX, Settings, parse_duration
+from streamhub.config import PREFIX, Settings
+from streamhub.core.durations import parse_duration
 from streamhub.gateway import server
 from streamhub.gateway.streams import channel
 from streamhub.leases import held
@@ -62,7 +63,7 @@ def test_the_kustomization_names_the_files_and_the_image_that_there_are() -> Non
     (image,) = kustomization["images"]
     assert {*kustomization["resources"], "migrate.yaml"} == {path.name for path in MANIFESTS}
     assert f"image: {image['newName']}:{image['newTag']}" in (DEPLOY / "kubernetes/migrate.yaml").read_text()
-    for role in ("relay", "gateway"):
+    for role in ("relay", "gateway", "webhooks"):
         assert deployment(role)["containers"][0]["image"] == image["name"]
 
 
@@ -99,7 +100,7 @@ def test_it_sets_only_settings_that_there_are(path: Path) -> None:
 
 
 def test_docker_waits_for_longer_than_a_hub_takes_to_stop() -> None:
-    for name in ("relay", "gateway"):
+    for name in ("relay", "gateway", "webhooks"):
         service = compose()["services"][name]
         drain_time = seconds(service["environment"]["STREAMHUB_DRAIN_TIME"])
         assert seconds(service["stop_grace_period"]) >= drain_time + AFTER_DRAINING, name
@@ -109,7 +110,7 @@ def test_kubernetes_waits_for_longer_than_a_hub_takes_to_stop() -> None:
     found = re.search(r"^STREAMHUB_DRAIN_TIME=(\w+)$", (DEPLOY / "kubernetes/settings.env").read_text(), re.MULTILINE)
     assert found is not None
     drain_time = seconds(found[1])
-    for name in ("relay", "gateway"):
+    for name in ("relay", "gateway", "webhooks"):
         pod = deployment(name)
         hook = pod["containers"][0].get("lifecycle", {"preStop": {"exec": {"command": ["sleep", "0"]}}})
         before = float(hook["preStop"]["exec"]["command"][1])

@@ -36,14 +36,14 @@ class Demo:
 
     def __init__(self, running: Running, environment: dict[str, str]) -> None:
         running.wait_for(r"^A token for northwind-coffee:\n  .+$")
-        lines = [line.strip() for line in running.output.splitlines() if line.startswith("  ")]
-        self._psql = lines[3].partition(" -c ")[0]
+        lines = dict(re.findall(r"^(\S.*):\n  (.+)$", running.output, re.MULTILINE))
+        self._psql = lines["Write to the shop by hand"].partition(" -c ")[0]
         self.database = self._psql.split()[-1]
         self.environment = {
             **environment,
             "STREAMHUB_URL": f"http://127.0.0.1:{environment['STREAMHUB_PORT']}",
             "STREAMHUB_ORG": "acme-outfitters",
-            "STREAMHUB_TOKEN": lines[0].removeprefix("TOKEN="),
+            "STREAMHUB_TOKEN": lines["A token for acme-outfitters, good for a day"].removeprefix("TOKEN="),
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -148,10 +148,20 @@ def test_the_index_finds_what_changed_while_it_ran_and_while_it_did_not(
     assert not finds("orange")
 
 
-def test_the_receiver_takes_what_listen_forwards_and_refuses_what_is_not_signed(demo: Demo, start: Start) -> None:
+def test_the_receiver_takes_what_the_hub_delivers_and_listen_forwards_and_refuses_what_is_not_signed(
+    demo: Demo, start: Start
+) -> None:
     port = free_port()
-    receiver = start("webhook_receiver.py", "--port", str(port), WEBHOOK_SECRET=SECRET)
+    adding = Running(
+        "webhook", "add", f"http://127.0.0.1:{port}/webhooks", "--org", "acme-outfitters", "--events", "prices.*",
+        "--json", environment=demo.environment,
+    )  # fmt: skip
+    assert adding.exit_code(PATIENCE) == 0, adding.output
+    (secret,) = re.findall(r'"secret": "(whsec_[^"]+)"', adding.output)
+    receiver = start("webhook_receiver.py", "--port", str(port), WEBHOOK_SECRET=f"{SECRET} {secret}")
     receiver.wait_for("Running on", within=60)
+    demo.sql("UPDATE shop.prices SET amount = amount + 1000 WHERE organization_id = 'org_acme'")
+    receiver.wait_for(r"^prices\.update  \w+  \{'amount': \{'from': '[\d.]+', 'to': '1\d\d\d", within=60)
     listening = Running(
         "listen", "--types", "stock_items.*", "--forward-to", f"127.0.0.1:{port}/webhooks", "--secret", SECRET,
         environment=demo.environment,

@@ -52,11 +52,15 @@ class Cutting:
             passed = self.passed
             await asyncio.sleep(0.2)
 
-    async def end(self) -> None:
-        """Close every connection."""
+    def cut(self) -> None:
+        """Every connection that there is."""
         for writers in self._serving.values():
             for writer in writers:
                 writer.close()
+
+    async def end(self) -> None:
+        """Close every connection."""
+        self.cut()
         while self._serving:
             await asyncio.wait(self._serving, timeout=5)
 

@@ -203,7 +203,8 @@ async def publishing(
 
 
 class Following:
-    """A reader as a live stream is one: history up to a joint, then the tail. `ids` is what it was given, in turn."""
+    """A reader as a live stream is one: history up to its handover id, then the tail. `ids` is what it was given, in
+    turn."""
 
     def __init__(
         self, pool: "asyncpg.Pool[asyncpg.Record]", tail: Tail, organization: int, id: str, position: str
@@ -214,8 +215,8 @@ class Following:
         self._pages = Reader(pool)
         self._tail = tail
         self._turned = asyncio.Event()
-        joint = tail.subscribe(organization, id, self)
-        self._subscription = Subscription(position, joint, 512 * 1024)
+        handover_id = tail.subscribe(organization, id, self)
+        self._subscription = Subscription(position, handover_id, 512 * 1024)
 
     def receive(self, events: Sequence[StoredEvent]) -> None:
         self._subscription.announce(events)
@@ -230,7 +231,7 @@ class Following:
         while True:
             while subscription.state is State.CATCHING_UP:
                 page = await self._pages.page(
-                    Selection(self.organization), subscription.position, subscription.joint, max_rows=50
+                    Selection(self.organization), subscription.position, subscription.handover_id, max_rows=50
                 )
                 self._note(page.frames)
                 subscription.page(page.read_to)

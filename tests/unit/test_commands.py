@@ -28,8 +28,6 @@ CHECKOUT: Final = (
     "Dockerfile", "docker-compose.yml", ".dockerignore", ".env.example", "pyproject.toml", "README.md", "LICENSE",
     "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md",
 )  # fmt: skip
-# What the contract promises and a later version will have.
-PROMISED: Final = {"webhook"}
 # Where a command stands: a line of a block, or between backticks.
 BLOCK: Final = re.compile(r"```(?:sh|console)\n(.*?)```", re.DOTALL)
 INLINE: Final = re.compile(r"`((?:pip|make|streamhub) [^`\n]+)`")
@@ -98,8 +96,6 @@ def test_a_command_of_ours_has_the_options_that_are_written(found: Found) -> Non
     command: click.Command = main
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name = words.pop(0)
-        if command is main and name in PROMISED:
-            return
         with click.Context(command) as context:
             inner = command.get_command(context, name)
         assert inner is not None, f"{found.where}: {found.command}"

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamhub.config import PREFIX, Settings, load, parse_duration, parse_size, unknown_variables
+from streamhub.config import PREFIX, Settings, load, parse_size, unknown_variables
+from streamhub.core.durations import parse_duration
 from streamhub.errors import UserError
 
 Set = Callable[..., None]

@@ -3,7 +3,7 @@
 import pytest
 
 from crash import audit
-from crash.audit import Committed, Delivered, Event, Mark, Record, Row
+from crash.audit import Committed, Delivered, Event, Mark, Posted, Record, Row
 from crash.faults import BROKER, BROKERS_DECK, DECK, plan
 
 ROW = Row("acme", False, "items", "7")
@@ -156,6 +156,37 @@ def test_a_topic_with_every_event_and_repeats_after_a_crash_is_no_finding() -> N
 )
 def test_what_stands_wrongly_in_the_topic_is_found(partitions: dict[int, list[Record]], said: str) -> None:
     assert audit.topic_against(partitions, published()) == [said]
+
+
+def posted(*ids: int, refused: tuple[int, ...] = (), frame: bytes = b"bytes") -> list[Posted]:
+    """`refused`: places in the log."""
+    return [Posted(f"id-{n}", frame, place not in refused) for place, n in enumerate(ids)]
+
+
+def test_an_endpoint_that_got_everything_some_of_it_again_is_no_finding() -> None:
+    log = posted(1, 0, 1, 3, 2, 2, refused=(0,))
+    assert audit.endpoint_against("it", log, published(), in_order=False) == []
+
+
+def test_an_endpoint_that_got_each_event_once_the_one_before_was_taken_is_no_finding() -> None:
+    log = posted(0, 0, 1, 0, 2, 3, refused=(0,))
+    assert audit.endpoint_against("it", log, published(), in_order=True) == []
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (posted(0, 1, 3), "missed 1: id-2"),
+        (posted(0, 1, 2, 3, refused=(2,)), "missed 1: id-2"),
+        (posted(0, 1, 2, 3, 4), "received 1 of others: id-4"),
+        ([*posted(0, 1, 2), *posted(3, frame=b"other")], "received other bytes for 1: id-3"),
+        (posted(0, 2, 1, 3), "received 1 before an earlier one of the row: id-2"),
+        (posted(0, 1, 2, 1, 2, 3, refused=(1,)), "received 1 before an earlier one of the row: id-2"),
+    ],
+    ids=["gap", "refused alone", "foreign", "bytes", "order", "order after a refusal"],
+)
+def test_what_an_endpoint_was_given_wrongly_is_found(log: list[Posted], said: str) -> None:
+    assert audit.endpoint_against("it", log, published(), in_order=True)[:1] == [f"it {said}"]
 
 
 def test_a_seed_gives_the_same_plan_again() -> None:

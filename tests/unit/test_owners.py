@@ -32,6 +32,12 @@ OWNERS = {
     "replay_locks": "gateway/replay/jobs.py",
     "replays": "leases/jobs.py",
     "streams": "leases",
+    "webhook_cursor": "webhooks",
+    "webhook_deliveries": "webhooks",
+    "webhook_endpoints": "webhooks",
+    "webhook_finished": "webhooks",
+    "webhook_queues": "webhooks",
+    "webhook_version": "webhooks",
 }
 # Written once, where everything that needs it can import it.
 ONCE = {

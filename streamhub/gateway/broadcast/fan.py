@@ -109,7 +109,11 @@ class Fan:
         before, self.seen = self.seen, max(self.seen, to)
         for cohort in tuple(self._cohorts.values()):
             for subscriber in tuple(cohort.subscribers):
-                subscriber.overtaken(before, to)
+                try:
+                    subscriber.overtaken(before, to)
+                except Exception:
+                    log.exception("a broadcast stream failed, the others go on")
+                    subscriber.failed()
 
     def _due(self, events: Sequence[StoredEvent]) -> dict[_Cohort, list[Enveloped]]:
         due: dict[_Cohort, list[Enveloped]] = {}

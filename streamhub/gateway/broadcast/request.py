@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from streamhub.config import parse_duration
 from streamhub.core import frames
+from streamhub.core.durations import parse_duration
 from streamhub.core.paths import paths_in
 from streamhub.core.view import View
 from streamhub.gateway.streams.choice import Choice
@@ -112,7 +112,10 @@ PARAMETERS: Final = (
 def read(request: web.Request, now_ms: int, default_envelope: str, faults: list[Fault], *, test: bool) -> Asked:
     """Adds a fault for each thing wrong, in the order of the query string, what is missing last."""
     given = parameters.read(request, PARAMETERS, faults)
-    named = _position(given, now_ms, faults)
+    # The header wins: where it names a position the parameter is not looked at, as a page's EventSource goes on sending
+    # the address it was made with.
+    by_header = any(value.strip() for value in request.headers.getall("Last-Event-ID", []))
+    named = None if by_header else _position(given, now_ms, faults)
     judge_resources(given, faults)
     header = parameters.last_event_id(request, now_ms, faults)
     filters = given.filters.with_resources(given.get("resource_type_eq"), given.get("resource_id_in"))

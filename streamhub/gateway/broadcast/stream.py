@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 from aiohttp import web
 
@@ -144,6 +144,13 @@ class BroadcastStream(FollowingStream):
         return await self._shared.pages.page(key, self.interest, after, until)
 
 
+class _Kept(Protocol):
+    """What comes to a broadcast stream, by the fan as in pages: its events are in their envelope."""
+
+    @property
+    def kept(self) -> Sequence[Enveloped]: ...
+
+
 class LatestStream(BroadcastStream):
     """Of each resource only the newest event, at most once in `interval` seconds."""
 
@@ -197,7 +204,7 @@ class LatestStream(BroadcastStream):
         super().tell(gap)
 
     def hand_over(self, batch: Batch) -> None:
-        self._keep(cast("Chosen", batch).kept)
+        self._keep(cast("_Kept", batch).kept)
 
     def _keep(self, events: Sequence[Enveloped]) -> None:
         self._latest.add(events)

@@ -267,7 +267,14 @@ export class Live {
   /** Of `StreamHub.live` alone. */
   constructor(streamOf, { onGap, onError = console.error, onConnectionChange = () => {} }) {
     this.#onGap = onGap ?? warnOfGap;
-    this.#stream = streamOf({ report: onError, onConnectionChange });
+    const report = async (error) => {
+      try {
+        await onError(error);
+      } catch (another) {
+        console.error(another); // into the loop goes what ends the stream alone
+      }
+    };
+    this.#stream = streamOf({ report, onConnectionChange });
   }
 
   get connected() {
@@ -315,6 +322,11 @@ class Endpoint {
     this.#token = token;
   }
 
+  /** Whether another token may follow one that has expired. */
+  get hasTokens() {
+    return typeof this.#token === "function";
+  }
+
   pathOf(parts) {
     return `/${[this.#org, ...parts].map(encodeURIComponent).join("/")}`;
   }
@@ -325,7 +337,7 @@ class Endpoint {
     try {
       return await this.#open(path, query, lastEventId, signal);
     } catch (error) {
-      if (!(typeof this.#token === "function" && error.code === "EXPIRED_TOKEN")) throw error;
+      if (!(this.hasTokens && error.code === "EXPIRED_TOKEN")) throw error;
     }
     return await this.#open(path, query, lastEventId, signal);
   }
@@ -428,7 +440,8 @@ class Stream {
       if (event === "heartbeat") continue;
       if (event === "stream_error") {
         const { code, detail, resumable } = JSON.parse(data);
-        throw resumable ? new Error(`${code}: ${detail}`) : new StreamHubError(200, code, detail);
+        const isOver = !resumable || (code === "EXPIRED_TOKEN" && !this.#endpoint.hasTokens);
+        throw isOver ? new StreamHubError(200, code, detail) : new Error(`${code}: ${detail}`);
       }
       if (event === "gap") {
         yield { gap: JSON.parse(data) };

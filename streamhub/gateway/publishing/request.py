@@ -1,17 +1,19 @@
 """What a request publishes: one event or an array of events, all of them good or none."""
 
+import re
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import msgspec
 
-from streamhub.core.names import wrong_with
-from streamhub.core.published import wrong_type
+from streamhub.core.names import wrong_type, wrong_with
 from streamhub.web.problems import ApiError, Fault
 
 MOST_EVENTS: Final = 1_000
 MOST_EVENT_BYTES: Final = 1024 * 1024
+MOST_LEVELS: Final = 500  # of arrays and objects; readers of JSON have limits, from about 1,000 levels on
 MOST_FAULTS: Final = 100  # that an answer lists
 _NAMES: Final = ("resource_type", "resource_id", "publish_id")
 _MEMBERS: Final = ("type", "data", *_NAMES)
@@ -39,8 +41,16 @@ class Event(NamedTuple):
     publish_id: str
 
 
+TOO_DEEP: Final = f"An event nests arrays and objects too deeply; at most {MOST_LEVELS} levels are allowed."
+
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_PIECE: Final = 64 * 1024  # brackets
+
+
 class NotJsonError(ValueError):
-    """The body is no JSON in UTF-8."""
+    """The body is no JSON in UTF-8, or no JSON that is taken; a sentence says why."""
 
 
 class Body(NamedTuple):
@@ -57,8 +67,10 @@ class Body(NamedTuple):
             whole = bytes(_raw(body)).strip()
             is_array = whole.startswith(b"[")
             events = [bytes(one) for one in msgspec.structs.astuple(_batch(whole))] if is_array else [whole]
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise NotJsonError(str(error)[:200]) from None
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise NotJsonError(f"The body is no JSON in UTF-8: {str(error)[:200]}.") from None
+        except RecursionError:
+            raise NotJsonError(TOO_DEEP) from None
         if is_array:
             events = [one for one in events if one]
         if len(events) > MOST_EVENTS:
@@ -76,6 +88,8 @@ class Body(NamedTuple):
         ]
         if too_large:
             raise ApiError(too_large)
+        if any(_is_deeper(one, MOST_LEVELS) for one in events):
+            raise NotJsonError(TOO_DEEP)
         return read
 
     def pointer(self, n: int, member: str | None = None) -> str:
@@ -100,6 +114,20 @@ class Body(NamedTuple):
         if faults:
             raise ApiError(faults[:MOST_FAULTS])
         return events
+
+
+def _is_deeper(text: bytes, most: int) -> bool:
+    """Whether arrays and objects of this JSON are nested in more levels than so."""
+    if text.count(b"[") + text.count(b"{") <= most:
+        return False
+    steps = _STRING.sub(b"", text).translate(_STEPS, _NO_BRACKETS)
+    level = 0
+    for start in range(0, len(steps), _PIECE):
+        levels = list(accumulate(memoryview(steps[start : start + _PIECE]).cast("b"), initial=level))
+        if max(levels) > most:
+            return True
+        level = levels[-1]
+    return False
 
 
 class _Wrong(NamedTuple):

@@ -1,5 +1,6 @@
 """`POST /{org}/events`: events that an application publishes, all of a request or none."""
 
+import asyncio
 from typing import Final
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from streamhub.web.problems import ApiError, Fault
 from streamhub.web.scopes import events_write
 
 MOST_BYTES: Final = 16 * 1024 * 1024
+READ_IN_A_THREAD: Final = 256 * 1024  # bytes, from which on it would hold up the streams
 
 
 async def publish(request: web.Request) -> web.Response:
@@ -25,9 +27,9 @@ async def publish(request: web.Request) -> web.Response:
         faults: list[Fault] = []
         parameters.read(request, (), faults)
         try:
-            body = Body.of(sent)
+            body = await asyncio.to_thread(Body.of, sent) if len(sent) > READ_IN_A_THREAD else Body.of(sent)
         except NotJsonError as error:
-            raise ApiError([*faults, Fault("INVALID_JSON", f"The body is no JSON in UTF-8: {error}.")]) from None
+            raise ApiError([*faults, Fault("INVALID_JSON", str(error))]) from None
         if faults:
             raise ApiError(faults)
         events = body.read()

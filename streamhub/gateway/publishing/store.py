@@ -39,6 +39,7 @@ class Publishing:
     def __init__(self, gateway: Gateway) -> None:
         self.bodies = Bodies()
         self._hub = gateway.hub
+        self._metrics = gateway.metrics
         self._turns = Turns(budget.PUBLISHING, MOST_WAITING)
 
     async def store(self, claims: Claims, registered: bool, events: Sequence[Event]) -> None:
@@ -59,6 +60,7 @@ class Publishing:
             for tries_left in reversed(range(MOST_TRIES)):
                 try:
                     await _write(connection, claims, events)
+                    self._metrics.posted(len(events))
                     return
                 except asyncpg.DeadlockDetectedError:
                     # With a transaction that publishes several in an order of its own. The server waited

@@ -98,7 +98,10 @@ def _judge_range(given: Given, now_ms: int, longest_ms: int, faults: list[Fault]
         found = _fault("DATE_RANGE_INVALID", "date_from", "date_from has to be earlier than date_to.")
     elif start is not None and end is not None and end.exact_ms - start.exact_ms > longest_ms:
         days = float(end.exact_ms - start.exact_ms) / 86_400_000
-        detail = f"date_from and date_to are {days:.3f} days apart; at most {longest_ms / 86_400_000:g} are allowed."
+        most = longest_ms / 86_400_000
+        apart = float(f"{days:.3f}")
+        shown = f"{apart:g}" if apart > most else f"a little over {most:g}"
+        detail = f"date_from and date_to are {shown} days apart; at most {most:g} are allowed."
         found = _fault("DATE_RANGE_TOO_LONG", "date_to", detail)
     if found is not None:
         places = given.places

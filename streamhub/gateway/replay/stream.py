@@ -105,26 +105,29 @@ class Replay(Stream):
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Stream the job on `request`'s response until it ends, and write how it ended."""
         gateway, channel = self._shared.gateway, self.channel
-        cause = Cause.LEFT
-        with gateway.entered(self), self._shared.coded(self._asked_coding) as coding:
-            if coding is not None:
-                channel.use(coding)
-            gateway.heartbeats.join(self, channel.beat)
-            try:
-                await channel.open(request, self._started(), self._claims.expires_at)
-                cause = await self.fed()
-            finally:
-                gateway.heartbeats.leave(self)
-                # Before the client is told, so that by then it may ask for the next one.
-                written = await self._finish(STATES.get(cause, "cancelled"))
-                gateway.metrics.replay_ended(written or STATES.get(cause, "cancelled"))
-                if cause is Cause.COMPLETED and written == "cancelled":
-                    cause = Cause.REPLAY_CANCELLED  # the request that did it was told so
-                if cause is Cause.COMPLETED:
-                    channel.write(self._complete())
-                await channel.end(stream_error(cause), in_haste=cause is Cause.DRAINING)
-                if not written:
-                    await self._finish_later(STATES.get(cause, "cancelled"))
+        cause, written = Cause.LEFT, None
+        try:
+            with gateway.entered(self), self._shared.coded(self._asked_coding) as coding:
+                if coding is not None:
+                    channel.use(coding)
+                gateway.heartbeats.join(self, channel.beat)
+                try:
+                    await channel.open(request, self._started(), self._claims.expires_at)
+                    cause = await self.fed()
+                finally:
+                    gateway.heartbeats.leave(self)
+                    # Before the client is told, so that by then it may ask for the next one.
+                    written = await self._finish(STATES.get(cause, "cancelled"))
+                    took = time.monotonic() - self._began
+                    gateway.metrics.replay_ended(written or STATES.get(cause, "cancelled"), took)
+                    if cause is Cause.COMPLETED and written == "cancelled":
+                        cause = Cause.REPLAY_CANCELLED  # the request that did it was told so
+                    if cause is Cause.COMPLETED:
+                        channel.write(self._complete())
+                    await channel.end(stream_error(cause), in_haste=cause is Cause.DRAINING)
+        finally:
+            if not written:  # the database is away, perhaps for long: what it had is for others now
+                await self._finish_later(STATES.get(cause, "cancelled"))
         return channel.response
 
     def _started(self) -> bytes:
@@ -182,6 +185,7 @@ class Replay(Stream):
             self.finish(Cause.REPLAY_CANCELLED)
             await asyncio.sleep(0)  # where it takes effect
         self._state = "running"
+        self._shared.gateway.metrics.replay_began(time.monotonic() - self._began)
 
     async def _read_on(self) -> bool:
         """As `_go_on`. A page that was read ahead is dropped where the slot is given back: it can be read again."""

@@ -199,8 +199,8 @@ class Channel:
             self._marks.append((self._handed, last_id))
 
     def write_shared(self, run: Run) -> None:
-        """Hand a run to the transport as it is, one copy for all that it is handed to. Not for a channel that
-        follows acknowledgements."""
+        """Hand a run to the transport as it is: all channels that it is handed to share its bytes. Not for a channel
+        that has a coding or follows acknowledgements: it is neither encoded nor counted."""
         if not self.closed and self._transport is not None:
             self._transport.write(run.chunk if self._chunked else run.frames)
             self.last_id = run.last_id

@@ -1,4 +1,4 @@
-"""A stream that follows an organization's events without end: history until the joint, then the tail.
+"""A stream that follows an organization's events without end: history until the handover_id, then the tail.
 
 What is sent when is core/subscription.py's business. Here events come from the tail by `receive` and leave with the
 same turn of the event loop; what the reader's socket does not take in time is read from history by `feed`, page by
@@ -160,8 +160,8 @@ class FollowingStream(Stream):
         supply = self._supply
         if self._key is None:
             self._key = await supply.registrations.key_of(self._organization_id)
-        joint = self.subscribe(self._key)
-        subscription = self._subscription = Subscription(self._position, joint, BOUND)
+        handover_id = self.subscribe(self._key)
+        subscription = self._subscription = Subscription(self._position, handover_id, BOUND)
         while True:
             while subscription.state is State.CATCHING_UP:
                 await self.channel.drained()
@@ -181,7 +181,7 @@ class FollowingStream(Stream):
         """A method of its own, so that no page is kept while the stream follows the tail."""
         try:
             await self.before_page(subscription)
-            page = await self.read_page(key, subscription.position, subscription.joint)
+            page = await self.read_page(key, subscription.position, subscription.handover_id)
         except DATABASE_AWAY as error:
             pause = jittered(0.75)
             log.warning("a stream's next page cannot be read from history, retrying in %.1f s: %r", pause, error)

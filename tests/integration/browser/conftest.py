@@ -22,10 +22,10 @@ PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 # those of over 100 s, and watchdogs a hundred times where a test says so.
 BEFORE: Final = """
   const [real, watchdogs] = [window.setTimeout, new Set([75_000, 30_000])];
-  Object.assign(window, { pauses: [], watched: new Set(), pausesFaster: 1000, fastWatchdogs: false });
+  Object.assign(window, { pauses: [], watched: new Set(), watches: 0, pausesFaster: 1000, fastWatchdogs: false });
   window.setTimeout = (f, delay, ...more) => {
     const isWatchdog = watchdogs.has(delay);
-    if (isWatchdog) window.watched.add(delay);
+    if (isWatchdog) { window.watched.add(delay); window.watches += 1; }
     else window.pauses.push(delay);
     const faster = isWatchdog ? (window.fastWatchdogs ? 100 : 1) : delay > 100_000 ? 1 : window.pausesFaster;
     return real(f, delay / faster, ...more);

@@ -95,6 +95,26 @@ async def test_a_refusal_for_good_is_thrown_into_the_loop(page: Page, scripted: 
     assert await page.run("return loop;") == "DELETED"
 
 
+async def test_what_on_error_throws_does_not_end_the_loop(page: Page, scripted: ScriptedHub) -> None:
+    await page.run("""
+        const hub = await open_({hub});
+        const fail = (what) => { errors.push(what); throw new Error("of the handler"); };
+        const live = hub.live({ onConnectionChange: () => fail("changed"), onError: () => fail("told") });
+        (async () => { for await (const event of live) events.push(event); })().catch(() => errors.push("over"));
+    """)
+    await scripted.stream(change(1))
+    assert await page.ids(1) == [number(1)]
+    assert await page.run("return errors;") == ["changed", "told"]
+
+
+async def test_a_token_that_has_expired_ends_the_loop_where_no_other_can_follow(
+    page: Page, scripted: ScriptedHub
+) -> None:
+    await page.run(BEGIN)
+    (await scripted.stream(stream_error("EXPIRED_TOKEN", resumable=True))).end()
+    assert await page.run("return [await loop, pauses];") == ["EXPIRED_TOKEN", []]
+
+
 async def test_a_stream_is_iterated_once(page: Page, scripted: ScriptedHub) -> None:
     await page.run(BEGIN)
     await scripted.stream()

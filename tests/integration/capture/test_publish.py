@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamhub.core.frames import enveloped, parts_of
-from streamhub.core.names import wrong_with
-from streamhub.core.published import wrong_type
+from streamhub.core.names import wrong_type, wrong_with
 from tests.support.stage import Event, Stage, one
 
 PUBLISH: Final = "SELECT streamhub.publish('org_1', 'query.received', '{\"a\": 1.50}', publish_id => 'p1')"

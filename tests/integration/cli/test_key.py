@@ -78,7 +78,7 @@ def test_to_revoke_what_is_no_key_fails_and_says_where_the_ids_are(run: Run, my_
     [
         (("--scope", "event:read"), "'event:read'; did you mean events:read?"),
         (("--scope", "events:read,zebra"), "'zebra'; the scopes are events:read, "),
-        (("--scope", ""), "it is empty"),
+        (("--scope", ""), "a key needs a scope"),
         ((), "--scope"),
         (("--scope", "events:read", "--expires", "90"), "'90' is not a duration"),
         (("--scope", "events:read", "--expires", "99999d"), "at most 36500d"),

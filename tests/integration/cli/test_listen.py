@@ -79,6 +79,43 @@ def test_types_and_filters_are_the_hubs_to_judge(cli: Cli) -> None:
     assert cli.fake.seen[0].query == {"types": "skus.*", "resource.status_eq": "paid", "envelope": "change"}
 
 
+@pytest.mark.parametrize(
+    ("types", "says"),
+    [
+        (
+            "orders",
+            "no event of type orders was seen in 30 days; types are like orders.create, and orders.* takes all of",
+        ),
+        ("skus.updated", "no event of type skus.updated was seen in 30 days; did you mean skus.update?"),
+        ("skus.*,x.y", "no event of type x.y was seen in 30 days; there were orders.create, skus.update"),
+        ("*.update", ""),
+    ],
+)
+def test_a_type_that_no_event_has_is_told_and_what_may_have_been_meant(cli: Cli, types: str, says: str) -> None:
+    for type_ in ("skus.update", "orders.create"):
+        cli.fake.publish(type_)
+    result = cli.listen("--types", types, then=lambda: None)
+    told = [line for line in result.stderr.splitlines() if line.startswith("no event")]
+    assert len(told) == bool(says)
+    assert "".join(told).startswith(says)
+
+
+def test_where_no_hub_is_it_says_so_at_once(cli: Cli) -> None:
+    result = cli.run("listen", "--url", "http://127.0.0.1:1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "streamhub: 127.0.0.1:1 cannot be reached: Connection refused\n"
+
+
+def test_a_token_that_expires_ends_it_at_once(cli: Cli) -> None:
+    with cli.start("listen") as command:
+        cli.fake.wait_for(1, "broadcast", within=PATIENCE)
+        cli.fake.expire_token(new="another")
+        result = command.result
+    assert result.exit_code == 1
+    assert result.stderr == "listening; Ctrl-C ends\nstreamhub: EXPIRED_TOKEN: The test said so.\n"
+    assert len(cli.fake.seen) == 1
+
+
 def test_the_organization_may_come_from_the_token(cli: Cli) -> None:
     key = "a key of at least 32 bytes for HS256"
     token = jwt.encode({"organization": {"slug": "another-org"}}, key, algorithm="HS256")
@@ -218,7 +255,14 @@ def test_a_secret_of_ones_own_holds_over_restarts(cli: Cli) -> None:
 def test_an_address_where_nothing_listens_is_told_and_stops_nothing(cli: Cli) -> None:
     result = cli.listen("--json", "--forward-to", "127.0.0.1:1", then=lambda: [publish_one(cli.fake) for _ in range(2)])
     assert len(result.stdout.splitlines()) == 2
-    assert len(re.findall(r"^\S{36}: Connection refused in \d+ ms$", result.stderr, re.MULTILINE)) == 2, result.stderr
+    assert (
+        len(
+            re.findall(
+                r"^\S{36}: 127\.0\.0\.1:1 cannot be reached: Connection refused in \d+ ms$", result.stderr, re.MULTILINE
+            )
+        )
+        == 2
+    ), result.stderr
 
 
 # -- processes of their own

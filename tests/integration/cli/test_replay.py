@@ -92,6 +92,27 @@ def test_what_the_hub_refuses_is_one_sentence(cli: Cli) -> None:
     assert (result.exit_code, result.stderr) == (1, "streamhub: DATE_RANGE_TOO_LONG: 8 days; at most 7 are allowed.\n")
 
 
+def test_what_a_hub_says_of_its_parameters_is_told_of_the_options(cli: Cli) -> None:
+    cli.fake.refuse(
+        400, "DATE_RANGE_TOO_LONG", detail="date_from and date_to are 30 days apart; at most 7 are allowed."
+    )
+    result = cli.run("replay", "--from", "30d")
+    said = "streamhub: DATE_RANGE_TOO_LONG: --from and --to are 30 days apart; at most 7 are allowed.\n"
+    assert (result.exit_code, result.stderr) == (1, said)
+
+
+def test_the_last_seven_days_are_no_longer_than_that(cli: Cli) -> None:
+    cli.run("replay", "--from", "7d")
+    start, end = (datetime.fromisoformat(cli.fake.seen[0].query[name]) for name in ("date_from", "date_to"))
+    assert end - start == timedelta(days=7)
+
+
+def test_where_no_hub_is_it_says_so_at_once(cli: Cli) -> None:
+    result = cli.run("replay", *WINDOW, "--url", "http://127.0.0.1:1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "streamhub: 127.0.0.1:1 cannot be reached: Connection refused\n"
+
+
 def test_a_connection_that_is_cut_is_told_and_resumed_by_itself(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda *_: 0.01)  # of the pause between tries
     cli.fake.break_after(2000, kind="replay")

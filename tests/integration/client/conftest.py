@@ -71,7 +71,7 @@ class RealPlace(Place):
         self._organization = organization
 
     def token(self) -> str:
-        return self.hub.token(scope="events:read")
+        return self.hub.token(scope="events:read events:write")
 
     async def publish(self, count: int = 1, resource_type: str = "skus") -> list[str]:
         append = await self.hub.history.append(self._organization, count, resource_type=resource_type)

@@ -60,6 +60,13 @@ def test_live_is_a_loop_whose_position_is_stored_behind_its_body(fake_hub: FakeH
     assert position.stored[-1] == came[1], "the loop was left at the last"
 
 
+def test_broadcast_is_a_loop_and_publishing_a_call(fake_hub: FakeHub, hub: BlockingStreamHub) -> None:
+    events = hub.events(types="query.*", position=Memory(fake_hub.publish("skus.update")))
+    assert hub.publish("query.received", {"query": 7}, publish_id="query-7") == "query-7"
+    assert next(iter(events)).data == {"query": 7}
+    assert hub.types() == ["query.received", "skus.update"]
+
+
 def test_a_refusal_is_raised(fake_hub: FakeHub) -> None:
     with fake_hub.client(token="wrong").blocking() as hub, pytest.raises(Refused, match="INVALID_TOKEN"):
         next(iter(hub.live()))

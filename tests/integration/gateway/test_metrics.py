@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamhub.core.window import timestamp
 from streamhub.relay import Relay, Source
 from tests.conftest import database_of
-from tests.integration.conftest import Hub, StartHub
+from tests.integration.conftest import Hub, StartHub, eventually
 from tests.support.database import Pool
 from tests.support.stage import Stage, running
 
@@ -139,6 +139,8 @@ async def test_the_outbox_of_another_source_is_told_under_its_name(
         await source.close()
         assert await metric(hub, "streamhub_outbox_depth", source="shop") == 3
         assert await metric(hub, "streamhub_outbox_depth", source="gone") is None
+        assert await metric(hub, "streamhub_source_up", source="shop") == 1
+        assert await metric(hub, "streamhub_source_up", source="gone") == 0
     finally:
         await pool.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -189,12 +191,149 @@ async def test_what_a_relay_publishes_is_counted_with_the_time_that_its_first_ch
     assert 1 < waited < 5
 
 
+async def test_a_source_that_cannot_be_relayed_is_counted_by_its_name(database_url: str, connection: Any) -> None:
+    failed: list[str] = []
+    gone = Source("gone", "postgresql://127.0.0.1:1/x", in_hub=False)
+
+    async def is_counted() -> bool:
+        return bool(failed)
+
+    async with running(Relay(database_url, [gone], announce=lambda _: None, failed=failed.append)):
+        await eventually(is_counted)
+    assert set(failed) == {"gone"}
+
+
 async def test_a_published_append_is_told(hub: Hub) -> None:
     hub.gateway.metrics.published(3, 300, 0.25)
     assert await metric(hub, "streamhub_published_events_total") == 3
     assert await metric(hub, "streamhub_published_bytes_total") == 300
     assert await metric(hub, "streamhub_commit_to_publish_seconds_bucket", le="0.25") == 1
     assert await metric(hub, "streamhub_commit_to_publish_seconds_bucket", le="0.1") == 0
+
+
+async def test_requests_are_counted_by_class_of_status_and_those_of_operators_are_not(
+    hub: Hub, organization: int
+) -> None:
+    await hub.get("/-/healthy")
+    await hub.get("/my-org/status")
+    await hub.get("/my-org/nothing")
+    assert await metric(hub, "streamhub_http_requests_total", status="2xx") == 1
+    assert await metric(hub, "streamhub_http_requests_total", status="4xx") == 1
+    assert await metric(hub, "streamhub_http_request_duration_seconds_count") == 2
+
+
+async def test_a_stream_counts_as_a_request_at_its_end_and_its_time_does_not(hub: Hub, organization: int) -> None:
+    await hub.history.append(organization)
+    await replayed(hub)
+    assert await metric(hub, "streamhub_http_requests_total", status="2xx") == 1
+    assert await metric(hub, "streamhub_http_request_duration_seconds_count") == 0
+
+
+async def test_refusals_are_counted_by_the_code_of_the_error(hub: Hub, organization: int) -> None:
+    await hub.open("/my-org/status", token="nothing")
+    assert await metric(hub, "streamhub_http_refusals_total", code="INVALID_TOKEN") == 1
+
+
+async def test_requests_with_a_valid_token_are_counted_by_its_kind(hub: Hub, organization: int) -> None:
+    await hub.get("/my-org/status")
+    await hub.open("/my-org/status", token="nothing")
+    assert await metric(hub, "streamhub_http_authenticated_total", token="jwt") == 1
+    assert await metric(hub, "streamhub_http_authenticated_total", token="api_key") == 0
+
+
+async def test_how_long_a_replay_waited_and_took_is_observed(hub: Hub, organization: int) -> None:
+    await replayed(hub)
+    assert await metric(hub, "streamhub_replay_wait_seconds_count") == 1
+    assert await metric(hub, "streamhub_replay_duration_seconds_count") == 1
+
+
+async def test_the_connections_of_the_pool_are_told_with_the_most_there_may_be(hub: Hub) -> None:
+    async with hub.gateway.hub.acquire():
+        assert (await metric(hub, "streamhub_database_connections", pool="gateway", state="busy") or 0) >= 1
+    most = hub.gateway.hub.get_max_size()
+    assert await metric(hub, "streamhub_database_connections_limit", pool="gateway") == most
+
+
+async def test_a_process_tells_whether_its_leases_are_renewed_and_its_streams_are_fed_as_they_should(hub: Hub) -> None:
+    assert await metric(hub, "streamhub_node_trusted") == 1
+    assert await metric(hub, "streamhub_tail_degraded") == 0
+
+
+async def test_nodes_and_leases_are_told_of_the_whole_hub(hub: Hub, organization: int) -> None:
+    await hub.live()
+
+    async def is_held() -> bool:
+        return bool(
+            await hub.history.pool.fetchval("SELECT count(*) FROM streamhub_hub.streams WHERE node IS NOT NULL")
+        )
+
+    await hub.eventually(is_held)
+    assert await metric(hub, "streamhub_nodes") == 1
+    assert await metric(hub, "streamhub_live_leases") == 1
+
+
+async def test_the_size_of_history_is_told(hub: Hub, organization: int) -> None:
+    await hub.history.append(organization)
+    assert (await metric(hub, "streamhub_history_bytes") or 0) > 8_192
+
+
+async def test_api_keys_are_told_by_state(hub: Hub, organization: int) -> None:
+    await hub.history.pool.execute(
+        "INSERT INTO streamhub_hub.api_keys (id, organization, hash, scopes, test, expires_at, revoked_at) VALUES "
+        "('a', $1, $2, '{events:read}', false, NULL, NULL), ('b', $1, $2, '{events:read}', false, '2026-01-01', NULL), "
+        "('c', $1, $2, '{events:read}', false, '2026-01-01', '2026-01-01')", organization, bytes(32),
+    )  # fmt: skip
+    assert await metric(hub, "streamhub_api_keys", state="active") == 1
+    assert await metric(hub, "streamhub_api_keys", state="expired") == 1
+    assert await metric(hub, "streamhub_api_keys", state="revoked") == 1
+
+
+async def test_incidents_of_the_last_day_are_told(hub: Hub) -> None:
+    await hub.history.pool.execute(
+        "INSERT INTO streamhub_hub.incidents (kind, detail, at) VALUES ('clock', '', clock_timestamp()), "
+        "('clock', '', clock_timestamp() - interval '2 days')"
+    )
+    assert await metric(hub, "streamhub_recent_incidents") == 1
+
+
+ENDPOINTS = """
+WITH made AS (
+  INSERT INTO streamhub_hub.webhook_endpoints (organization, url, enabled)
+  VALUES ($1, 'https://a.example.com', true), ($1, 'https://b.example.com', true), ($1, 'https://c.example.com', false)
+  RETURNING id, url
+)
+INSERT INTO streamhub_hub.webhook_deliveries (endpoint, event, type, due_at)
+SELECT id, gen_random_uuid(), 'skus.update', clock_timestamp() - pause::interval
+  FROM made, unnest(ARRAY['50 s', '-1 h']) AS pause
+"""
+
+
+async def test_webhooks_are_told_with_what_waits_and_endpoints_that_do_not_answer_hide_nothing(
+    hub: Hub, organization: int
+) -> None:
+    await hub.history.pool.execute(ENDPOINTS, organization)
+    await hub.history.pool.execute(
+        "UPDATE streamhub_hub.webhook_queues AS q SET failures = 10 FROM streamhub_hub.webhook_endpoints AS e "
+        "WHERE e.id = q.endpoint AND e.url = 'https://b.example.com'"
+    )
+    await hub.history.pool.execute(
+        "UPDATE streamhub_hub.webhook_deliveries AS d SET due_at = due_at - interval '1 d' "
+        "FROM streamhub_hub.webhook_endpoints AS e WHERE e.id = d.endpoint AND e.url <> 'https://a.example.com'"
+    )
+    for state in ("ok", "failing", "disabled"):
+        assert await metric(hub, "streamhub_webhook_endpoints", state=state) == 1
+    assert await metric(hub, "streamhub_webhook_pending_deliveries") == 6
+    age = await metric(hub, "streamhub_webhook_due_age_seconds")
+    assert age is not None
+    assert 50 <= age < 100
+
+
+async def test_events_that_no_dispatcher_looks_at_are_told_with_their_age(hub: Hub, organization: int) -> None:
+    await hub.history.append(organization)
+    await hub.history.pool.execute(ENDPOINTS, organization)
+    await asyncio.sleep(0.05)
+    await hub.history.append(organization)
+    assert (await metric(hub, "streamhub_webhook_fan_out_lag_seconds") or 0) > 0.04
 
 
 SEVERAL = """

@@ -25,8 +25,15 @@ CHECKS: Final = [
     status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance,
 ]  # fmt: skip
 WINDOW: Final = {"date_from": "2026-01-01T00:00:00Z", "date_to": "2026-01-02T00:00:00Z"}
+ENDPOINT: Final = {"url": "https://shop.example.com/hooks", "events": ["skus.*"]}
 EXAMPLES: Final = 20  # of a route that takes parameters or a body
-PATH: Final = {"org": "my-org", "job_id": "5f0c7e0e-2f8d-4c3b-9d0a-0d6f1c1f5a10"}
+PATH: Final = {
+    "org": "my-org",
+    "file": "app.js",
+    "job_id": "5f0c7e0e-2f8d-4c3b-9d0a-0d6f1c1f5a10",
+    "endpoint_id": "0c9b1a52-7f53-4f0e-9d0a-3f1c1f5a1077",
+    "delivery_id": "01a202b2-c57c-7000-8000-00000000002a",
+}
 
 # Without a database of examples, and with the same ones in each run.
 BOUNDED: Final = settings(
@@ -69,6 +76,8 @@ def _asked(operation: APIOperation[Any, Any, Any, Any], session: requests.Sessio
         requests_of_it |= operation.as_strategy(GenerationMode.NEGATIVE, path_parameters=path)
     if name == "replay":
         requests_of_it |= operation.as_strategy(path_parameters=path, query=WINDOW, headers={"Last-Event-ID": ""})
+    if name == "createWebhook":  # what is made up is rarely a whole endpoint
+        requests_of_it |= operation.as_strategy(path_parameters=path, body=ENDPOINT)
 
     @settings(BOUNDED, max_examples=EXAMPLES if varies else 1)
     @given(requests_of_it)
@@ -81,11 +90,13 @@ def _asked(operation: APIOperation[Any, Any, Any, Any], session: requests.Sessio
 
 async def test_every_answer_of_a_running_gateway_is_in_its_document(hub: Hub, organization: int) -> None:
     document = await document_of(hub)
-    token = hub.token(scope="events:read events:write")
+    token = hub.token(scope="events:read events:write webhooks:manage operations:read")
     await hub.history.append(organization, 3)
     seen = await asyncio.to_thread(asked_as_described, document, f"http://127.0.0.1:{hub.port}", token)
     assert seen["replay"] >= {200, 400}
     assert seen["publishEvents"] >= {202, 422}
+    assert seen["createWebhook"] >= {201, 422}
+    assert (seen["getDashboardFile"], seen["getChecks"]) == ({200}, {200})
     assert (seen["getLiveStatus"], seen["listReplays"], seen["getReplay"]) == ({200}, {200}, {404})
 
 

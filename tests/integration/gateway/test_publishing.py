@@ -93,6 +93,12 @@ async def test_an_organization_that_was_never_seen_gets_another_slug_where_the_t
     assert await hub.gateway.hub.fetchval("SELECT slug FROM streamhub_hub.organizations WHERE id = 'org_1'") == "org-1"
 
 
+@pytest.mark.usefixtures("organization")
+async def test_events_that_are_stored_are_counted(hub: Hub) -> None:
+    publish_ids(await post(hub, [EVENT, {**EVENT, "publish_id": "p2"}]))
+    assert b"streamhub_posted_events_total 2.0" in await hub.gateway.exposition.get()
+
+
 # -- what is refused
 
 
@@ -109,6 +115,7 @@ WRONG: Final = {
     "no UTF-8": (b'{"type":"\xff","data":1}', {}, 400, "INVALID_JSON"),
     "empty": (b"", {}, 400, "INVALID_JSON"),
     "media type": (b"{}", {"Content-Type": "text/plain"}, 415, "UNSUPPORTED_MEDIA_TYPE"),
+    "charset": (b"{}", {"Content-Type": "application/json; charset=utf-16"}, 415, "UNSUPPORTED_MEDIA_TYPE"),
     "no media type": (b"{}", {"Content-Type": None}, 415, "UNSUPPORTED_MEDIA_TYPE"),
     "too many": (json.dumps([EVENT] * 1_001).encode(), {}, 413, "TOO_MANY_EVENTS"),
     "too large an event": (json.dumps({"type": "a", "data": "x" * MIB}).encode(), {}, 413, "BODY_TOO_LARGE"),
@@ -183,6 +190,30 @@ async def test_one_organization_holds_no_more_than_a_share_of_all_bodies(hub: Hu
     other = {"id": "org_2", "slug": "other", "enterprise": True}
     assert (await post(hub, EVENT, path="/other/events", organization=other)).status == 202
     writer.transport.abort()
+
+
+@pytest.mark.usefixtures("organization")
+@pytest.mark.parametrize(("scope", "answers"), [("events:write", [100, 202]), ("events:read", [403])])
+async def test_a_client_that_waits_with_its_body_is_asked_for_it_once_it_may_publish(
+    hub: Hub, scope: str, answers: list[int]
+) -> None:
+    body = json.dumps(EVENT).encode()
+    lines = ["POST /my-org/events HTTP/1.1", "Host: a", f"Authorization: Bearer {hub.token(scope=scope)}"]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "Expect: 100-continue", "", ""]
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+    writer.write("\r\n".join(lines).encode())
+    for status in answers:
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).lower()
+        assert head.startswith(b"http/1.1 %d " % status)
+        if status == 100:
+            writer.write(body)
+    assert (b"\r\nconnection: close\r\n" in head) == (status == 403)  # nobody knows whether a body follows
+    writer.close()
+
+
+@pytest.mark.usefixtures("organization")
+async def test_a_charset_of_utf_8_is_one_that_is_taken(hub: Hub) -> None:
+    assert (await post(hub, EVENT, headers={"Content-Type": "application/json; charset=UTF-8"})).status == 202
 
 
 @pytest.mark.usefixtures("organization")

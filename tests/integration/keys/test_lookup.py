@@ -106,7 +106,8 @@ async def test_a_key_in_use_is_noted_once_an_hour_however_often_it_is_used(pool:
     noted = []
     for clock.now in (0, USE_NOTED_EVERY, USE_NOTED_EVERY * 2):
         keys.used(made[6:18])
-        await keys.note_use()
+        keys.note_use()
+        await keys.noted()
         noted.append(await pool.fetchval("SELECT last_used_at FROM streamhub_hub.api_keys"))
     assert noted[0] is None
     assert noted[1] is not None

@@ -131,7 +131,7 @@ async def test_few_events_are_noted_and_told_like_many(stage: Stage, count: int)
     done = await appended(stage, [*pending(count - 1, key=2), *pending(1)], journal=True)
     notice = Notice.parse(await asyncio.wait_for(heard.get(), 10))
     await listener.close()
-    assert notice == (before.last_id, done.first_id, done.last_id, {1, 2})
+    assert notice == Notice(before.last_id, done.first_id, done.last_id, frozenset({1, 2}))
     assert await stage.rows(
         "SELECT previous_id::text, last_id::text, organizations, events FROM streamhub_hub.appends"
     ) == [(before.last_id, done.last_id, [1, 2], count)]

@@ -49,6 +49,18 @@ async def test_a_type_is_written_again_after_an_hour(stage: Stage) -> None:
         assert await written(stage) == [(1, False, "a.x", 1 if ms <= HOUR else HOUR + 1)]
 
 
+async def test_what_is_remembered_is_of_the_organizations_that_had_events_last(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(types, "MOST_NOTED", 2)
+    seen = await begun(stage)
+    for organization in (1, 2, 1, 3):
+        seen.note([event("a.x", 1, organization=organization)])
+    assert list(seen._noted) == [(1, False), (3, False)]
+    await seen.write(stage.connection)
+    assert [row[0] for row in await written(stage)] == [1, 2, 3]
+
+
 async def test_of_a_publisher_that_invents_types_so_many_are_written_in_an_hour(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -267,6 +267,21 @@ async def test_an_outbox_that_cannot_be_shortened_is_left_alone_for_longer_each_
     await old.close()
 
 
+async def test_forgetting_many_publish_ids_leaves_vacuuming_its_turns(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "DELETING_LONGEST", 0.0)
+    await stage.sql(
+        "INSERT INTO streamhub.publish_ids SELECT 'org_1', false, n, now() - interval '24 hours' "
+        "FROM generate_series(1, 12000) AS n"
+    )
+    lean, left = upkeep._Lean(Consumed()), []
+    for _ in range(4):
+        await lean.forget(stage.connection)
+        left.append(await stage.value("SELECT count(*) FROM streamhub.publish_ids"))
+    assert left == [7_000, 2_000, 0, 0]
+
+
 async def test_publish_ids_are_forgotten_after_24_hours(stage: Stage) -> None:
     """All that are old, at once; not one that a transaction is publishing again just now."""
     await stage.sql(

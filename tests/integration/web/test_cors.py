@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from streamhub.core.window import timestamp
+from streamhub.gateway import operations
+from streamhub.gateway.app import ROUTES
 from tests.integration.conftest import Hub, StartHub
 
 ORIGIN = "https://app.example.com"
@@ -26,12 +28,13 @@ async def preflight(hub: Hub, path: str = "/my-org", **headers: str) -> Any:
     return await hub.get(path, method="OPTIONS", token="", headers={**PREFLIGHT, **headers})
 
 
-@pytest.mark.parametrize("path", ["/my-org", "/my-org/replay", "/my-org/replays", "/my-org/status", "/-/ready"])
-async def test_a_preflight_of_an_allowed_origin_is_204_without_a_token(hub: Hub, path: str) -> None:
-    answer = await preflight(hub, path)
-    assert (answer.status, answer.body) == (204, b"")
-    assert answer.headers["access-control-allow-origin"] == ORIGIN
-    assert "GET" in answer.headers["access-control-allow-methods"]
+async def test_a_preflight_of_an_allowed_origin_is_204_without_a_token_on_every_route(hub: Hub) -> None:
+    for route in (*ROUTES, *operations.ROUTES):
+        path = route.shown_path.replace("{org}", "my-org").replace("{job_id}", "1")
+        answer = await preflight(hub, path, **{"Access-Control-Request-Method": route.method})
+        assert (answer.status, answer.body) == (204, b""), path
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert route.method in answer.headers["access-control-allow-methods"]
 
 
 async def test_it_allows_the_headers_that_a_client_sends(hub: Hub) -> None:
@@ -73,6 +76,14 @@ async def test_a_stream_can_be_read_by_an_allowed_origin(hub: Hub, organization:
     client = await hub.live(headers=FROM_THERE)
     assert client.headers["access-control-allow-origin"] == ORIGIN
     assert client.headers["vary"] == "Origin"
+
+
+async def test_a_broadcast_and_its_types_can_be_read_by_an_allowed_origin(hub: Hub, organization: int) -> None:
+    token = hub.token(scope="events:read")
+    client = await hub.open("/my-org/events/stream", token=token, headers=FROM_THERE)
+    assert client.headers["access-control-allow-origin"] == ORIGIN
+    answer = await hub.get("/my-org/types", token=token, headers=FROM_THERE)
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, ORIGIN)
 
 
 async def test_a_replay_can_be_read_by_an_allowed_origin(hub: Hub, organization: int) -> None:

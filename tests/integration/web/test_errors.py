@@ -181,7 +181,29 @@ async def test_a_plus_that_arrived_as_a_space_is_explained(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["nonsense\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /my-org\r\nHost: h\r\n\r\n",
+    ("line", "status", "allowed"),
+    [
+        ("FOO /my-org HTTP/1.1", b"HTTP/1.1 405 ", b"\r\nallow: delete, get\r\n"),
+        ("get /my-org/replay?types=a HTTP/1.0", b"HTTP/1.0 405 ", b"\r\nallow: get\r\n"),
+        ("FOO /-/nothing HTTP/1.1", b"HTTP/1.1 404 ", b"\r\n"),
+    ],
+)
+async def test_a_method_that_no_parser_knows_is_one_that_does_not_exist(
+    hub: Hub, line: str, status: bytes, allowed: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+    writer.write(f"{line}\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc".encode())
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert answer.startswith(status)
+    assert allowed in answer.lower()
+    assert b"content-type: application/vnd.api+json" in answer.lower()
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense\r\n\r\n", "GET\r\n\r\n", "FOO my-org HTTP/1.1\r\n\r\n",
+             "GET /my-org HTTP/1.1\r\nHost: h\r\n\r\nFOO /my-org HTTP/1.1\r\n\r\n",
+             "F(O /my-org HTTP/1.1\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /my-org\r\nHost: h\r\n\r\n",
              "GET /my-org HTTP/0.9\r\n\r\n", "GET / HTTP/1.1\r\nBad Header\r\n\r\n",
              "GET /" + "a" * 300_000 + " HTTP/1.1\r\n\r\n"],
 )  # fmt: skip

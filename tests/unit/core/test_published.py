@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from streamhub.core import frames
 from streamhub.core.changes import PUBLISHED, Change
 from streamhub.core.events import StoredEvent
-from streamhub.core.published import kind_of, wrong_type
+from streamhub.core.names import wrong_type
+from streamhub.core.published import kind_of
 from streamhub.core.rendering import Rendered, Renderer
 
 ABOUT = {

@@ -63,7 +63,7 @@ def test_what_the_tail_repeats_is_left_out() -> None:
 def test_a_full_socket_sends_the_stream_back_to_history() -> None:
     subscription = caught_up()
     assert not subscription.announce([event(1)], unsent=BOUND)
-    assert (subscription.state, subscription.joint) == (State.CATCHING_UP, ids.event_id(1, 0))
+    assert (subscription.state, subscription.handover_id) == (State.CATCHING_UP, ids.event_id(1, 0))
 
 
 def test_while_catching_up_the_sockets_buffer_does_not_count() -> None:
@@ -80,14 +80,14 @@ def test_falling_behind_forgets_what_was_due() -> None:
     subscription.announce([event(1)])
     subscription.fell_behind(ids.event_id(3, 0))
     assert subscription.take() is None
-    assert (subscription.position, subscription.joint) == (ids.event_id(0, 0), ids.event_id(3, 0))
+    assert (subscription.position, subscription.handover_id) == (ids.event_id(0, 0), ids.event_id(3, 0))
 
 
 def test_what_was_due_and_could_not_be_written_is_read_from_history() -> None:
     subscription = caught_up()
     subscription.announce([event(1), event(2)])
     subscription.fell_behind(subscription.position)
-    assert subscription.joint == ids.event_id(2, 0)
+    assert subscription.handover_id == ids.event_id(2, 0)
 
 
 def test_events_may_go_to_the_socket_at_once_where_nothing_waits_before_them() -> None:
@@ -170,7 +170,7 @@ class Reading(RuleBasedStateMachine):
     @rule(most=st.integers(1, 5), data=st.data())
     def page(self, most: int, data: st.DataObject) -> None:
         """One page is read; while it is, other things happen."""
-        after, until = self._number(self.subscription.position), self._number(self.subscription.joint)
+        after, until = self._number(self.subscription.position), self._number(self.subscription.handover_id)
         found = list(range(after + 1, until + 1))
         page, complete = found[:most], len(found) <= most
         if self.announced < self.head and data.draw(st.booleans()):
@@ -198,7 +198,7 @@ class Reading(RuleBasedStateMachine):
         if not hasattr(self, "subscription"):
             return
         while self.subscription.state is State.CATCHING_UP:
-            after, until = self._number(self.subscription.position), self._number(self.subscription.joint)
+            after, until = self._number(self.subscription.position), self._number(self.subscription.handover_id)
             self.got += range(after + 1, until + 1)
             self.subscription.page(ids.event_id(max(after, until), 0))
         self.turn()

@@ -182,12 +182,29 @@ def test_events_that_cannot_be_enveloped_are_left_to_history(caplog: pytest.LogC
     assert "cannot be filtered or enveloped" in caplog.text
 
 
+def fails(*_: object) -> bool:
+    raise RuntimeError("closed")
+
+
+def test_a_subscriber_that_fails_as_the_tail_falls_behind_is_told_to_end_and_the_others_read_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fan = Fan(cast("Sent", Count()))
+    readers = [Reader(ALL) for _ in range(3)]
+    for reader in readers:
+        fan.add(reader)
+    monkeypatch.setattr(readers[1], "overtaken", fails)
+    fan.fell_behind(ids.event_id(9, 0))
+    assert [reader.told for reader in readers] == [
+        [("", ids.event_id(9, 0))],
+        [("failed",)],
+        [("", ids.event_id(9, 0))],
+    ]
+
+
 def test_a_subscriber_that_fails_is_told_to_end_and_keeps_no_event_from_the_others(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> bool:
-        raise RuntimeError("closed")
-
     fan = Fan(cast("Sent", Count()))
     readers = [Reader(ALL) for _ in range(3)]
     for reader in readers:

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamhub.core.names import wrong_with
-from streamhub.core.published import wrong_type
-from streamhub.gateway.publishing.request import MOST_FAULTS, Body, Event, NotJsonError
+from streamhub.core.names import wrong_type, wrong_with
+from streamhub.gateway.publishing.request import MOST_FAULTS, MOST_LEVELS, Body, Event, NotJsonError
 from streamhub.web.problems import ApiError
 
 JSON = st.recursive(
@@ -49,6 +48,24 @@ def test_events_are_read_as_they_are_or_refused_by_their_own_pointers(sent: list
         assert refused(body) == wrong
     else:
         assert [(json.loads(event.data), event.resource_id) for event in read(body)] == sent
+
+
+@pytest.mark.parametrize("inner", ["[{}]", '{{"a":{}}}'])
+def test_an_event_is_no_deeper_than_readers_of_json_can_go(inner: str) -> None:
+    def nested(levels: int) -> bytes:
+        data = '"[[[["'
+        for _ in range(levels):
+            data = inner.format(data)
+        return f'{{"type":"a","data":{data}}}'.encode()
+
+    assert len(read(nested(MOST_LEVELS - 1))) == 1
+    for levels in (MOST_LEVELS, 990, 100_000):
+        with pytest.raises(NotJsonError, match="nests arrays and objects too deeply; at most 500 levels are allowed"):
+            read(nested(levels))
+
+
+def test_what_is_wide_is_not_deep() -> None:
+    assert len(read({"type": "a", "data": [[[]]] * 1_000})) == 1
 
 
 @given(JSON)

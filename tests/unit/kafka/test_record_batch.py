@@ -71,7 +71,7 @@ def ours(events: list[StoredEvent], times: list[int]) -> RecordBatch:
     )
 )
 def test_a_batch_is_what_aiokafka_would_make(given_records: list[tuple[int, str, str, int]]) -> None:
-    events = [event(n, *its) for n, (*its, _) in enumerate(given_records)]
+    events = [event(n, size, organization, type_) for n, (size, organization, type_, _) in enumerate(given_records)]
     times = [MS + since for *_, since in given_records]
     batch = ours(events, times)
     assert (batch.record_count(), batch.size()) == (len(events), len(of_aiokafka(events, times)))

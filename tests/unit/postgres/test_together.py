@@ -30,6 +30,15 @@ class Asked:
         await self.begun.wait()
         return task
 
+    async def one_that_leaves(self) -> tuple[asyncio.Task[int], asyncio.Task[int]]:
+        """Behind the one under way; what is under way and what follows it is let. The other of the two stays."""
+        leaving, staying = (asyncio.create_task(self.together.answer(number)) for number in (1, 2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        self.let.release()
+        self.let.release()
+        return leaving, staying
+
 
 @pytest.fixture
 def asked() -> Asked:
@@ -63,21 +72,13 @@ async def test_after_a_failure_the_next_one_is_asked_for(asked: Asked) -> None:
 
 async def test_one_that_no_longer_waits_harms_no_other(asked: Asked) -> None:
     first = await asked.one_under_way()
-    leaving, staying = (asyncio.create_task(asked.together.answer(number)) for number in (1, 2))
-    await asyncio.sleep(0)
-    leaving.cancel()
-    asked.let.release()
-    asked.let.release()
+    _, staying = await asked.one_that_leaves()
     assert (await first, await staying) == (0, 4)
 
 
 async def test_one_that_no_longer_waits_is_not_asked_for(asked: Asked) -> None:
     first = await asked.one_under_way()
-    leaving, staying = (asyncio.create_task(asked.together.answer(number)) for number in (1, 2))
-    await asyncio.sleep(0)
-    leaving.cancel()
-    asked.let.release()
-    asked.let.release()
+    _, staying = await asked.one_that_leaves()
     await asyncio.gather(first, staying)
     assert asked.statements == [[0], [2]]
 

@@ -41,7 +41,8 @@ CREATE INDEX api_keys_organization ON streamhub_hub.api_keys (organization);
 CREATE TABLE streamhub_hub.channels (
   only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
   appends        text NOT NULL DEFAULT 'streamhub_append_' || replace(gen_random_uuid()::text, '-', ''),
-  organizations  text NOT NULL DEFAULT 'streamhub_organizations_' || replace(gen_random_uuid()::text, '-', '')
+  organizations  text NOT NULL DEFAULT 'streamhub_organizations_' || replace(gen_random_uuid()::text, '-', ''),
+  webhooks       text NOT NULL DEFAULT 'streamhub_webhooks_' || replace(gen_random_uuid()::text, '-', '')
 );
 INSERT INTO streamhub_hub.channels DEFAULT VALUES;
 
@@ -283,6 +284,141 @@ CREATE TABLE streamhub_hub.appends (
   organizations  integer[] NOT NULL,
   events         integer NOT NULL
 );
+
+-- Webhooks: what was registered, which events are still to be delivered, and what became of the others.
+
+-- The columns are the fields of the API. An INSERT, UPDATE or DELETE made here counts within a second. The secrets are
+-- stored as they are, since each delivery is signed with them.
+CREATE TABLE streamhub_hub.webhook_endpoints (
+  id               uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  organization     integer NOT NULL REFERENCES streamhub_hub.organizations ON DELETE CASCADE,
+  test             boolean NOT NULL DEFAULT false,
+  url              text NOT NULL CHECK (length(url) BETWEEN 1 AND 2048),
+  events           text[] NOT NULL DEFAULT '{*}' CHECK (cardinality(events) BETWEEN 1 AND 500),
+  filters          jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(filters) = 'object'),
+  secret           text NOT NULL
+                   DEFAULT 'whsec_' || encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'base64'),
+  old_secrets      jsonb NOT NULL DEFAULT '[]',  -- [{"secret", "valid_until": seconds of the Unix epoch}], oldest first
+  "order"          text NOT NULL DEFAULT 'none' CHECK ("order" IN ('none', 'resource')),
+  max_in_flight    integer NOT NULL DEFAULT 10 CHECK (max_in_flight BETWEEN 1 AND 100),
+  rate             integer CHECK (rate >= 1),
+  headers          jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(headers) = 'object'),
+  auto_disable     boolean NOT NULL DEFAULT true,
+  description      text,
+  owner_email      text,
+  enabled          boolean NOT NULL DEFAULT true,
+  disabled_reason  text,                -- null: its owner disabled it, or nobody did
+  created_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX webhook_endpoints_organization ON streamhub_hub.webhook_endpoints (organization);
+
+-- What dispatchers know of an endpoint: a row each. One process at a time delivers to an endpoint, so that its order, its
+-- rate and what is in flight are counted in one place: `node`, while that node's row holds.
+CREATE TABLE streamhub_hub.webhook_queues (
+  endpoint         uuid PRIMARY KEY REFERENCES streamhub_hub.webhook_endpoints ON DELETE CASCADE,
+  node             uuid,
+  due_at           timestamptz,         -- of its oldest delivery, while no node has it; null: there is none
+  failures         integer NOT NULL DEFAULT 0,  -- attempts that failed since the last that did not, to the tenth; then probes
+  starts_after     uuid NOT NULL,       -- the head of history when the endpoint was made: it gets what is beyond
+  skipped_from     uuid,                -- disabled: events beyond this id were not made deliveries of
+  again_from       uuid,                -- events beyond this id, up to `again_to`, are looked through once more
+  again_to         uuid,                -- null: up to where the cursor is when the look begins
+  notice_due_at    timestamptz,         -- its owner is to be told then that it was disabled; null: nothing is to be told
+  notice_attempts  integer NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+CREATE INDEX webhook_queues_due ON streamhub_hub.webhook_queues (due_at);
+CREATE INDEX webhook_queues_again ON streamhub_hub.webhook_queues (endpoint)
+ WHERE again_from IS NOT NULL OR skipped_from IS NOT NULL;
+CREATE INDEX webhook_queues_notice ON streamhub_hub.webhook_queues (notice_due_at) WHERE notice_due_at IS NOT NULL;
+
+-- Deliveries that are still to be made. `event` is the webhook-id. Without a body the event stands in history.
+CREATE TABLE streamhub_hub.webhook_deliveries (
+  endpoint         uuid NOT NULL REFERENCES streamhub_hub.webhook_endpoints ON DELETE CASCADE,
+  event            uuid NOT NULL,
+  type             text NOT NULL,
+  resource_key     bigint,              -- as in history; null: of no resource
+  due_at           timestamptz NOT NULL,  -- infinity: behind another event of its resource
+  not_before       timestamptz,         -- when its pause ends, if it has been attempted
+  attempts         integer NOT NULL DEFAULT 0,
+  log              jsonb NOT NULL DEFAULT '[]',  -- what came of each attempt
+  body             bytea,
+  created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (endpoint, event)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+CREATE INDEX webhook_deliveries_due ON streamhub_hub.webhook_deliveries (endpoint, due_at, event);
+CREATE INDEX webhook_deliveries_resource ON streamhub_hub.webhook_deliveries (endpoint, resource_key, event)
+ WHERE resource_key IS NOT NULL;
+
+-- Deliveries that have ended, for 30 days.
+CREATE TABLE streamhub_hub.webhook_finished (
+  endpoint         uuid NOT NULL REFERENCES streamhub_hub.webhook_endpoints ON DELETE CASCADE,
+  event            uuid NOT NULL,
+  type             text NOT NULL,
+  resource_key     bigint,
+  state            text NOT NULL CHECK (state IN ('delivered', 'failed')),
+  log              jsonb NOT NULL,
+  body             bytea,
+  created_at       timestamptz NOT NULL,
+  finished_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (endpoint, event)
+);
+CREATE INDEX webhook_finished_failed ON streamhub_hub.webhook_finished (endpoint, event) WHERE state = 'failed';
+CREATE INDEX webhook_finished_at ON streamhub_hub.webhook_finished (finished_at);
+
+-- How far history has been made deliveries of. What moves it locks the row.
+CREATE TABLE streamhub_hub.webhook_cursor (
+  only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  position       uuid                   -- null: nothing was yet
+) WITH (fillfactor = 10);
+INSERT INTO streamhub_hub.webhook_cursor DEFAULT VALUES;
+
+-- Which version of the endpoints is the newest: each change of one adds 1, so that what made deliveries knows whether it
+-- has seen them all.
+CREATE TABLE streamhub_hub.webhook_version (
+  only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  version        bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 10);
+INSERT INTO streamhub_hub.webhook_version DEFAULT VALUES;
+
+-- A new endpoint gets what is appended from its making on, however late dispatchers see it: all that was is at or before
+-- the head, all that will be is beyond. Where its order changes, what waits behind its resource changes with it. One that
+-- is enabled needs no notice of what it was. Dispatchers listen to the channel.
+CREATE FUNCTION streamhub_hub.webhook_endpoint_changed() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO streamhub_hub.webhook_queues (endpoint, starts_after, again_from)
+    SELECT NEW.id, h.id, h.id
+      FROM (SELECT (lpad(to_hex(last_ms), 12, '0') || '7000' || to_hex(last_counter | (1::bigint << 63)))::uuid AS id
+              FROM streamhub_hub.log_head) AS h;
+  ELSIF TG_OP = 'UPDATE' THEN
+    IF NEW."order" <> OLD."order" THEN
+      PERFORM FROM streamhub_hub.webhook_queues WHERE endpoint = NEW.id FOR NO KEY UPDATE;
+      IF NEW."order" = 'none' THEN
+        UPDATE streamhub_hub.webhook_deliveries SET due_at = greatest(clock_timestamp(), not_before)
+         WHERE endpoint = NEW.id AND due_at = 'infinity';
+      ELSE
+        UPDATE streamhub_hub.webhook_deliveries AS d SET due_at = 'infinity'
+         WHERE d.endpoint = NEW.id AND d.resource_key IS NOT NULL
+           AND EXISTS (SELECT FROM streamhub_hub.webhook_deliveries AS w
+                        WHERE w.endpoint = d.endpoint AND w.resource_key = d.resource_key AND w.event < d.event);
+      END IF;
+    END IF;
+    IF NEW."order" <> OLD."order" OR NEW.enabled AND NOT OLD.enabled THEN
+      UPDATE streamhub_hub.webhook_queues
+         SET due_at = CASE WHEN node IS NULL THEN clock_timestamp() ELSE due_at END,
+             failures = CASE WHEN NEW.enabled AND NOT OLD.enabled THEN 0 ELSE failures END,
+             notice_due_at = CASE WHEN NEW.enabled THEN NULL ELSE notice_due_at END
+       WHERE endpoint = NEW.id;
+    END IF;
+  END IF;
+  UPDATE streamhub_hub.webhook_version SET version = version + 1;
+  PERFORM pg_notify(c.webhooks, 'endpoints') FROM streamhub_hub.channels AS c;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER webhook_endpoint_changed AFTER INSERT OR UPDATE OR DELETE ON streamhub_hub.webhook_endpoints
+FOR EACH ROW EXECUTE FUNCTION streamhub_hub.webhook_endpoint_changed();
 
 REVOKE ALL ON ALL TABLES IN SCHEMA streamhub_hub FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA streamhub_hub FROM PUBLIC;

@@ -57,6 +57,12 @@ async def test_the_header_wins_over_the_position_in_the_query(hub: Hub, organiza
     assert numbers(await client.frames(2)) == [8, 9]
 
 
+async def test_beside_the_header_the_position_in_the_query_is_not_looked_at(hub: Hub, organization: int) -> None:
+    append = await hub.history.append(organization, 10)
+    client = await hub.broadcast("last_event_id=nonsense", last_event_id=append.events[7].id)
+    assert numbers(await client.frames(2)) == [8, 9]
+
+
 async def test_a_ping_comes_at_its_interval_and_no_heartbeat(start_hub: StartHub, organization: int) -> None:
     hub = await start_hub(ping_interval=timedelta(milliseconds=400), heartbeat_interval=timedelta(milliseconds=100))
     began = time.monotonic()

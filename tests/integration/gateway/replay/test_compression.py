@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streamhub.gateway.replay import codings, shared
+from streamhub.gateway.replay import codings, jobs, shared
 from tests.integration.conftest import Client, Hub, StartHub
 from tests.integration.gateway.replay.test_replay import lately
 
@@ -120,6 +120,31 @@ async def test_a_replay_that_is_cancelled_while_a_page_is_encoded_ends_with_an_e
     *pages, last = await replay.rest()
     assert len(events(b"".join(pages))) > 0
     assert b'"code":"REPLAY_CANCELLED"' in last
+
+
+async def test_a_cancelled_one_ends_its_job_and_gives_back_its_compressor_whether_the_database_answers_or_not(
+    hub: Hub, organization: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, finish = asyncio.Event(), jobs.finish
+
+    async def finished(*arguments: Any) -> str:
+        if not away.is_set():
+            raise OSError("the database is away")
+        return await finish(*arguments)
+
+    async with hub.kinds.replay.closing_windows:
+        replay = await Decoded.open(hub, "zstd")
+        job = json.loads((await replay.piece()).partition(b"data: ")[2])["job_id"]
+        monkeypatch.setattr(jobs, "finish", finished)
+        replay.client.writer.close()
+        await hub.eventually(lambda: asyncio.sleep(0, hub.kinds.replay._coded == 0))
+    away.set()
+
+    async def cancelled() -> bool:
+        shown = json.loads((await hub.get(f"/my-org/replays/{job}")).body)
+        return bool(shown["data"]["state"] == "cancelled")
+
+    await hub.eventually(cancelled)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Accept-Encoding": "br, identity"}])

@@ -1,0 +1,134 @@
+/** Sign in, then one of the pages, by the address's fragment. */
+import { html, render, useEffect, useRef, useState } from "./htm-preact.js";
+import { Session, isApiKey } from "./api.js";
+import { EndpointPage } from "./endpoint.js";
+import { EventPage } from "./event.js";
+import { Events } from "./events.js";
+import { Health } from "./health.js";
+import { Code, Field, Problem, span, useEvery } from "./parts.js";
+import { Replay } from "./replay.js";
+import { Webhooks } from "./webhooks.js";
+
+const PAGES = [["events", "Events"], ["replay", "Replay"], ["webhooks", "Webhooks"], ["health", "Health"]];
+
+function SignIn({ onSession, ended }) {
+  const [token, setToken] = useState("");
+  const [org, setOrg] = useState("");
+  const [error, setError] = useState(ended);
+  const [asks, setAsks] = useState(false);
+  const submit = async (event) => {
+    event.preventDefault();
+    setError(null);
+    setAsks(true);
+    try {
+      const session = new Session(token, org, (over) => onSession(null, over));
+      await tryOut(session);
+      onSession(session);
+    } catch (failure) {
+      setError(failure);
+    }
+    setAsks(false);
+  };
+  return html`<main class="signin" id="main">
+    <form onSubmit=${submit}>
+      <h1 class="brand"><img src="dashboard/icon.svg" alt="" width="26" height="26" />${" "}Streamhub</h1>
+      <p>Paste a token of your organization. It stays in this page's memory, and is gone with it.</p>
+      <${Field} label="Token" hint="A JWT, or an API key." render=${(tie) => html`
+        <input ...${tie} type="password" autocomplete="off" spellcheck=${false} required autofocus value=${token}
+          onInput=${(event) => setToken(event.target.value)} />`} />
+      ${isApiKey(token.trim()) && html`<${Field} label="Organization" hint="Its slug: an API key does not tell it."
+        render=${(tie) => html`<input ...${tie} type="text" spellcheck=${false} autocomplete="off" required value=${org}
+          placeholder="my-org" onInput=${(event) => setOrg(event.target.value)} />`} />`}
+      <${Problem} error=${error} title=${titleOf(error)} />
+      <button class="primary" disabled=${asks}>${asks ? "Asking the hub …" : "Sign in"}</button>
+      <div class="hint"><p>In development, this prints one:</p>
+        <${Code}>streamhub token --org my-org --scope events:read</${Code}></div>
+    </form>
+  </main>`;
+}
+
+function titleOf(error) {
+  if (error?.status === 404) return "This process serves no streams: open the dashboard of one with the role gateway";
+  return error instanceof TypeError && !error.message.includes("fetch") ? "This token cannot be used" : undefined;
+}
+
+/** A token that lacks one scope is a valid one: each page says what it needs. */
+async function tryOut(session) {
+  try {
+    await session.data("/types");
+  } catch (error) {
+    if (error.code !== "MISSING_SCOPE") throw error;
+  }
+}
+
+function Left({ at }) {
+  const [now, setNow] = useState(Date.now());
+  useEvery(5_000, () => setNow(Date.now()));
+  const left = (at - now) / 1000;
+  return html`<span class=${left < 300 ? "wrong" : ""}>${left > 0 ? `expires in ${span(left)}` : "expired"}</span>`;
+}
+
+function Side({ session, page, onSignOut }) {
+  return html`<header class="side">
+    <p class="brand"><img src="dashboard/icon.svg" alt="" width="22" height="22" /> Streamhub</p>
+    <nav aria-label="Pages"><ul>${PAGES.map(([name, title]) => html`<li key=${name}>
+      <a href="#/${name}" aria-current=${page === name ? "page" : undefined}>${title}</a></li>`)}
+    </ul></nav>
+    <div class="session">
+      <p><strong>${session.org}</strong> <span class="tag ${session.isTest ? "test" : "live"}">
+        ${session.isApiKey ? "key" : session.isTest ? "test" : "live"}</span></p>
+      <p class="hint">${session.kind}${session.expiresAt && html`, <${Left} at=${session.expiresAt} />`}</p>
+      <p class="actions"><button type="button" class="small" onClick=${onSignOut}>Sign out</button>
+        <a href="docs">Routes</a></p>
+    </div>
+  </header>`;
+}
+
+function routed() {
+  const [page, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  return { page: PAGES.some(([name]) => name === page) ? page : "events", rest };
+}
+
+function Shown({ session, page, rest }) {
+  if (page === "replay") return html`<${Replay} session=${session} />`;
+  if (page === "health") return html`<${Health} session=${session} />`;
+  if (page === "webhooks") {
+    return rest[0]
+      ? html`<${EndpointPage} key=${rest[0]} session=${session} id=${rest[0]} />`
+      : html`<${Webhooks} session=${session} />`;
+  }
+  return rest[0] && html`<${EventPage} key=${rest[0]} session=${session} id=${rest[0]} />`;
+}
+
+function App() {
+  const [session, setSession] = useState(null);
+  const [ended, setEnded] = useState(null);
+  const [route, setRoute] = useState(routed);
+  const main = useRef();
+  useEffect(() => {
+    const change = () => setRoute(routed());
+    addEventListener("hashchange", change);
+    return () => removeEventListener("hashchange", change);
+  }, []);
+  const title = PAGES.find(([name]) => name === route.page)[1];
+  const place = `${route.page}/${route.rest.join("/")}`;
+  const first = useRef(place);
+  useEffect(() => {
+    document.title = session ? `${title} · ${session.org} · Streamhub` : "Streamhub";
+    if (session && first.current !== place) main.current?.focus({ preventScroll: true });
+    first.current = place;
+  }, [session, place]);
+  if (session === null) {
+    return html`<${SignIn} ended=${ended} onSession=${(made, over = null) => { setEnded(over); setSession(made); }} />`;
+  }
+  const isList = route.page === "events" && !route.rest[0];
+  return html`<a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>
+      Skip to the page</a>
+    <${Side} session=${session} page=${route.page} onSignOut=${() => { setEnded(null); setSession(null); }} />
+    <main id="main" tabindex="-1" ref=${main}>
+      <div hidden=${!isList}><${Events} session=${session} isShown=${isList} /></div>
+      <${Shown} session=${session} page=${route.page} rest=${route.rest} />
+    </main>`;
+}
+
+render(html`<${App} />`, document.getElementById("app"));

@@ -1,0 +1,159 @@
+/** Events: a live tail with filters and a pause, and seeking to a time or an id. */
+import { html, useEffect, useRef, useState } from "./htm-preact.js";
+import { Filters, NOTHING_ASKED, choiceOf, conditions } from "./filters.js";
+import { piece, placeOf } from "./history.js";
+import { List } from "./list.js";
+import { Problem, State, count, moment, plural, useLoaded } from "./parts.js";
+import { KEPT, Tail, rowOf } from "./tail.js";
+
+let textOf = () => undefined; // of the list that is there, by an event's id
+
+/** An event that the list still has; null where it has not. */
+export function known(id) {
+  const text = textOf(id);
+  return text ? JSON.parse(text) : null;
+}
+
+export function Events({ session, isShown }) {
+  const [asked, setAsked] = useState(NOTHING_ASKED);
+  const [choice, setChoice] = useState({});
+  const [hasFilters, setHasFilters] = useState(false);
+  const [, setPaints] = useState(0);
+  const [sought, setSought] = useState(null);
+  const tail = useRef(null);
+  const shown = useRef(isShown);
+  shown.current = isShown;
+  const [types] = useLoaded((signal) => session.data("/types", { signal }), [session]);
+  useEffect(() => {
+    const mine = new Tail(session, choice, () => {
+      if (shown.current && !document.hidden) setPaints((n) => n + 1);
+    });
+    tail.current = mine;
+    setPaints((n) => n + 1);
+    return () => mine.close();
+  }, [session, choice]);
+  useEffect(() => {
+    const painted = () => setPaints((n) => n + 1);
+    document.addEventListener("visibilitychange", painted);
+    return () => document.removeEventListener("visibilitychange", painted);
+  }, []);
+  textOf = (id) => [sought?.rows, tail.current?.rows, tail.current?.shown].flatMap((rows) => rows ?? [])
+    .find((row) => row.id === id)?.text;
+  const apply = (event) => {
+    event.preventDefault();
+    setSought(null);
+    setChoice(choiceOf(asked));
+  };
+  const number = conditions(choice);
+  const current = tail.current?.choice === choice ? tail.current : null; // else the one for it comes in a moment
+  return html`<h1>Events</h1>
+    <div class="bar">
+      <${Status} tail=${current} sought=${sought} />
+      <span class="grow"></span>
+      <button type="button" aria-expanded=${hasFilters} aria-controls="filters" onClick=${() =>
+        setHasFilters(!hasFilters)}>Filters${number > 0 && html` <span class="tag">${number}</span>`}</button>
+      <${Seek} session=${session} choice=${choice} sought=${sought} onSought=${setSought} />
+      <${Pause} tail=${current} sought=${sought} onLive=${() => setSought(null)} />
+    </div>
+    <form id="filters" hidden=${!hasFilters} class="panel" onSubmit=${apply}>
+      <${Filters} value=${asked} onChange=${setAsked} types=${types ?? []} />
+      <p class="actions"><button class="primary">Apply</button>
+        <button type="button" onClick=${() => { setAsked(NOTHING_ASKED); setChoice({}); setSought(null); }}>
+          Clear</button></p>
+    </form>
+    ${sought ? html`<${Found} session=${session} choice=${choice} sought=${sought} onSought=${setSought} />`
+      : current && html`<${Live} tail=${current} session=${session} />`}`;
+}
+
+function Status({ tail, sought }) {
+  if (!tail || sought?.isAsking) return html`<${State} state="connecting" />`;
+  if (sought) return html`<${State} state="history">from ${moment(sought.ms)}</${State}>`;
+  const state = tail.isPaused ? "paused" : tail.state;
+  return html`<span role="status"><${State} state=${state}>${state === "connected" ? "live" : state}</${State}></span>
+    ${state !== "ended" && html`<span class="hint">${count(Math.round(tail.rate))} events/s</span>`}
+    ${tail.waiting > 0 && html`<span class="hint">${plural(tail.waiting, "newer event")}
+      ${tail.waiting > KEPT ? `, the newest ${count(KEPT)} are kept` : ""}</span>`}`;
+}
+
+function Pause({ tail, sought, onLive }) {
+  if (sought) return html`<button type="button" onClick=${onLive}>Back to live</button>`;
+  if (!tail || tail.state === "ended") return null;
+  return tail.isPaused
+    ? html`<button type="button" class="primary" onClick=${() => tail.resume()}>Resume</button>`
+    : html`<button type="button" onClick=${() => tail.pause()}>Pause</button>`;
+}
+
+function Live({ tail, session }) {
+  const isEmpty = tail.shown.length === 0 && tail.state !== "ended";
+  return html`<${Problem} error=${tail.problem} session=${session} scope="events:read" />
+    ${tail.gap && html`<p class="note">Events from ${moment(Date.parse(tail.gap.from))} to
+      ${moment(Date.parse(tail.gap.to))} were missed; a replay returns them.</p>`}
+    ${isEmpty && html`<p class="empty">${tail.state === "connected"
+      ? "Listening. Events appear here as they are published." : "Connecting to the hub …"}</p>`}
+    <div hidden=${isEmpty || tail.state === "ended"}>
+      <${List} rows=${tail.shown.slice(-KEPT)} total=${tail.shownTotal} newestFirst label="Events, newest first" />
+    </div>`;
+}
+
+function Seek({ session, choice, sought, onSought }) {
+  const [text, setText] = useState("");
+  const [error, setError] = useState(null);
+  const attempt = useRef(null);
+  useEffect(() => () => attempt.current?.abort(), []);
+  const go = async (event) => {
+    event.preventDefault();
+    attempt.current?.abort();
+    const mine = attempt.current = new AbortController();
+    setError(null);
+    let place;
+    try {
+      place = placeOf(text);
+    } catch (wrong) {
+      setError(wrong);
+      return;
+    }
+    onSought({ ...place, rows: sought?.rows ?? [], isAsking: true });
+    onSought(await look(session, choice, place, mine.signal));
+  };
+  return html`<form class="seek" onSubmit=${go}>
+    <input type="text" aria-label="Seek to a time or an id" aria-invalid=${error ? "true" : undefined}
+      aria-describedby=${error ? "seek-wrong" : undefined} placeholder="14:05, 10m or an id" spellcheck=${false}
+      autocomplete="off" required value=${text} onInput=${(event) => setText(event.target.value)} />
+    <button>Seek</button>
+    ${error && html`<p class="wrong" id="seek-wrong" role="alert">${error.message}</p>`}
+  </form>`;
+}
+
+async function look(session, choice, place, signal) {
+  try {
+    const { events, more } = await piece(session, choice, place.ms, { signal });
+    const from = place.id === null ? events : events.filter((event) => event.id >= place.id);
+    return { ...place, rows: from.map(rowOf), more };
+  } catch (error) {
+    return { ...place, rows: [], error: signal.aborted ? null : error };
+  }
+}
+
+function Found({ session, choice, sought, onSought }) {
+  const [isAsking, setIsAsking] = useState(false);
+  const next = async () => {
+    setIsAsking(true);
+    try {
+      const after = sought.rows.at(-1).id;
+      const { events, more } = await piece(session, choice, sought.ms, { after });
+      onSought({ ...sought, rows: [...sought.rows, ...events.map(rowOf)].slice(-KEPT), more });
+    } catch (error) {
+      onSought({ ...sought, error });
+    }
+    setIsAsking(false);
+  };
+  if (sought.isAsking) return html`<p class="empty">Looking from ${moment(sought.ms)} on …</p>`;
+  const { rows: found, more, error } = sought;
+  return html`<${Problem} error=${error} session=${session} title="These events cannot be shown" />
+    ${!error && found.length === 0 && html`<p class="empty">No event from ${moment(sought.ms)} on.</p>`}
+    ${found.length > 0 && html`<${List} rows=${found} total=${found.length} current=${sought.id}
+      label="Events, oldest first" />
+    <p class="actions"><span class="hint">${plural(found.length, "event")} from ${moment(sought.ms)} on, oldest first
+      ${more ? "" : "; these are all until now"}</span>
+      ${more && html`<button type="button" disabled=${isAsking} onClick=${next}>Next 200</button>`}</p>`}`;
+}

@@ -1,0 +1,59 @@
+/** The list of events. Of thousands of rows only those in sight are in the page. */
+import { html, useLayoutEffect, useRef, useState } from "./htm-preact.js";
+import { Type, clock } from "./parts.js";
+
+const ROW = 30; // pixels, as style.css has it
+const MORE = 10; // rows above and below those in sight
+
+/** `rows` with the oldest first; `total` is the number of the last one. `newestFirst` turns the list. Rows that come
+ * above what a reader has scrolled to, or has focused, do not move it. */
+export function List({ rows, total, newestFirst, label, current }) {
+  const box = useRef();
+  const [top, setTop] = useState(0);
+  const [height, setHeight] = useState(600);
+  const before = useRef(total);
+  useLayoutEffect(() => {
+    const seen = new ResizeObserver(([entry]) => setHeight(entry.contentRect.height));
+    seen.observe(box.current);
+    return () => seen.disconnect();
+  }, []);
+  useLayoutEffect(() => {
+    const added = total - before.current;
+    before.current = total;
+    const { activeElement: focused } = document;
+    const isHeld = box.current.scrollTop > 0 || focused !== box.current && box.current.contains(focused);
+    if (newestFirst && added > 0 && isHeld) box.current.scrollTop += added * ROW;
+  }, [total]);
+  const first = Math.max(0, Math.floor(top / ROW) - MORE);
+  const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + MORE);
+  const shown = [];
+  for (let n = first; n < last; n += 1) shown.push(rows[newestFirst ? rows.length - 1 - n : n]);
+  return html`<div class="scroll" ref=${box} role="region" aria-label=${label} tabindex="0"
+      onScroll=${() => setTop(box.current.scrollTop)}>
+    <table class="events" aria-rowcount=${rows.length + 1}>
+      <thead><tr aria-rowindex="1"><th scope="col">Time (UTC)</th><th scope="col">Type</th><th scope="col">Resource</th>
+        <th scope="col" class="optional">Changes</th><th scope="col" class="optional who">Who</th></tr></thead>
+      <tbody>
+        <tr class="space" aria-hidden="true"><td style=${{ height: `${first * ROW}px` }}></td></tr>
+        ${shown.map((row, n) => html`<${Row} key=${row.id} row=${row} index=${first + n + 2}
+          isCurrent=${row.id === current} />`)}
+        <tr class="space" aria-hidden="true"><td
+          style=${{ height: `${(rows.length - last) * ROW}px` }}></td></tr>
+      </tbody>
+    </table>
+  </div>`;
+}
+
+function Row({ row, index, isCurrent }) {
+  const open = () => {
+    if (getSelection().isCollapsed) location.hash = `#/events/${row.id}`; // else the click ended a selection of text
+  };
+  return html`<tr class="event" aria-rowindex=${index} aria-current=${isCurrent ? "true" : undefined} onClick=${open}>
+    <td class="mono" title=${new Date(row.ms).toISOString()}>${clock(row.ms)}</td>
+    <td><a href="#/events/${row.id}" onClick=${(event) => event.stopPropagation()}>
+      <${Type} type=${row.type} event=${row.event} /></a></td>
+    <td class="mono">${row.resource}</td>
+    <td class="mono optional">${row.note}</td>
+    <td class="optional who">${row.who}</td>
+  </tr>`;
+}

@@ -1,0 +1,13 @@
+"""Webhooks: each event by signed POST to the endpoints that an organization has registered.
+
+endpoint.py    what an endpoint may be, and every fault of one
+store.py       endpoints, and what their owners do with them: rows made, changed, tested, retried
+deliveries.py  the rows of deliveries, as dispatchers read and write them
+fan_out.py     from history into deliveries, by one cursor
+addresses.py   which addresses may be dialled
+posting.py     one attempt: a POST and what came of it
+queue.py       one endpoint's deliveries in a process that has them
+dispatcher.py  the role `webhooks`: takes endpoints, delivers, writes down what came of it
+census.py      how all of it stands, for metrics
+notices.py     the e-mail to an owner whose endpoint was disabled
+"""

@@ -1,0 +1,273 @@
+"""The rows of deliveries as dispatchers read and write them.
+
+An endpoint's queue is held by one node at a time (`take`), while that node's row holds. What is read of the queue is
+kept in the process's memory: an attempt that is under way is written nowhere, so that after a crash it is made again.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import orjson
+
+from streamhub.core import signing
+from streamhub.leases.nodes import ALIVE
+from streamhub.postgres.channels import CHANNELS
+from streamhub.postgres.connections import AnyConnection, Pool
+from streamhub.webhooks import endpoint, ordering
+from streamhub.webhooks.ordering import HAS_OLDER
+
+TIMEOUT: Final = 10.0  # seconds
+MOST_TAKEN: Final = 50  # endpoints at once, so that several processes share them
+MOST_READ: Final = 200  # deliveries of one endpoint at once
+KEPT: Final = timedelta(days=30)
+
+# Of one moment: the version tells whether another read would give another answer.
+_ENDPOINTS: Final = """
+SELECT v.version, e.id::text, e.organization, e.test, e.url, e.events, e.filters, e.secret, e.old_secrets, e."order",
+       e.max_in_flight, e.rate, e.headers, e.auto_disable, e.enabled, q.starts_after::text
+  FROM streamhub_hub.webhook_version AS v
+  LEFT JOIN (streamhub_hub.webhook_endpoints AS e JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = e.id) ON true
+"""
+# Times are compared with the statement's own, which an index can be searched by; clock_timestamp() changes within one.
+# A queue that is held keeps the `due_at` it was taken at, so it is free at once where its node dies.
+TAKE: Final = f"""
+WITH free AS (
+  SELECT q.endpoint FROM streamhub_hub.webhook_queues AS q
+   WHERE q.due_at <= statement_timestamp() AND (q.node IS NULL OR q.node = $1 OR q.node NOT IN ({ALIVE}))
+     AND q.endpoint <> ALL ($2::uuid[]) AND q.endpoint = ANY ($3::uuid[])
+   ORDER BY q.due_at LIMIT {MOST_TAKEN} FOR NO KEY UPDATE SKIP LOCKED)
+UPDATE streamhub_hub.webhook_queues AS q SET node = $1 FROM free WHERE q.endpoint = free.endpoint
+RETURNING q.endpoint::text, q.failures
+"""
+# Of each endpoint the oldest that are due, by its own stretch of the index.
+READ: Final = """
+SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
+       extract(epoch FROM d.created_at)::float8 AS created_at
+  FROM unnest($1::uuid[], $2::integer[]) AS wanted (endpoint, most)
+ CROSS JOIN LATERAL (
+   SELECT * FROM streamhub_hub.webhook_deliveries AS d
+    WHERE d.endpoint = wanted.endpoint AND d.due_at <= statement_timestamp()
+    ORDER BY d.due_at, d.event LIMIT wanted.most
+ ) AS d
+"""
+# A fan-out that is about to commit holds the rows FOR SHARE, so its deliveries are seen by the statement after this.
+_LOCK: Final = """
+SELECT endpoint::text FROM streamhub_hub.webhook_queues WHERE endpoint = ANY ($1::uuid[]) AND node = $2
+ ORDER BY endpoint FOR NO KEY UPDATE
+"""
+GIVE_UP: Final = """
+UPDATE streamhub_hub.webhook_queues AS q
+   SET node = NULL, failures = given.failures,
+       due_at = (SELECT d.due_at FROM streamhub_hub.webhook_deliveries AS d
+                  WHERE d.endpoint = q.endpoint AND d.due_at < 'infinity' ORDER BY d.due_at LIMIT 1)
+  FROM unnest($1::uuid[], $2::integer[]) AS given (endpoint, failures) WHERE q.endpoint = given.endpoint
+"""
+SETTLE: Final = f"""
+WITH results AS (
+  SELECT r.*, a.value::jsonb AS attempt
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::float8[], $5::boolean[]) WITH ORDINALITY
+      AS r (endpoint, event, state, pause, in_order, n)
+    JOIN json_array_elements($6::text::json) WITH ORDINALITY AS a (value, n) USING (n)
+), gone AS (
+  DELETE FROM streamhub_hub.webhook_deliveries AS d USING results AS r
+   WHERE d.endpoint = r.endpoint AND d.event = r.event AND r.state <> 'pending'
+  RETURNING d.*, r.state, r.attempt
+), kept AS (
+  INSERT INTO streamhub_hub.webhook_finished (endpoint, event, type, resource_key, state, log, body, created_at)
+  SELECT endpoint, event, type, resource_key, state, log || attempt, body, created_at FROM gone
+  ON CONFLICT (endpoint, event) DO UPDATE
+     SET state = excluded.state, log = excluded.log, finished_at = excluded.finished_at
+)
+UPDATE streamhub_hub.webhook_deliveries AS d
+   SET attempts = d.attempts + 1, log = d.log || r.attempt,
+       not_before = clock_timestamp() + make_interval(secs => r.pause),
+       due_at = CASE WHEN r.in_order AND {HAS_OLDER.format("d")} THEN 'infinity'
+                     ELSE clock_timestamp() + make_interval(secs => r.pause) END
+  FROM results AS r WHERE d.endpoint = r.endpoint AND d.event = r.event AND r.state = 'pending'
+"""
+_FAILURES: Final = """
+UPDATE streamhub_hub.webhook_queues AS q SET failures = given.failures
+  FROM unnest($1::uuid[], $2::integer[]) AS given (endpoint, failures)
+ WHERE q.endpoint = given.endpoint AND q.failures <> given.failures
+"""
+# Before its queue, as whoever changes an endpoint locks the two.
+_LOCK_ENDPOINTS: Final = """
+SELECT FROM streamhub_hub.webhook_endpoints WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+"""
+_DISABLE: Final = """
+WITH disabled AS (
+  UPDATE streamhub_hub.webhook_endpoints AS e SET enabled = false, disabled_reason = given.reason
+    FROM unnest($1::uuid[], $2::text[]) AS given (endpoint, reason) WHERE e.id = given.endpoint AND e.enabled
+  RETURNING e.id
+)
+UPDATE streamhub_hub.webhook_queues AS q SET notice_due_at = clock_timestamp(), notice_attempts = 0
+  FROM disabled WHERE q.endpoint = disabled.id
+"""
+_FORGET: Final = """
+DELETE FROM streamhub_hub.webhook_finished WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM streamhub_hub.webhook_finished WHERE finished_at < clock_timestamp() - $1::interval
+  ORDER BY finished_at LIMIT 5000))
+"""
+_CHANNEL: Final = f"SELECT c.webhooks FROM ({CHANNELS}) AS c"
+
+
+class Endpoint(NamedTuple):
+    """An endpoint as dispatchers use it. `choice` is None where the row makes no sense; `key` is what the row held."""
+
+    id: str
+    organization: int
+    test: bool
+    url: str
+    choice: endpoint.Choice | None
+    secrets: tuple[tuple[str, float], ...]  # and until when each is valid, the oldest first
+    in_order: bool
+    max_in_flight: int
+    rate: int | None
+    headers: Mapping[str, str]
+    auto_disable: bool
+    enabled: bool
+    starts_after: str
+    key: tuple[Any, ...]
+
+    def valid_secrets(self, now: float) -> list[str]:
+        return [secret for secret, until in self.secrets if until > now]
+
+
+class Delivery(NamedTuple):
+    """One that is due. `created_at` in seconds of the Unix epoch."""
+
+    endpoint: str
+    event: str
+    attempts: int
+    resource_key: int | None
+    body: bytes | None
+    created_at: float
+
+
+class Result(NamedTuple):
+    """What came of an attempt. `state`: delivered, failed (given up) or pending, due again after `pause` seconds.
+    `disables`: why the endpoint is disabled by it."""
+
+    delivery: Delivery
+    state: str
+    pause: float
+    attempt: Mapping[str, Any]
+    disables: str | None = None
+
+
+async def channel(connection: AnyConnection) -> str:
+    return str(await connection.fetchval(_CHANNEL, timeout=TIMEOUT))
+
+
+class Endpoints:
+    """All of them, as this process has seen them last."""
+
+    def __init__(self) -> None:
+        self.version = -1
+        self.by_id: dict[str, Endpoint] = {}
+        self.changed: set[tuple[int, bool]] = set()  # organizations and environments of which some changed
+
+    async def load(self, connection: Pool | AnyConnection) -> None:
+        """Raises what asyncpg raises."""
+        rows = await connection.fetch(_ENDPOINTS, timeout=TIMEOUT)
+        found: dict[str, Endpoint] = {}
+        for row in rows:
+            if row["id"] is None:
+                continue
+            known = self.by_id.get(row["id"])
+            key = tuple(map(repr, tuple(row.values())[1:]))
+            found[row["id"]] = known if known is not None and known.key == key else compiled(row, key)
+        for id_ in {*found, *self.by_id}:
+            one, other = found.get(id_), self.by_id.get(id_)
+            if one is not other:
+                self.changed |= {(each.organization, each.test) for each in (one, other) if each is not None}
+        self.version, self.by_id = rows[0]["version"], found
+
+    @property
+    def enabled(self) -> list[str]:
+        return [each.id for each in self.by_id.values() if each.enabled and each.choice is not None]
+
+
+def compiled(row: asyncpg.Record, key: tuple[Any, ...]) -> Endpoint:
+    try:
+        choice = endpoint.choice(row["events"], orjson.loads(row["filters"]))
+        secrets = [(each["secret"], float(each["valid_until"])) for each in orjson.loads(row["old_secrets"])]
+        headers = {str(name): str(value) for name, value in orjson.loads(row["headers"]).items()}
+        signing.key_of(row["secret"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        choice, secrets, headers = None, [], {}
+    return Endpoint(
+        row["id"], row["organization"], row["test"], row["url"], choice,
+        (*secrets, (row["secret"], float("inf"))), row["order"] == "resource", row["max_in_flight"], row["rate"],
+        headers, row["auto_disable"], row["enabled"], row["starts_after"], key,
+    )  # fmt: skip
+
+
+async def take(pool: Pool, node: str, held: Collection[str], enabled: Collection[str]) -> dict[str, int]:
+    """Endpoints that this node has from now on, and how many attempts in a row have failed."""
+    rows = await pool.fetch(TAKE, node, list(held), list(enabled), timeout=TIMEOUT)
+    return {row["endpoint"]: row["failures"] for row in rows}
+
+
+async def read(pool: Pool, wanted: Mapping[str, int]) -> list[Delivery]:
+    """The oldest that are due of each endpoint, up to so many; what is under way is among them."""
+    rows = await pool.fetch(READ, list(wanted), list(wanted.values()), timeout=TIMEOUT)
+    return [Delivery(*row) for row in rows]
+
+
+async def give_up(pool: Pool, node: str, failures: Mapping[str, int]) -> None:
+    """These endpoints are free for any node once something of them is due."""
+    async with pool.acquire() as connection, connection.transaction():
+        ours = [row[0] for row in await connection.fetch(_LOCK, list(failures), node, timeout=TIMEOUT)]
+        await connection.execute(GIVE_UP, ours, [failures[each] for each in ours], timeout=TIMEOUT)
+
+
+async def settle(
+    pool: Pool, node: str, results: Sequence[Result], failures: Mapping[str, int], in_order: Collection[str]
+) -> set[str]:
+    """Write down what came of attempts. Returns the endpoints that this node still has; of others nothing is written.
+
+    `failures`: in a row, of the endpoints of which it is known; `in_order`: those with order `resource`.
+    """
+    reasons = {each.delivery.endpoint: each.disables for each in results if each.disables is not None}
+    asked = {each.delivery.endpoint for each in results}
+    async with pool.acquire() as connection, connection.transaction():
+        if reasons:
+            await connection.execute(_LOCK_ENDPOINTS, list(reasons), timeout=TIMEOUT)
+        ours = {row[0] for row in await connection.fetch(_LOCK, list(asked), node, timeout=TIMEOUT)}
+        written = [each for each in results if each.delivery.endpoint in ours]
+        if not written:
+            return ours
+        await connection.execute(
+            SETTLE,
+            [each.delivery.endpoint for each in written],
+            [each.delivery.event for each in written],
+            [each.state for each in written],
+            [each.pause for each in written],
+            [each.delivery.endpoint in in_order for each in written],
+            orjson.dumps([each.attempt for each in written]).decode(),
+            timeout=TIMEOUT,
+        )
+        counted = [each for each in ours if each in failures]
+        await connection.execute(_FAILURES, counted, [failures[each] for each in counted], timeout=TIMEOUT)
+        await ordering.free_oldest(
+            connection,
+            [
+                (each.delivery.endpoint, each.delivery.resource_key)
+                for each in written
+                if each.state != "pending"
+                and each.delivery.endpoint in in_order
+                and each.delivery.resource_key is not None
+            ],
+        )
+        disabled = [each for each in reasons if each in ours]
+        if disabled:
+            await connection.execute(_DISABLE, disabled, [reasons[each] for each in disabled], timeout=TIMEOUT)
+    return ours
+
+
+async def forget(pool: Pool) -> bool:
+    """Delete some of what ended KEPT ago; whether there was none."""
+    return await pool.execute(_FORGET, KEPT, timeout=60) == "DELETE 0"

@@ -1,0 +1,254 @@
+"""What an endpoint may be: `read` judges a document of the API or of the command, and finds every fault of it."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from streamhub.core import filters
+from streamhub.core.filters import FilterProblems, Filters
+from streamhub.core.names import wrong_with
+from streamhub.core.type_patterns import MOST_PATTERNS, TypePatterns
+
+LONGEST_URL: Final = 2_048
+LONGEST_TEXT: Final = 1_024
+LONGEST_PREFIX: Final = 1_024
+MOST_IN_FLIGHT: Final = 100
+MOST_RATE: Final = 1_000_000
+MOST_HEADERS: Final = 10
+LONGEST_HEADER: Final = 1_024
+MOST_RESOURCE_IDS: Final = 500
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
+_EMAIL: Final = re.compile(r"[^\s@,;:<>\"()]{1,64}@[A-Za-z0-9.-]{1,255}")
+# Ours, what HTTP decides, and what concerns one connection alone.
+_RESERVED: Final = frozenset((
+    "host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "keep-alive",
+    "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade", "expect",
+    "user-agent", "x-acp-signature", "accept-encoding",
+))  # fmt: skip
+
+
+class Wrong(NamedTuple):
+    """`pointer` is RFC 6901, into the document; `detail` a sentence."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidEndpoint(ValueError):  # noqa: N818 - the contract's word for it
+    """`wrong` are all faults of a document, in its order."""
+
+    def __init__(self, wrong: list[Wrong]) -> None:
+        self.wrong = wrong
+        super().__init__(" ".join(each.detail for each in wrong))
+
+
+class Choice(NamedTuple):
+    """Which events an endpoint gets: `filters` with `resource_type_eq` and `resource_id_in` among them."""
+
+    types: TypePatterns | None
+    filters: Filters
+    path_prefix: str | None
+
+
+_Faults = list[tuple[str, str]]  # the member below, "" for the value itself, and what is wrong
+
+
+def _url(value: Any, wrong: _Faults, development: bool) -> None:
+    example = "give an https URL such as https://shop.example.com/hooks"
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        wrong.append(("", f"url is {_shown(value)}: {example}."))
+        return
+    if len(value) > LONGEST_URL:
+        wrong.append(("", f"url has {len(value)} characters; at most {LONGEST_URL} are allowed."))
+        return
+    problem = url_problem(value, development=development)
+    if problem is not None:
+        wrong.append(("", f"url is {_shown(value)}: {problem}; {example}."))
+
+
+def url_problem(url: str, *, development: bool) -> str | None:
+    """Why nothing is delivered to this URL; None where something may be."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "it is no URL"
+    if not parts.hostname:
+        return "it names no host"
+    if parts.username is not None or parts.password is not None:
+        return "credentials in a URL are not sent, use headers"
+    if parts.fragment:
+        return "a fragment is not sent"
+    if parts.scheme == "https" or (development and parts.scheme == "http" and parts.hostname in LOOPBACK):
+        return None
+    return "http is for loopback in development alone" if parts.scheme == "http" else "its scheme is not https"
+
+
+def _events(value: Any, wrong: _Faults, _development: bool) -> None:
+    if not isinstance(value, list) or not value:
+        wrong.append(("", f'events is {_shown(value)}: give a list of types, such as ["skus.*"] or ["*"].'))
+    elif len(value) > MOST_PATTERNS:
+        wrong.append(("", f"events has {len(value)} types; at most {MOST_PATTERNS} are allowed."))
+    else:
+        for n, each in enumerate(value):
+            problem = "is no string" if not isinstance(each, str) else wrong_with(each)
+            if problem is None and "," in each:
+                problem = "holds a comma, each type is an entry of its own"
+            if problem is not None:
+                wrong.append((f"/{n}", f"events has {_shown(each)}, which {problem}: give types such as skus.*."))
+
+
+def _filters(value: Any, wrong: _Faults, _development: bool) -> None:
+    if not isinstance(value, dict):
+        wrong.append(("", f'filters is {_shown(value)}: give an object such as {{"resource.status_eq": "paid"}}.'))
+        return
+    strings = {name: text for name, text in value.items() if isinstance(text, str)}
+    for name in value:
+        if name not in strings:
+            wrong.append((_member(name), f"The filter {name[:64]!r} is {_shown(value[name])}: give a string."))
+    for name, judge in (("resource_type_eq", wrong_with), ("resource_id_in", _ids), ("path_prefix", _prefix)):
+        problem = judge(strings[name]) if name in strings else None
+        if problem is not None:
+            wrong.append((_member(name), f"{name} is {_shown(strings[name])}, which {problem}."))
+    if "resource_id_in" in value and "resource_type_eq" not in value:
+        wrong.append((_member("resource_id_in"), "resource_id_in needs resource_type_eq: ids are ids of one type."))
+    fields = [(name, text) for name, text in strings.items() if name not in _PLAIN]
+    try:
+        filters.parse(fields)
+    except FilterProblems as error:
+        wrong.extend((_member(problem.parameter), problem.detail) for problem in error.problems)
+
+
+_PLAIN: Final = ("resource_type_eq", "resource_id_in", "path_prefix")
+
+
+def _ids(text: str) -> str | None:
+    found = text.split(",")
+    if len(found) > MOST_RESOURCE_IDS:
+        return f"has {len(found)} ids, at most {MOST_RESOURCE_IDS} are allowed"
+    problems = (wrong_with(each) for each in found)
+    problem = next((each for each in problems if each is not None), None)
+    return None if problem is None else f"holds an id that {problem}"
+
+
+def _prefix(text: str) -> str | None:
+    return None if 0 < len(text) <= LONGEST_PREFIX else f"has {len(text)} characters: 1 to {LONGEST_PREFIX} are right"
+
+
+def _order(value: Any, wrong: _Faults, _development: bool) -> None:
+    if value not in ("none", "resource"):
+        wrong.append(("", f"order is {_shown(value)}: give none or resource."))
+
+
+def _whole(name: str, most: int, *, optional: bool = False) -> "Judge":
+    def judge(value: Any, wrong: _Faults, _development: bool) -> None:
+        if value is None and optional:
+            return
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            wrong.append(("", f"{name} is {_shown(value)}: give a whole number from 1 to {most}."))
+
+    return judge
+
+
+def _headers(value: Any, wrong: _Faults, _development: bool) -> None:
+    if not isinstance(value, dict):
+        wrong.append(("", f'headers is {_shown(value)}: give an object such as {{"X-Shop": "42"}}.'))
+        return
+    if len({name.lower() for name in value}) != len(value) or len(value) > MOST_HEADERS:
+        wrong.append(("", f"headers has {len(value)} names: at most {MOST_HEADERS} are allowed, each once."))
+        return
+    for name, text in value.items():
+        problem = None
+        if not _TOKEN.fullmatch(name):
+            problem = "is no name of a header"
+        elif name.lower() in _RESERVED or name.lower().startswith("webhook-"):
+            problem = "is not for an endpoint to set"
+        elif not isinstance(text, str) or len(text) > LONGEST_HEADER or not _VALUE.fullmatch(text):
+            problem = f"has a value that is not 1 to {LONGEST_HEADER} printable ASCII characters"
+        if problem is not None:
+            wrong.append((_member(name), f"The header {name[:64]!r} {problem}."))
+
+
+def _boolean(name: str) -> "Judge":
+    def judge(value: Any, wrong: _Faults, _development: bool) -> None:
+        if not isinstance(value, bool):
+            wrong.append(("", f"{name} is {_shown(value)}: give true or false."))
+
+    return judge
+
+
+def _description(value: Any, wrong: _Faults, _development: bool) -> None:
+    if value is not None and (not isinstance(value, str) or len(value) > LONGEST_TEXT or "\0" in value):
+        wrong.append(("", f"description is {_shown(value)}: give a text of at most {LONGEST_TEXT} characters."))
+
+
+def _email(value: Any, wrong: _Faults, _development: bool) -> None:
+    if value is not None and (not isinstance(value, str) or not value.isascii() or not _EMAIL.fullmatch(value)):
+        wrong.append(("", f"owner_email is {_shown(value)}: give one address, such as owner@example.com."))
+
+
+Judge = Callable[[Any, _Faults, bool], None]
+FIELDS: Final[Mapping[str, Judge]] = {
+    "url": _url,
+    "events": _events,
+    "filters": _filters,
+    "order": _order,
+    "max_in_flight": _whole("max_in_flight", MOST_IN_FLIGHT),
+    "rate": _whole("rate", MOST_RATE, optional=True),
+    "headers": _headers,
+    "auto_disable": _boolean("auto_disable"),
+    "description": _description,
+    "owner_email": _email,
+    "enabled": _boolean("enabled"),
+}
+"""What may be given, in the order of the reference."""
+
+
+def read(document: Any, *, development: bool, whole: bool) -> dict[str, Any]:
+    """The fields that are given, all of them right. `whole`: of a new endpoint, which needs `url` and `events`.
+
+    Raises InvalidEndpoint.
+    """
+    if not isinstance(document, dict):
+        raise InvalidEndpoint([Wrong("", "An endpoint is an object with url and events.")])
+    wrong: list[Wrong] = []
+    for name, value in document.items():
+        judge = FIELDS.get(name)
+        if judge is None:
+            wrong.append(Wrong(_member(name), f"There is no member {name[:64]!r}; there are {', '.join(FIELDS)}."))
+            continue
+        faults: _Faults = []
+        judge(value, faults, development)
+        wrong += [Wrong(_member(name) + below, detail) for below, detail in faults]
+    if whole:
+        examples = {"url": "https://shop.example.com/hooks", "events": '["*"]'}
+        for name, example in examples.items():
+            if name not in document:
+                wrong.append(Wrong(_member(name), f"{name} is missing: give for example {example}."))
+    if wrong:
+        raise InvalidEndpoint(wrong)
+    return dict(document)
+
+
+def choice(events: list[str], given: Mapping[str, str]) -> Choice:
+    """What stands in a row, compiled. Raises ValueError for a row written by hand that no document could be."""
+    types = None if "*" in events else TypePatterns.parse(*events)
+    found = filters.parse([(name, text) for name, text in given.items() if name not in _PLAIN])
+    resource_ids = given.get("resource_id_in")
+    with_resources = found.with_resources(
+        given.get("resource_type_eq"), None if resource_ids is None else resource_ids.split(",")
+    )
+    return Choice(types, with_resources, given.get("path_prefix"))
+
+
+def _member(name: str) -> str:
+    return "/" + name[:200].replace("~", "~0").replace("/", "~1")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:80] + "…"

@@ -1,0 +1,192 @@
+"""One attempt: a signed POST, and what came of it."""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from streamhub import __version__
+from streamhub.core import signing
+from streamhub.webhooks.addresses import Addresses, Resolver
+from streamhub.webhooks.endpoint import url_problem
+
+ANSWERED_WITHIN: Final = 30.0  # seconds, connecting included
+CONNECTED_WITHIN: Final = 10.0
+BODY_WITHIN: Final = 5.0  # from the status on
+MOST_READ: Final = 64 * 1024  # bytes of a body
+MOST_KEPT: Final = 4 * 1024
+MOST_CONNECTIONS: Final = 1_000
+KEPT_OPEN: Final = 30.0  # seconds, a connection without a request
+LONGEST_RETRY_AFTER: Final = 7 * 86_400.0
+
+
+class Outcome(NamedTuple):
+    """`status` is None where no answer came, and `error` says why. `retry_after` in seconds."""
+
+    status: int | None
+    error: str | None
+    excerpt: str
+    seconds: float
+    retry_after: float | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.error is None and self.status is not None and 200 <= self.status < 300
+
+    @property
+    def gone(self) -> bool:
+        return self.status == 410
+
+    def document(self, at: float) -> dict[str, Any]:
+        """As the log of a delivery keeps it. `at` in seconds of the Unix epoch."""
+        when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {
+            "at": when, "status": self.status, "error": self.error, "latency_ms": round(self.seconds * 1_000),
+            "response": self.excerpt,
+        }  # fmt: skip
+
+
+class Poster:
+    """`async with`: connections are kept and used again, at most MOST_CONNECTIONS. `tls`: None trusts the authorities
+    of the system."""
+
+    def __init__(
+        self, addresses: Addresses, *, development: bool, proxy: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
+        self._addresses = addresses
+        self._development = development
+        self._proxy = None if proxy is None else URL(proxy).with_user(None)
+        self._proxy_headers = None if proxy is None else _authorization(URL(proxy))
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "Poster":
+        if self._proxy is None:
+            connector = aiohttp.TCPConnector(
+                resolver=Resolver(self._addresses), socket_factory=self._addresses.open_socket, use_dns_cache=False,
+                limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_OPEN,
+            )  # fmt: skip
+        else:  # what is dialled is the proxy alone
+            connector = aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_OPEN)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED_WITHIN),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={"User-Agent": f"streamhub/{__version__}"},
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(
+        self, url: str, body: bytes, id_: str, secrets: Sequence[str], headers: Mapping[str, str]
+    ) -> Outcome:
+        """Raises nothing but CancelledError."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(ANSWERED_WITHIN) as within:
+                return await self._post(url, body, id_, secrets, headers, started, within)
+        except TimeoutError:
+            error = f"no answer within {ANSWERED_WITHIN:g} s"
+        except (aiohttp.ClientError, OSError, ValueError) as failure:
+            error = _explained(failure)
+        return Outcome(None, error, "", time.monotonic() - started)
+
+    async def _post(
+        self, url: str, body: bytes, id_: str, secrets: Sequence[str], headers: Mapping[str, str], started: float,
+        within: asyncio.Timeout,
+    ) -> Outcome:  # fmt: skip
+        problem, target = _judged(url, self._development)
+        if problem is not None:  # a row that was written in SQL
+            return Outcome(None, f"the URL is refused: {problem}", "", 0.0)
+        if self._proxy is not None:
+            parts = urlsplit(url)
+            assert parts.hostname is not None, "url_problem has seen it"
+            await self._addresses.resolve(parts.hostname, parts.port or 443)
+        assert self._session is not None, "within the block"
+        sent = {
+            **headers, **signing.sign(body, id_, int(time.time()), secrets), "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+        }  # fmt: skip
+        async with self._session.post(
+            target,
+            data=body,
+            headers=sent,
+            allow_redirects=False,
+            proxy=self._proxy,
+            proxy_headers=self._proxy_headers,
+            ssl=True if self._tls is None else self._tls,
+        ) as answer:
+            read = b""
+            if not answer.content.at_eof():
+                within.reschedule(None)
+                read = await _beginning(answer)
+            excerpt = read[:MOST_KEPT].decode("utf-8", "replace").replace("\0", "\ufffd")
+            error = None if 200 <= answer.status < 300 else f"it answered {answer.status}"
+            if 300 <= answer.status < 400:
+                error = f"it answered {answer.status}, and redirects are not followed"
+            retry_after = _retry_after(answer.headers.get("Retry-After"))
+            return Outcome(answer.status, error, excerpt, time.monotonic() - started, retry_after)
+
+
+@lru_cache(1_000)
+def _judged(url: str, development: bool) -> tuple[str | None, URL]:
+    """Why it is refused, or None, and what is asked for."""
+    problem = url_problem(url, development=development)
+    return problem, URL() if problem is not None else URL(url, encoded=True)
+
+
+async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
+    """Of the body. The status has decided: a body that does not come, or breaks off, changes nothing."""
+    read = bytearray()
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(BODY_WITHIN):
+            async for chunk in answer.content.iter_any():
+                read += chunk[: MOST_READ - len(read)]
+                if len(read) >= MOST_READ:
+                    break
+    if not answer.content.at_eof():
+        answer.close()  # what follows is not read, so the connection is of no use
+    return bytes(read)
+
+
+def _authorization(proxy: URL) -> dict[str, str]:
+    if proxy.user is None:
+        return {}
+    pair = f"{proxy.user}:{proxy.password or ''}".encode()
+    return {"Proxy-Authorization": f"Basic {b64encode(pair).decode()}"}
+
+
+def _retry_after(text: str | None) -> float | None:
+    """Seconds, of a number or a date."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), LONGEST_RETRY_AFTER)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return max(0.0, min(parsedate_to_datetime(text).timestamp() - time.time(), LONGEST_RETRY_AFTER))
+    return None
+
+
+def _explained(error: Exception) -> str:
+    """For the endpoint's owner, who is to learn nothing of the operator's proxy."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status} to CONNECT"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return "the proxy was not reached"
+    cause = getattr(error, "os_error", None) or error
+    return f"{type(error).__name__}: {str(cause)[:300]}".replace("\0", "\ufffd")

@@ -1,0 +1,164 @@
+"""One endpoint's deliveries in the process that has the endpoint: what may be attempted now, and what comes of it."""
+
+import random
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from streamhub.webhooks.deliveries import Delivery, Endpoint
+from streamhub.webhooks.posting import Outcome
+from streamhub.webhooks.store import FAILING_FROM
+
+PROBE_FIRST: Final = 1.0  # seconds
+PROBE_LONGEST: Final = 60.0
+JITTER: Final = 0.1  # of a pause, only ever longer
+READ_AHEAD: Final = 100  # deliveries
+
+
+class Queue:
+    """Times are of one monotonic clock, in seconds. `held`: events that are ready, under way, or not written yet.
+
+    `failures`: attempts that failed since the last that did not, up to FAILING_FROM; from there on those of probes
+    alone, so that the number says how long the next pause is, to the process that has the endpoint next as well.
+    """
+
+    def __init__(self, endpoint: Endpoint, failures: int, now: float) -> None:
+        self.endpoint = endpoint
+        self.failures = failures
+        self.held: set[str] = set()
+        self.in_flight = 0
+        self.is_lost = False  # another process may have it: what is under way ends, and nothing else begins
+        self.wants_read = True
+        self.reads_at = float("inf")  # when something that is known of is due
+        self.active_at = now
+        self.probe_at = now
+        self._ready: deque[Delivery] = deque()
+        self._resources: set[int] = set()  # of which one is under way, with order `resource`
+        self._starts: deque[float] = deque()
+
+    @property
+    def is_failing(self) -> bool:
+        return self.failures >= FAILING_FROM
+
+    @property
+    def most_read(self) -> int:
+        """How many to read: what is held is among what is due."""
+        return len(self.held) + READ_AHEAD
+
+    @property
+    def has_room(self) -> bool:
+        return not self.is_lost and len(self._ready) < READ_AHEAD // 2
+
+    def is_idle(self, now: float, after: float) -> bool:
+        """Nothing to do for so many seconds. One that waits for a probe is not: its pause would be forgotten."""
+        if self.held or self.in_flight or self.is_lost:
+            return False
+        return not self.endpoint.enabled or (now - self.active_at > after and now >= self.probe_at)
+
+    def add(self, found: Iterable[Delivery]) -> None:
+        """The oldest that are due, in their order."""
+        for delivery in found:
+            if delivery.event in self.held or self.is_lost:
+                continue
+            if self.endpoint.in_order and delivery.resource_key is not None:
+                self._drop_newer(delivery)
+            self.held.add(delivery.event)
+            self._ready.append(delivery)
+
+    def _drop_newer(self, added: Delivery) -> None:
+        """What was due until an older event of its resource came back: its row waits behind that one now."""
+        newer = [d for d in self._ready if d.resource_key == added.resource_key and d.event > added.event]
+        for delivery in newer:
+            self._ready.remove(delivery)
+            self.held.discard(delivery.event)
+
+    def look(self, now: float) -> float:
+        """Note that what was put off is due; seconds until the next of it is."""
+        if now >= self.reads_at:
+            self.wants_read, self.reads_at = True, float("inf")
+        return self.reads_at - now
+
+    def lose(self) -> None:
+        self.is_lost = True
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing more is begun; the rows stay as they are."""
+        self.held.difference_update(delivery.event for delivery in self._ready)
+        self._ready.clear()
+
+    def change(self, endpoint: Endpoint, now: float) -> None:
+        """The endpoint as it is now."""
+        before, self.endpoint = self.endpoint, endpoint
+        if not endpoint.enabled or endpoint.in_order != before.in_order:
+            self.clear()
+            self.wants_read = True
+        if endpoint.enabled and not before.enabled:
+            self.failures = 0
+            self.probe_at = now
+
+    def begin(self, now: float) -> Delivery | None:
+        """The next delivery, its attempt begun; None where none may begin now."""
+        if self.is_lost or not self.endpoint.enabled or self.wait(now) > 0:
+            return None
+        at = self._next()
+        assert at is not None, "wait has seen it"
+        delivery = self._ready[at]
+        del self._ready[at]
+        self.in_flight += 1
+        self.active_at = now
+        if self.endpoint.rate is not None:
+            self._starts.append(now)
+        if self.endpoint.in_order and delivery.resource_key is not None:
+            self._resources.add(delivery.resource_key)
+        return delivery
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next attempt may begin, infinite where one has to end first; 0 where it may."""
+        if self.in_flight and (self.is_failing or self.in_flight >= self.endpoint.max_in_flight):
+            return float("inf")
+        if self._next() is None:
+            return float("inf")
+        if self.is_failing:
+            return max(0.0, self.probe_at - now)
+        if self.endpoint.rate is None:
+            return 0.0
+        while self._starts and self._starts[0] <= now - 1.0:
+            self._starts.popleft()
+        return 0.0 if len(self._starts) < self.endpoint.rate else self._starts[0] + 1.0 - now
+
+    def _next(self) -> int | None:
+        if not self._resources:
+            return 0 if self._ready else None
+        return next((n for n, each in enumerate(self._ready) if each.resource_key not in self._resources), None)
+
+    def left(self, delivery: Delivery) -> None:
+        """An attempt is under way no more, and says nothing of the endpoint."""
+        self.in_flight -= 1
+        if delivery.resource_key is not None:
+            self._resources.discard(delivery.resource_key)
+
+    def ended(self, delivery: Delivery, outcome: Outcome, now: float, *, was_probe: bool) -> None:
+        self.left(delivery)
+        self.active_at = now
+        if outcome.succeeded:
+            self.failures = 0
+        elif was_probe or not self.is_failing:
+            self.failures += 1
+            if self.is_failing:
+                exponent = min(self.failures - FAILING_FROM, 10)
+                pause = min(PROBE_FIRST * 2**exponent, PROBE_LONGEST)
+                self.probe_at = now + pause * random.uniform(1, 1 + JITTER)
+
+
+def pause_after(attempts: int, schedule: Sequence[float], retry_after: float | None) -> float | None:
+    """Seconds until the attempt that follows `attempts` failed ones; None where none does.
+
+    Up to a tenth longer than scheduled. A Retry-After lengthens it, at most to the pause that would follow.
+    """
+    if attempts > len(schedule):
+        return None
+    pause = schedule[attempts - 1]
+    if retry_after is not None and retry_after > pause:
+        pause = min(retry_after, max(pause, schedule[min(attempts, len(schedule) - 1)]))
+    return pause * random.uniform(1, 1 + JITTER)

@@ -1,0 +1,124 @@
+"""Webhooks in the dashboard, from the form to the retry of a delivery that failed."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from cryptography.hazmat.primitives.asymmetric import rsa
+from playwright.async_api import Page as Tab
+
+from streamhub.metrics import Metrics
+from streamhub.tokens import DevelopmentKey
+from streamhub.webhooks.dispatcher import Dispatcher, Options
+from tests.integration.browser.shop import READS, Dashboard, Running, running
+
+SCHEDULE = (60.0,)  # seconds: no attempt but the first one and those that are asked for
+MANAGES = f"{READS} webhooks:manage"
+
+
+class Receiver:
+    """It answers with `status`; `url` is where it is."""
+
+    def __init__(self) -> None:
+        self.status = 503
+        self.url = ""
+
+    async def take(self, request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=self.status, text="no stock <b>today</b>")
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_post("/hooks", receiver.take)
+    async with TestServer(app, host="127.0.0.1") as server:
+        receiver.url = str(server.make_url("/hooks"))
+        yield receiver
+
+
+@pytest.fixture
+async def place(
+    database_url: str, signing_key: rsa.RSAPrivateKey, token: Callable[..., str], tmp_path: Path
+) -> AsyncIterator[Running]:
+    """In development, so that a receiver on this machine may be given."""
+    key = tmp_path / "key.pem"
+    DevelopmentKey.load_or_create(key)
+    async with (
+        running(database_url, signing_key, token, signing_key_file=key) as place,
+        asyncpg.create_pool(database_url, min_size=1, max_size=5) as pool,
+        Dispatcher(database_url, pool, place.hub.gateway.node, Metrics(), Options(SCHEDULE, development=True)),
+    ):
+        yield place
+
+
+@pytest.fixture
+async def dashboard(tab: Tab, place: Running) -> AsyncIterator[Dashboard]:
+    assert tab.context.browser is not None
+    dashboard = await Dashboard.open(tab.context.browser, place.hub)
+    yield dashboard
+    await dashboard.close()
+
+
+async def test_an_endpoint_is_made_and_a_delivery_that_failed_is_sent_again(
+    dashboard: Dashboard, place: Running, receiver: Receiver
+) -> None:
+    await place.shop.has_type(place.organization, "orders.update")
+    await dashboard.signed_in(scope=MANAGES)
+    await dashboard.goto("webhooks")
+    await dashboard.seen("No endpoint yet")
+    await dashboard.click("Add an endpoint")
+    await dashboard.tab.get_by_label("URL").fill("ftp://127.0.0.1/hooks")
+    await dashboard.click("Create")
+    await dashboard.seen("its scheme is not https")
+    await dashboard.tab.get_by_label("URL").fill(receiver.url)
+    await dashboard.tab.get_by_label("These types").check()
+    await dashboard.tab.get_by_label("orders.update").check()
+    await dashboard.is_for_all()
+    await dashboard.click("Create")
+    secret = await dashboard.tab.locator(".secret code").inner_text()
+    assert re.fullmatch(r"whsec_[A-Za-z0-9+/=]+", secret)
+    await dashboard.tab.get_by_role("link", name=receiver.url).click()
+    await dashboard.seen("No delivery yet")
+    assert await dashboard.tab.get_by_text(secret).count() == 0
+    (event,) = (await place.shop.append(place.organization, resource_type="orders")).events
+    delivery = dashboard.tab.locator("ul.deliveries > li")
+    await delivery.locator("summary", has_text="503").click()
+    await dashboard.seen(event.id)
+    await dashboard.seen("no stock <b>today</b>")
+    await dashboard.is_for_all()
+    receiver.status = 204
+    await dashboard.click("Retry now")
+    await delivery.locator("summary .state", has_text="delivered").wait_for()
+    assert "2 attempts" in await delivery.inner_text()
+
+
+async def test_an_endpoint_is_disabled_enabled_tested_and_deleted(
+    dashboard: Dashboard, place: Running, receiver: Receiver
+) -> None:
+    receiver.status = 204
+    await dashboard.signed_in(scope=MANAGES)
+    await dashboard.goto("webhooks")
+    await dashboard.click("Add an endpoint")
+    await dashboard.tab.get_by_label("URL").fill(receiver.url)
+    await dashboard.click("Create")
+    await dashboard.tab.get_by_role("link", name=receiver.url).click()
+    await dashboard.click("Disable")
+    await dashboard.seen("The endpoint is disabled")
+    await place.shop.append(place.organization, resource_type="orders")
+    await dashboard.click("Enable")
+    await dashboard.seen("what came meanwhile is delivered now")
+    await dashboard.tab.locator("ul.deliveries summary", has_text="orders.update").wait_for()
+    await dashboard.click("Send a test event")
+    await dashboard.tab.locator("ul.deliveries summary", has_text="webhook.test").wait_for()
+    await dashboard.click("Rotate the secret")
+    await dashboard.click("Rotate")
+    await dashboard.seen("new secret")
+    await dashboard.click("Delete")
+    await dashboard.click("Delete it")
+    await dashboard.seen("No endpoint yet")

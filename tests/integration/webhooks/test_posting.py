@@ -1,0 +1,430 @@
+"""Which addresses are dialled, what is read of an answer, and a proxy between: on real sockets."""
+
+import asyncio
+import base64
+import ipaddress
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from streamhub.core import signing
+from streamhub.webhooks import posting
+from streamhub.webhooks.addresses import Addresses
+from streamhub.webhooks.posting import Outcome, Poster
+from tests.integration.webhooks.conftest import Receiver
+
+HOST: Final = "hooks.example.com"
+PUBLIC: Final = "93.184.216.34"
+SECRET: Final = signing.secret_of(b"k" * 32)
+LOOPBACK: Final = [ipaddress.ip_network("127.0.0.0/8")]
+
+
+class Names:
+    """What the system's resolver answers: for each look the next list, the last one for ever."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> None:
+        self.looks = 0
+        self._answers = answers
+        real = asyncio.get_running_loop().getaddrinfo
+
+        async def getaddrinfo(host: Any, port: Any, **more: Any) -> Any:
+            if host != HOST:
+                return await real(host, port, **more)
+            found = self._answers[min(self.looks, len(self._answers) - 1)]
+            self.looks += 1
+            return [
+                (
+                    socket.AF_INET6 if ":" in each else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "",
+                    (each, port, 0, 0) if ":" in each else (each, port),
+                )
+                for each in found
+            ]  # fmt: skip
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+
+
+class Certificates:
+    """An authority, and a receiver's certificate for HOST and 127.0.0.1 by it."""
+
+    def __init__(self, directory: Path) -> None:
+        now = datetime.now(UTC)
+        keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+        names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each)]) for each in ("authority", HOST)]
+        made = []
+        for n in range(2):
+            builder = (
+                x509.CertificateBuilder()
+                .subject_name(names[n])
+                .issuer_name(names[0])
+                .public_key(keys[n].public_key())
+                .serial_number(x509.random_serial_number())
+                .not_valid_before(now - timedelta(hours=1))
+                .not_valid_after(now + timedelta(hours=1))
+                .add_extension(x509.BasicConstraints(ca=n == 0, path_length=None), critical=True)
+            )
+            if n == 1:
+                addresses = [x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+                builder = builder.add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+            made.append(builder.sign(keys[0], hashes.SHA256()))
+        pem = serialization.Encoding.PEM
+        chain = directory / "receiver.pem"
+        chain.write_bytes(
+            keys[1].private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            + made[1].public_bytes(pem)
+        )
+        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.server.load_cert_chain(chain)
+        self.client = ssl.create_default_context(cadata=made[0].public_bytes(pem).decode())
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+async def secure(certificates: Certificates, receiver: Receiver) -> AsyncIterator[int]:
+    """The port of the receiver over TLS."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", receiver.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificates.server).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+async def post(poster: Poster, url: str) -> Outcome:
+    async with asyncio.timeout(20):
+        return await poster.post(url, b'{"id":"x"}', "x", [SECRET], {})
+
+
+@asynccontextmanager
+async def production(certificates: Certificates, *allowed: Any, proxy: str | None = None) -> AsyncIterator[Poster]:
+    async with Poster(Addresses(allowed), development=False, proxy=proxy, tls=certificates.client) as poster:
+        yield poster
+
+
+@pytest.fixture
+async def local() -> AsyncIterator[Poster]:
+    async with Poster(Addresses(loopback=True), development=True) as poster:
+        yield poster
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Addresses for which a socket was opened."""
+    found: list[str] = []
+    real = Addresses.open_socket
+
+    def noted(self: Addresses, info: tuple[Any, ...]) -> socket.socket:
+        opened = real(self, info)
+        found.append(str(info[4][0]))
+        return opened
+
+    monkeypatch.setattr(Addresses, "open_socket", noted)
+    return found
+
+
+async def test_an_allowed_address_is_dialled_over_tls_by_its_name(
+    certificates: Certificates, secure: int, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Names(monkeypatch, ["127.0.0.1"])
+    async with production(certificates, *LOOPBACK) as poster:
+        outcome = await post(poster, f"https://{HOST}:{secure}/a")
+    assert outcome.succeeded, outcome
+    assert receiver.received[0].headers["host"] == f"{HOST}:{secure}"
+
+
+async def test_a_certificate_that_is_not_trusted_is_a_failure(secure: int, receiver: Receiver) -> None:
+    async with Poster(Addresses(LOOPBACK), development=False) as poster:
+        outcome = await post(poster, f"https://127.0.0.1:{secure}/a")
+    assert outcome.error is not None
+    assert "certificate" in outcome.error.lower()
+    assert not receiver.received
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "169.254.169.254", "[fd00:ec2::254]",
+     "2130706433", "0x7f.1", "10.0.0.1", "localhost"],
+)  # fmt: skip
+async def test_an_address_in_the_url_is_judged(
+    certificates: Certificates, secure: int, receiver: Receiver, dialled: list[str], address: str
+) -> None:
+    async with production(certificates) as poster:
+        outcome = await post(poster, f"https://{address}:{secure}/a")
+    assert outcome.error is not None
+    assert not dialled, outcome
+    assert not receiver.received
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [["127.0.0.1"], [PUBLIC, "127.0.0.1"], ["127.0.0.1", PUBLIC], [PUBLIC, "::ffff:127.0.0.1"], ["64:ff9b::a9fe:a9fe"],
+     ["169.254.169.254"], ["2002:7f00:1::"], [PUBLIC, "fd00:ec2::254"]],
+    ids=" ".join,
+)  # fmt: skip
+async def test_a_name_with_an_address_that_is_not_public_is_refused_whole(
+    certificates: Certificates, secure: int, receiver: Receiver, dialled: list[str],
+    monkeypatch: pytest.MonkeyPatch, addresses: list[str],
+) -> None:  # fmt: skip
+    Names(monkeypatch, addresses)
+    async with production(certificates) as poster:
+        outcome = await post(poster, f"https://{HOST}:{secure}/a")
+    assert outcome.error is not None
+    assert "is not a public address" in outcome.error
+    assert not dialled
+    assert not receiver.received
+
+
+async def test_a_name_that_changes_to_loopback_after_a_look_gains_nothing(
+    certificates: Certificates, secure: int, receiver: Receiver, dialled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is dialled is what was judged: no look is made in between."""
+    names = Names(monkeypatch, [PUBLIC], ["127.0.0.1"])
+    monkeypatch.setattr(posting, "CONNECTED_WITHIN", 0.5)
+    async with production(certificates) as poster:
+        await post(poster, f"https://{HOST}:{secure}/a")
+        assert (dialled, names.looks) == ([PUBLIC], 1)
+        outcome = await post(poster, f"https://{HOST}:{secure}/a")
+    assert outcome.error is not None
+    assert "127.0.0.1 is not a public address" in outcome.error
+    assert not receiver.received
+
+
+async def test_the_address_that_is_dialled_is_judged_whatever_the_resolver_said(
+    certificates: Certificates, secure: int, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Careless(AbstractResolver):
+        """It judges nothing."""
+
+        def __init__(self, _addresses: Addresses) -> None: ...
+
+        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:  # noqa: ARG002
+            return [
+                ResolveResult(
+                    hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0,
+                    flags=socket.AI_NUMERICHOST,
+                )
+            ]  # fmt: skip
+
+        async def close(self) -> None: ...
+
+    monkeypatch.setattr(posting, "Resolver", Careless)
+    async with production(certificates) as poster:
+        outcome = await post(poster, f"https://{HOST}:{secure}/a")
+    assert outcome.error is not None
+    assert "127.0.0.1 is not a public address" in outcome.error
+    assert not receiver.received
+
+
+async def test_a_row_of_sql_with_another_scheme_is_refused(certificates: Certificates, receiver: Receiver) -> None:
+    async with production(certificates, *LOOPBACK) as poster:
+        for url in (receiver.url(), "file:///etc/passwd", "https://user:password@127.0.0.1/", "x"):
+            outcome = await post(poster, url)
+            assert outcome.error is not None
+            assert outcome.error.startswith("the URL is refused")
+    assert not receiver.received
+
+
+# -- answers
+
+
+async def test_of_a_long_answer_64_kib_are_read_and_4_kept(local: Poster, receiver: Receiver) -> None:
+    """The receiver would send for ever: it notices that what follows is not read."""
+    written = 0
+    ended = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal written
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        try:
+            while True:
+                await answer.write(b"x" * 16_384)
+                written += 16_384
+        finally:
+            ended.set()
+
+    receiver.answers["/a"] = endless
+    outcome = await post(local, receiver.url())
+    assert outcome.succeeded
+    assert outcome.excerpt == "x" * 4_096
+    async with asyncio.timeout(10):
+        await ended.wait()
+    assert written < 32 * 1024 * 1024  # what buffers of the system took
+
+
+async def test_an_answer_whose_body_does_not_come_is_decided_by_its_status(
+    local: Poster, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posting, "BODY_WITHIN", 0.2)
+    released = asyncio.Event()
+
+    async def stalls(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Length": "100"})
+        await answer.prepare(request)
+        await answer.write(b"begun")
+        await released.wait()
+        return answer
+
+    receiver.answers["/a"] = stalls
+    outcome = await post(local, receiver.url())
+    released.set()
+    assert (outcome.status, outcome.error, outcome.excerpt) == (200, None, "begun")
+
+
+async def test_no_answer_in_time_is_a_failure(
+    local: Poster, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posting, "ANSWERED_WITHIN", 0.2)
+    hold = asyncio.Event()
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        await hold.wait()
+        return web.Response()
+
+    receiver.answers["/a"] = hang
+    outcome = await post(local, receiver.url())
+    hold.set()
+    assert (outcome.status, outcome.error) == (None, "no answer within 0.2 s")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(local: Poster, receiver: Receiver, status: int) -> None:
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Location": receiver.url("/elsewhere")})
+
+    receiver.answers["/a"] = redirect
+    outcome = await post(local, receiver.url())
+    assert (outcome.succeeded, outcome.status) == (False, status)
+    assert not receiver.on("/elsewhere")
+
+
+async def test_retry_after_is_seconds_or_a_date(local: Poster, receiver: Receiver) -> None:
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
+    seen = []
+    for text in ("120", at, "-5", "soon", "9" * 30):
+
+        async def busy(request: web.Request, text: str = text) -> web.StreamResponse:
+            return web.Response(status=503, headers={"Retry-After": text})
+
+        receiver.answers["/a"] = busy
+        seen.append((await post(local, receiver.url())).retry_after)
+    assert seen[0] == 120
+    assert seen[1] is not None
+    assert 115 < seen[1] <= 121
+    assert seen[2:] == [None, None, posting.LONGEST_RETRY_AFTER]
+
+
+# -- through a proxy
+
+
+class ConnectProxy:
+    """It takes CONNECT from who has the password, and joins it to `port` of loopback, whatever was asked."""
+
+    def __init__(self, port: int) -> None:
+        self.asked: list[str] = []
+        self.heads: list[str] = []
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "ConnectProxy":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def url(self, credentials: str) -> str:
+        assert self._server is not None
+        return f"http://{credentials}@127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.heads.append(head)
+        self.asked.append(head.splitlines()[0])
+        right = base64.b64encode(b"hub:s@crt").decode()
+        if f"Proxy-Authorization: Basic {right}" not in head or not head.startswith("CONNECT "):
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+            return
+        beyond, to = await asyncio.open_connection("127.0.0.1", self._port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        for source, target in ((reader, to), (beyond, writer)):
+            task = asyncio.create_task(self._join(source, target))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _join(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65_536):
+                target.write(data)
+                await target.drain()
+        except OSError:
+            pass
+        finally:
+            target.close()
+
+
+async def test_a_delivery_goes_through_the_proxy_by_name_and_with_its_credentials(
+    certificates: Certificates, secure: int, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Names(monkeypatch, [PUBLIC])
+    async with (
+        ConnectProxy(secure) as proxy,
+        production(certificates, proxy=proxy.url("hub:s%40crt")) as poster,
+    ):
+        outcomes = [await post(poster, f"https://{HOST}/a") for _ in range(2)]
+    assert [each.status for each in outcomes] == [204, 204]
+    assert proxy.asked == [f"CONNECT {HOST}:443 HTTP/1.1"]  # once: the connection is used again
+    assert len(receiver.received) == 2
+    assert "proxy-authorization" not in receiver.received[0].headers
+    assert SECRET not in proxy.heads[0]
+
+
+async def test_a_name_that_is_not_public_is_not_asked_of_the_proxy(
+    certificates: Certificates, secure: int, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Names(monkeypatch, [PUBLIC, "169.254.169.254"])
+    async with (
+        ConnectProxy(secure) as proxy,
+        production(certificates, proxy=proxy.url("hub:s%40crt")) as poster,
+    ):
+        outcome = await post(poster, f"https://{HOST}/a")
+        literal = await post(poster, "https://[::ffff:10.0.0.1]/a")
+    assert "169.254.169.254 is not a public address" in (outcome.error or "")
+    assert "is not a public address" in (literal.error or "")
+    assert not proxy.asked
+    assert not receiver.received
+
+
+async def test_an_owner_learns_nothing_of_the_proxy(
+    certificates: Certificates, secure: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Names(monkeypatch, [PUBLIC])
+    async with ConnectProxy(secure) as proxy:
+        url = proxy.url("hub:wr0ng")
+        async with production(certificates, proxy=url) as poster:
+            refused = await post(poster, f"https://{HOST}/a")
+    async with production(certificates, proxy=url) as poster:  # it is gone
+        away = await post(poster, f"https://{HOST}/a")
+    assert (refused.error, away.error) == ("the proxy answered 407 to CONNECT", "the proxy was not reached")

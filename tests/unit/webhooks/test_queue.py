@@ -1,0 +1,145 @@
+"""One endpoint's deliveries in a process: how many at once, in which order, and after which pauses."""
+
+from typing import Any, Final
+
+import pytest
+
+from streamhub.webhooks.deliveries import Delivery, Endpoint
+from streamhub.webhooks.posting import Outcome
+from streamhub.webhooks.queue import Queue, pause_after
+from streamhub.webhooks.store import FAILING_FROM
+
+GOOD: Final = Outcome(200, None, "", 0.0)
+BAD: Final = Outcome(500, "it answered 500", "", 0.0)
+SCHEDULE: Final = (60.0, 300.0, 1_800.0, 7_200.0, 86_400.0)
+
+
+def queue_of(failures: int = 0, **fields: Any) -> Queue:
+    endpoint = Endpoint(
+        "e", 1, False, "https://x", None, (), fields.pop("in_order", False), 10, None, {}, True, True, "", ()
+    )
+    return Queue(endpoint._replace(**fields), failures, 0.0)
+
+
+def delivery(event: int, resource: int | None = None) -> Delivery:
+    return Delivery("e", str(event), 0, resource, None, 0.0)
+
+
+def begun(queue: Queue, now: float = 0.0) -> list[str]:
+    found = []
+    while (each := queue.begin(now)) is not None:
+        found.append(each.event)
+    return found
+
+
+def fail(queue: Queue, now: float) -> None:
+    was_probe = queue.is_failing
+    each = queue.begin(now)
+    assert each is not None
+    queue.ended(each, BAD, now, was_probe=was_probe)
+
+
+def test_pauses_between_probes_double_from_one_second_to_sixty() -> None:
+    queue = queue_of()
+    queue.add(delivery(n) for n in range(30))
+    for _ in range(FAILING_FROM):
+        fail(queue, 0.0)
+    now, pauses = 0.0, []
+    for _ in range(8):
+        wait = queue.wait(now)
+        pauses.append(wait)
+        assert queue.begin(now + wait - 0.001) is None
+        now += wait
+        fail(queue, now)
+    for pause, right in zip(pauses, (1, 2, 4, 8, 16, 32, 60, 60), strict=True):
+        assert right <= pause <= right * 1.1
+
+
+def test_the_process_that_has_the_endpoint_next_goes_on_with_the_pauses() -> None:
+    queue = queue_of(FAILING_FROM + 3)
+    queue.add(delivery(n) for n in range(3))
+    fail(queue, 0.0)
+    assert 16 <= queue.wait(0.0) <= 16 * 1.1
+
+
+def test_attempts_that_were_under_way_when_it_began_to_fail_lengthen_no_pause() -> None:
+    queue = queue_of(max_in_flight=50)
+    queue.add(delivery(n) for n in range(50))
+    under_way = [queue.begin(0.0) for _ in range(50)]
+    for each in under_way:
+        assert each is not None
+        queue.ended(each, BAD, 0.0, was_probe=False)
+    queue.add([delivery(60)])
+    assert 1 <= queue.wait(0.0) <= 1.1
+
+
+def test_one_probe_is_under_way_at_a_time_and_a_success_ends_them() -> None:
+    queue = queue_of(FAILING_FROM)
+    queue.add(delivery(n) for n in range(5))
+    probe = queue.begin(0.0)
+    assert probe is not None
+    assert begun(queue) == []
+    queue.ended(probe, GOOD, 0.0, was_probe=True)
+    assert len(begun(queue)) == 4
+
+
+def test_one_that_waits_for_a_probe_is_not_given_up() -> None:
+    queue = queue_of(FAILING_FROM + 4)
+    queue.add([delivery(1)])
+    fail(queue, 0.0)
+    queue.held.clear()
+    assert not queue.is_idle(20.0, 3.0)
+    assert queue.is_idle(40.0, 3.0)
+
+
+def test_of_a_resource_one_is_under_way_at_a_time() -> None:
+    queue = queue_of(in_order=True)
+    queue.add([delivery(1, 7), delivery(2, 8), delivery(3, None), delivery(4, None)])
+    assert begun(queue) == ["1", "2", "3", "4"]
+    queue.add([delivery(5, 7)])
+    assert begun(queue) == []
+    queue.ended(delivery(1, 7), GOOD, 0.0, was_probe=False)
+    assert begun(queue) == ["5"]
+
+
+def test_an_older_event_that_comes_back_takes_the_place_of_a_newer_one() -> None:
+    queue = queue_of(in_order=True)
+    queue.add([delivery(5, 7), delivery(6, 8)])
+    queue.add([delivery(1, 7)])
+    assert begun(queue) == ["6", "1"]
+
+
+def test_rate_counts_any_second() -> None:
+    queue = queue_of(rate=3)
+    queue.add(delivery(n) for n in range(9))
+    assert [len(begun(queue, now)) for now in (0.0, 0.5, 0.999, 1.001, 1.5)] == [3, 0, 0, 3, 0]
+
+
+def test_a_pause_is_that_of_the_schedule_or_up_to_a_tenth_longer() -> None:
+    for attempts, right in enumerate(SCHEDULE, 1):
+        pause = pause_after(attempts, SCHEDULE, None)
+        assert pause is not None
+        assert right <= pause <= right * 1.1
+    assert pause_after(6, SCHEDULE, None) is None
+
+
+@pytest.mark.parametrize(
+    ("attempts", "retry_after", "right"),
+    [(1, 30.0, 60.0), (1, 200.0, 200.0), (1, 4_000.0, 300.0), (5, 90_000.0, 86_400.0), (4, 90_000.0, 86_400.0)],
+)
+def test_retry_after_lengthens_a_pause_at_most_to_the_next_one(attempts: int, retry_after: float, right: float) -> None:
+    pause = pause_after(attempts, SCHEDULE, retry_after)
+    assert pause is not None
+    assert right <= pause <= right * 1.1
+
+
+def test_of_a_queue_that_was_lost_nothing_begins() -> None:
+    queue = queue_of()
+    queue.add([delivery(1), delivery(2)])
+    assert queue.begin(0.0) == delivery(1)
+    queue.lose()
+    assert begun(queue) == []
+    assert queue.held == {"1"}
+    assert not queue.has_room
+    queue.add([delivery(3)])  # what a read that was under way has found
+    assert queue.held == {"1"}
