@@ -12,6 +12,7 @@ export function EndpointPage({ session, id }) {
   const [secret, setSecret] = useState(null);
   const [said, setSaid] = useState("");
   const [turn, setTurn] = useState(0); // of the deliveries
+  useEvery(5_000, reload); // its state changes by itself
   const ask = async (action, done, options = { method: "POST" }) => {
     try {
       const found = await session.data(`${path}${action}`, options);
