@@ -2,7 +2,9 @@
 import { html, useEffect, useRef, useState } from "./htm-preact.js";
 import { Filters, NOTHING_ASKED, choiceOf } from "./filters.js";
 import { queryOf } from "./history.js";
-import { Confirm, Field, Problem, State, When, bytes, count, plural, span, useEvery, useLoaded, utcOf } from "./parts.js";
+import {
+  Confirm, Field, Problem, State, When, bytes, count, plural, span, useEvery, useLoaded, utcOf,
+} from "./parts.js";
 import { MOST_KEPT, Replaying } from "./replaying.js";
 
 const PRESETS = [["15 min", 15 * 60_000], ["1 hour", 3_600_000], ["1 day", 86_400_000], ["7 days", 604_800_000]];
