@@ -106,7 +106,7 @@ async def webhooks(patient: Patient) -> AsyncIterator[Finding]:
     row = await patient.hub.fetchrow(census.CENSUS)
     assert row is not None
     found = census.census_of(row)
-    if found.fan_out_lag > LOOKED_AT_WITHIN and sum(found.endpoints.values()):
+    if found.fan_out_lag > LOOKED_AT_WITHIN and any(found.endpoints.values()):
         yield Finding(
             "webhooks",
             "fail",
