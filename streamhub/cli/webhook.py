@@ -23,7 +23,7 @@ from streamhub.errors import UserError
 from streamhub.postgres.connections import AnyConnection
 from streamhub.webhooks import endpoint, store
 from streamhub.webhooks.endpoint import InvalidEndpoint
-from streamhub.webhooks.store import Scope, TooManyEndpoints
+from streamhub.webhooks.store import Scope, TooManyEndpoints, TooManyTests
 
 COLUMNS: Final = ("id", "org", "test", "url", "events", "filters", "state", "disabled_reason", "created_at")
 SECRET_COLUMNS: Final = ("id", "url", "events", "secret")
@@ -218,7 +218,10 @@ def test(id_: str, wait: float, as_json: bool, data_dir: Path | None) -> None:
     async def work(hub: AnyConnection, scope: Scope, id_: str) -> dict[str, Any] | None:
         found = await store.get(hub, scope, id_)
         _refuse_disabled(found, id_)
-        sent = await store.send_test(hub, scope, id_)
+        try:
+            sent = await store.send_test(hub, scope, id_)
+        except TooManyTests:
+            raise UserError(f"{id_} has {store.MOST_TESTS} tests pending: streamhub webhook deliveries {id_}") from None
         return None if sent is None else await _attempted(hub, scope, id_, sent["id"], wait)
 
     delivery = _on(id_, data_dir, work)

@@ -27,6 +27,7 @@ MOST_ENDPOINTS: Final = 1_000  # of one organization and environment
 MOST_JUDGED: Final = 100_000
 MOST_OLD_SECRETS: Final = 4
 OVERLAP: Final = timedelta(hours=24)
+MOST_TESTS: Final = 20  # pending, of one endpoint
 MOST_LISTED: Final = 100
 MOST_LOGGED: Final = 20  # attempts of one delivery, over all of its retries
 LOCKED_WITHIN: Final = "500ms"  # a request waits with a connection of the pool
@@ -69,6 +70,8 @@ UPDATE streamhub_hub.webhook_deliveries AS d
  WHERE endpoint = $1 AND event = $2 RETURNING true
 """
 _WAKE: Final = f"SELECT pg_notify(c.webhooks, $1) FROM ({CHANNELS}) AS c"
+_LOCK_QUEUE: Final = "SELECT FROM streamhub_hub.webhook_queues WHERE endpoint = $1 FOR NO KEY UPDATE"
+_TESTS: Final = "SELECT count(*) FROM streamhub_hub.webhook_deliveries WHERE endpoint = $1 AND body IS NOT NULL"
 _DUE_NOW: Final = """
 UPDATE streamhub_hub.webhook_queues SET due_at = clock_timestamp() WHERE endpoint = $1 AND node IS NULL
 """
@@ -90,6 +93,10 @@ async def _changing(connection: AnyConnection) -> AsyncIterator[None]:
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{LOCKED_WITHIN}'")
         yield
+
+
+class TooManyTests(ValueError):  # noqa: N818 - what it is
+    """The endpoint has MOST_TESTS events `webhook.test` pending."""
 
 
 def is_id(text: str) -> bool:
@@ -205,11 +212,14 @@ async def recover(connection: AnyConnection, scope: Scope, id_: str, since_ms: i
 
 
 async def send_test(connection: AnyConnection, scope: Scope, id_: str) -> dict[str, Any] | None:
-    """A delivery of an event `webhook.test`. None where there is no such endpoint."""
+    """A delivery of an event `webhook.test`. None where there is no such endpoint. Raises TooManyTests."""
     async with _changing(connection):
         found = await _one(connection, scope, id_)
         if found is None:
             return None
+        await connection.execute(_LOCK_QUEUE, id_)
+        if await connection.fetchval(_TESTS, id_) >= MOST_TESTS:
+            raise TooManyTests
         now = time.time_ns() // 1_000_000
         event = ids.event_id(now, int.from_bytes(os.urandom(7)))
         at = timestamp(now)
@@ -230,7 +240,7 @@ async def retry(connection: AnyConnection, scope: Scope, id_: str, event: str) -
     """Deliver an event to the endpoint once more, with all attempts of a new one; one that is under way goes on. None
     where there is no such delivery."""
     async with _changing(connection):
-        await connection.execute("SELECT FROM streamhub_hub.webhook_queues WHERE endpoint = $1 FOR NO KEY UPDATE", id_)
+        await connection.execute(_LOCK_QUEUE, id_)
         found = await _one(connection, scope, id_)
         if found is None:
             return None

@@ -26,7 +26,7 @@ from streamhub.web.problems import ApiError, Fault, unavailable
 from streamhub.web.scopes import webhooks_manage
 from streamhub.webhooks import endpoint, store
 from streamhub.webhooks.endpoint import InvalidEndpoint
-from streamhub.webhooks.store import Scope, TooManyEndpoints
+from streamhub.webhooks.store import Scope, TooManyEndpoints, TooManyTests
 
 MOST_BYTES: Final = 128 * 1024
 TIMEOUT: Final = 10.0  # seconds
@@ -180,7 +180,11 @@ async def test(request: web.Request) -> web.Response:
     async with _existing(request) as (connection, scope, id_, _):
         refuse_parameters(request)
         await _refuse_disabled(connection, scope, id_)
-        return _found(await store.send_test(connection, scope, id_), id_, status=202)
+        try:
+            return _found(await store.send_test(connection, scope, id_), id_, status=202)
+        except TooManyTests:
+            detail = f"{store.MOST_TESTS} tests of the endpoint are pending, the most there may be: see its deliveries."
+            raise ApiError(Fault("INVALID_ENDPOINT", detail, {"pointer": ""})) from None
 
 
 async def rotate_secret(request: web.Request) -> web.Response:

@@ -213,6 +213,14 @@ async def test_of_two_made_at_once_one_is_the_last_there_may_be(hub: Hub, monkey
     assert sorted(each.status for each in answers) == [201, 422, 422, 422]
 
 
+async def test_tests_that_are_pending_are_bounded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST_TESTS", 2)
+    id_ = (await made(hub))["id"]
+    answers = [await ask(hub, "POST", f"{PATH}/{id_}/test") for _ in range(3)]
+    assert [each.status for each in answers] == [202, 202, 422]
+    assert "2 tests of the endpoint are pending" in answers[-1].document["errors"][0]["detail"]
+
+
 async def test_half_a_character_is_named(hub: Hub) -> None:
     for text, is_half in (("\ud800", True), ("\U0001f600", False)):
         answer = await ask(hub, "POST", body={**ENDPOINT, "description": text, "order": "x"})
