@@ -73,6 +73,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", ENDPOINT + "/deliveries/{delivery:[^/]+}/retry", routes.retry,
         name="retryDelivery", group=GROUP, summary="Deliver once more", rule=webhooks_manage,
-        answers=[answers.RETRIED],
+        answers=[answers.RETRIED], codes=["INVALID_ENDPOINT"],
     ),
 )  # fmt: skip
