@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -38,6 +39,8 @@ TELL_EVERY: Final = 10.0  # seconds, for notices that another process has left
 RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0
 ENDS_WITHIN: Final = 0.3  # seconds that attempts have at a stop
 MOST_AT_ONCE: Final = 500  # results in one transaction
+SHARE: Final = 1  # attempts that an organization may have under way for each that is free yet
+SHARE_OF_FIRST: Final = 3  # the same, for the first attempt of an endpoint
 
 
 class Options(NamedTuple):
@@ -68,7 +71,7 @@ class Dispatcher:
         self._queues: dict[str, Queue] = {}
         self._results: list[Result] = []
         self._settled: set[tuple[str, str]] = set()  # since the last read began, which may have seen them as they were
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._attempts: dict[asyncio.Task[None], Queue] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._published = asyncio.Event()
         self._again = asyncio.Event()
@@ -76,6 +79,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._ended = asyncio.Event()
         self._looks_at = 0.0
+        self._takes = True  # there may be more to take
         self._gives_up_at = 0.0
 
     async def __aenter__(self) -> "Dispatcher":
@@ -210,6 +214,11 @@ class Dispatcher:
         now = time.monotonic()
         for id_, queue in self._queues.items():
             endpoint = self._endpoints.by_id.get(id_)
+            if endpoint is None:  # it was deleted
+                for each in [task for task, its in self._attempts.items() if its is queue]:
+                    each.cancel()
+                queue.lose()
+                queue.held.clear()  # so that it is dropped
             if endpoint is None or endpoint.choice is None:
                 endpoint = queue.endpoint._replace(enabled=False)
             queue.change(endpoint, now)
@@ -229,12 +238,14 @@ class Dispatcher:
                 continue
             if now >= self._looks_at:
                 self._looks_at = now + jittered(LOOK_EVERY)
-                await self._take(now)
+                self._takes = True
                 for queue in self._queues.values():
                     queue.wants_read = True
+            if self._takes:
+                self._takes = await self._take(now)
             soon = min((queue.look(now) for queue in self._queues.values()), default=LOOK_EVERY)
             await self._read()
-            wait = min(self._begin(), soon)
+            wait = min(self._begin(), soon, 0.0 if self._takes else LOOK_EVERY)
             if now >= self._gives_up_at:
                 self._gives_up_at = now + LOOK_EVERY
                 await self._give_up(now)
@@ -243,12 +254,16 @@ class Dispatcher:
                     await self._wake.wait()
             self._wake.clear()
 
-    async def _take(self, now: float) -> None:
+    async def _take(self, now: float) -> bool:
+        """Whether there may be more."""
         enabled = self._endpoints.enabled
-        if enabled:
-            for id_, failures in (await deliveries.take(self._pool, self._node.id, self._queues, enabled)).items():
-                if id_ in self._endpoints.by_id:  # else it was deleted just now
-                    self._queues[id_] = Queue(self._endpoints.by_id[id_], failures, now)
+        if not enabled:
+            return False
+        taken = await deliveries.take(self._pool, self._node.id, self._queues, enabled)
+        for id_, failures in taken.items():
+            if id_ in self._endpoints.by_id:  # else it was deleted just now
+                self._queues[id_] = Queue(self._endpoints.by_id[id_], failures, now)
+        return len(taken) >= deliveries.MOST_TAKEN
 
     async def _read(self) -> None:
         wanted = {
@@ -275,20 +290,29 @@ class Dispatcher:
             queue.wants_read = queue.wants_read or len(its) >= wanted[id_]
 
     def _begin(self) -> float:
-        """Begin all attempts that may; seconds until another one may."""
+        """Begin all attempts that may; seconds until another one may.
+
+        An organization may have as many under way as are free, so that some stay free for each other one: one alone has
+        half of all, two have a third each. An endpoint with none under way may go beyond that.
+        """
         now = time.monotonic()
         wait = LOOK_EVERY
         if not self._node.trusted:
             return wait
+        free = MOST_CONNECTIONS - len(self._attempts) - len(self._results)
+        under_way = Counter(queue.endpoint.organization for queue in self._attempts.values())
         for id_, queue in list(self._queues.items()):
-            while len(self._attempts) + len(self._results) < MOST_CONNECTIONS:
+            organization = queue.endpoint.organization
+            while under_way[organization] < free * (SHARE if queue.in_flight else SHARE_OF_FIRST):
                 delivery = queue.begin(now)
                 if delivery is None:
+                    wait = min(wait, queue.wait(now))
                     break
                 task = asyncio.create_task(self._attempt(queue, delivery, was_probe=queue.is_failing))
-                self._attempts.add(task)
-                task.add_done_callback(self._attempts.discard)
-            wait = min(wait, queue.wait(now))
+                self._attempts[task] = queue
+                task.add_done_callback(self._attempts.pop)
+                under_way[organization] += 1
+                free -= 1
             if queue.in_flight and len(self._queues) > 1:  # the next round begins with others
                 self._queues[id_] = self._queues.pop(id_)
         return wait
@@ -307,10 +331,12 @@ class Dispatcher:
                 finally:
                     if delivery.body is None:
                         self._bodies.release(delivery.event)
-        except Exception as error:  # noqa: BLE001 - the database is away: the row stays as it is
-            log.warning("a delivery to webhook endpoint %s was not attempted: %r", endpoint.id, error)
+        except BaseException as error:  # the database is away, or it was cancelled: the row stays as it is
             queue.left(delivery)
             queue.held.discard(delivery.event)
+            if not isinstance(error, Exception):
+                raise
+            log.warning("a delivery to webhook endpoint %s was not attempted: %r", endpoint.id, error)
             return
         if missing:
             queue.left(delivery)
