@@ -28,6 +28,7 @@ from streamhub.webhooks.fan_out import FanOut, Pass
 from streamhub.webhooks.notices import Notices
 from streamhub.webhooks.posting import MOST_CONNECTIONS, Outcome, Poster
 from streamhub.webhooks.queue import Queue, pause_after
+from streamhub.webhooks.shares import share_of
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,6 @@ TELL_EVERY: Final = 10.0  # seconds, for notices that another process has left
 RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0
 ENDS_WITHIN: Final = 0.3  # seconds that attempts have at a stop
 MOST_AT_ONCE: Final = 500  # results in one transaction
-SHARE: Final = 1  # attempts that an organization may have under way for each that is free yet
-SHARE_OF_FIRST: Final = 3  # the same, for the first attempt of an endpoint
 
 
 class Options(NamedTuple):
@@ -72,6 +71,7 @@ class Dispatcher:
         self._results: list[Result] = []
         self._settled: set[tuple[str, str]] = set()  # since the last read began, which may have seen them as they were
         self._attempts: dict[asyncio.Task[None], Queue] = {}
+        self._under_way: Counter[int] = Counter()  # attempts, by organization
         self._tasks: list[asyncio.Task[None]] = []
         self._published = asyncio.Event()
         self._again = asyncio.Event()
@@ -290,38 +290,36 @@ class Dispatcher:
             queue.wants_read = queue.wants_read or len(its) >= wanted[id_]
 
     def _begin(self) -> float:
-        """Begin all attempts that may; seconds until another one may.
-
-        An organization may have as many under way as are free, so that some stay free for each other one: one alone has
-        half of all, two have a third each. An endpoint with none under way may go beyond that.
-        """
+        """Begin all attempts that may; seconds until another one may."""
         now = time.monotonic()
         wait = LOOK_EVERY
         if not self._node.trusted:
             return wait
         free = MOST_CONNECTIONS - len(self._attempts) - len(self._results)
-        under_way = Counter(queue.endpoint.organization for queue in self._attempts.values())
         for id_, queue in list(self._queues.items()):
-            organization = queue.endpoint.organization
-            while under_way[organization] < free * (SHARE if queue.in_flight else SHARE_OF_FIRST):
+            organization = queue.organization
+            while self._under_way[organization] < share_of(free, is_first=not queue.in_flight):
                 delivery = queue.begin(now)
                 if delivery is None:
                     wait = min(wait, queue.wait(now))
                     break
                 task = asyncio.create_task(self._attempt(queue, delivery, was_probe=queue.is_failing))
                 self._attempts[task] = queue
-                task.add_done_callback(self._attempts.pop)
-                under_way[organization] += 1
+                self._under_way[organization] += 1
+                task.add_done_callback(self._is_over)
                 free -= 1
             if queue.in_flight and len(self._queues) > 1:  # the next round begins with others
                 self._queues[id_] = self._queues.pop(id_)
         return wait
 
+    def _is_over(self, attempt: asyncio.Task[None]) -> None:
+        self._under_way[self._attempts.pop(attempt).organization] -= 1
+
     async def _attempt(self, queue: Queue, delivery: Delivery, *, was_probe: bool) -> None:
         endpoint, at = queue.endpoint, time.time()
         missing = False
         try:
-            body = delivery.body or await self._bodies.take(endpoint.organization, delivery.event)
+            body = delivery.body or await self._bodies.take(endpoint.organization, endpoint.id, delivery.event)
             if body is None:
                 missing, outcome = True, Outcome(None, "the event is not in history any more", "", 0.0)
             else:
@@ -330,7 +328,7 @@ class Dispatcher:
                     outcome = await self._poster.post(endpoint.url, body, delivery.event, secrets, endpoint.headers)
                 finally:
                     if delivery.body is None:
-                        self._bodies.release(delivery.event)
+                        self._bodies.release(endpoint.id, delivery.event)
         except BaseException as error:  # the database is away, or it was cancelled: the row stays as it is
             queue.left(delivery)
             queue.held.discard(delivery.event)

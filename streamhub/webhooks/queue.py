@@ -25,6 +25,7 @@ class Queue:
 
     def __init__(self, endpoint: Endpoint, failures: int, now: float) -> None:
         self.endpoint = endpoint
+        self.organization = endpoint.organization
         self.failures = failures
         self.held: set[str] = set()
         self.in_flight = 0

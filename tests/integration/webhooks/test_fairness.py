@@ -48,6 +48,27 @@ async def test_endpoints_of_one_organization_that_hang_leave_attempts_to_others_
     hold.set()
 
 
+async def test_large_events_to_an_endpoint_that_hangs_leave_memory_to_others(
+    history: History, organization: int, receiver: Receiver, owner: Owner, other: Owner, start: Start
+) -> None:
+    hold = asyncio.Event()
+    receiver.answers["/hang"] = hanging(hold)
+    await owner.add("/hang", events=["files.*"])
+    await owner.add("/own", events=["orders.*"])
+    await other.add("/other")
+    running = await start()
+    running._bodies._most = 4 * 1024 * 1024
+    await history.append(organization, 6, size=1024 * 1024, resource_type="files")
+    await receiver.has(2, "/hang")
+    await history.append(other.scope.organization, 3)
+    await receiver.has(3, "/other", within=5)
+    await history.append(organization, 3, resource_type="orders")
+    await receiver.has(3, "/own", within=5)
+    assert len(receiver.on("/hang")) < 4
+    hold.set()
+    await receiver.has(6, "/hang")
+
+
 async def test_what_is_under_way_to_an_endpoint_ends_where_it_is_deleted(
     history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
 ) -> None:

@@ -333,8 +333,9 @@ async def test_retry_after_is_seconds_or_a_date(local: Poster, receiver: Receive
 
 @asynccontextmanager
 async def endless(sent: bytes, *first: tuple[bytes, asyncio.Event]) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """The URL of a receiver that answers with `sent` for ever, and an event for when it can no more. `first`: what it sends
-    before, and what it awaits then."""
+    """The URL of a receiver that answers with `sent` for ever, and an event for when it can no more.
+
+    `first`: what it sends before, and what it awaits then."""
     ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
