@@ -25,7 +25,7 @@ _Waiting = dict[asyncio.Future[bytes | None], str]  # and for which endpoint
 class _Used(NamedTuple):
     body: bytes
     organization: int
-    count: int  # attempts that use it
+    times: int  # attempts that use it
 
 
 class Bodies:
@@ -79,7 +79,7 @@ class Bodies:
             self._used_size += len(body)
             self._sizes[organization] += len(body)
             used = _Used(body, organization, 0)
-        self._used[event] = used._replace(count=used.count + 1)
+        self._used[event] = used._replace(times=used.times + 1)
         self._users[endpoint] += 1
         return used.body
 
@@ -88,8 +88,8 @@ class Bodies:
         if not self._users[endpoint]:
             del self._users[endpoint]
         used = self._used.pop(event)
-        if used.count > 1:
-            self._used[event] = used._replace(count=used.count - 1)
+        if used.times > 1:
+            self._used[event] = used._replace(times=used.times - 1)
         else:
             self._used_size -= len(used.body)
             self._sizes[used.organization] -= len(used.body)

@@ -101,8 +101,8 @@ class Poster:
             )  # fmt: skip
         else:  # what is dialled is the proxy alone
             connector = aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_OPEN)
-        protocol: partial[ResponseHandler] = partial(_Protocol, loop=asyncio.get_running_loop())
-        connector._factory = protocol  # noqa: SLF001 - there is no option for it
+        protocol: type[ResponseHandler] = _Protocol
+        connector._factory = partial(protocol, loop=asyncio.get_running_loop())  # noqa: SLF001 - there is no option
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED_WITHIN),

@@ -57,8 +57,8 @@ async def test_large_events_to_an_endpoint_that_hangs_leave_memory_to_others(
     await owner.add("/own", events=["orders.*"])
     await other.add("/other")
     running = await start()
-    running._bodies._most = 4 * 1024 * 1024
-    await history.append(organization, 6, size=1024 * 1024, resource_type="files")
+    running._bodies._most = 3_000_000
+    await history.append(organization, 6, size=700_000, resource_type="files")
     await receiver.has(2, "/hang")
     await history.append(other.scope.organization, 3)
     await receiver.has(3, "/other", within=5)
