@@ -57,7 +57,8 @@ def json_option(command: Command) -> Command:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    """One line a row, not wrapped unless stdout is a terminal. As JSON: an array of objects with all members."""
+    """One line a row. Where that is wider than the terminal, one line a value, so that no id or secret is cut. As JSON:
+    an array of objects with all members."""
     if as_json:
         click.echo(orjson.dumps([dict(row) for row in rows], option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
         return
@@ -67,8 +68,17 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
     table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*(_text(row[column]) for column in columns))
-    width = None if sys.stdout.isatty() else 1000
-    Console(width=width, highlight=False, markup=False).print(table)
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else 1000, highlight=False, markup=False)
+    if is_terminal and console.measure(table, options=console.options.update(width=10_000)).maximum > console.width:
+        longest = max(map(len, columns))
+        records = (
+            "".join(f"{column:{longest}}  {text}\n" for column in columns if (text := _text(row[column])))
+            for row in rows
+        )
+        click.echo("\n".join(records), nl=False)
+        return
+    console.print(table)
 
 
 class ProgressLine:

@@ -31,6 +31,7 @@ RATE_OVER = 5.0  # seconds
 LINE_EVERY = 2.0  # seconds, between two plain lines
 EVENTS_SHOWN = 12
 FIXED_LINES = 14  # of the view, without the events
+WIDE = 100  # columns of the terminal
 
 
 class Seen(NamedTuple):
@@ -124,20 +125,20 @@ def _picture(watch: Watch, warnings: deque[str], console: Console) -> Renderable
         counts.add_row(slug, f"{watch.by_slug[slug, False]:,}", f"{watch.by_slug[slug, True]:,}")
     shown = max(3, min(EVENTS_SHOWN, console.height - FIXED_LINES))
     newest = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=True)
-    for name, options in _COLUMNS:
+    columns = [each for each in _COLUMNS if console.width >= WIDE or each[0] not in _WHERE_WIDE]
+    for name, options in columns:
         newest.add_column(name, no_wrap=True, overflow="ellipsis", **options)
     for seen in list(watch.newest)[-shown:]:
         style = "dim" if seen.test else ""
-        environment = "test" if seen.test else "live"
-        newest.add_row(
-            seen.time,
-            seen.slug,
-            environment,
-            Text(seen.type, _color(seen.type)),
-            seen.resource_id,
-            seen.detail,
-            style=style,
-        )
+        cells = {
+            "time": seen.time,
+            "organization": seen.slug,
+            "env": "test" if seen.test else "live",
+            "type": Text(seen.type, _color(seen.type)),
+            "id": seen.resource_id,
+            "what changed": seen.detail,
+        }
+        newest.add_row(*(cells[name] for name, _ in columns), style=style)
     events = "  ".join(f"{name} {count:,}" for name, count in watch.by_event.most_common())
     lines: list[RenderableType] = [
         Text(""),
@@ -160,10 +161,11 @@ _COLUMNS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("time", {"width": 12}),
     ("organization", {"width": 16}),
     ("env", {"width": 4}),
-    ("type", {"min_width": 24}),
+    ("type", {"width": 24}),
     ("id", {"width": 10}),
     ("what changed", {"ratio": 1}),
 )
+_WHERE_WIDE = ("env", "id")  # in 80 columns they would leave no room for what changed
 
 
 def _seen(row: asyncpg.Record) -> Seen:

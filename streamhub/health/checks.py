@@ -16,7 +16,7 @@ from streamhub.extras import install
 from streamhub.health import facts
 from streamhub.health.findings import Check, Finding, Patient, Verdict
 from streamhub.health.incidents import TABLE, latest
-from streamhub.health.serving_checks import gateways, replays, streams
+from streamhub.health.serving_checks import gateways, replays, streams, webhooks
 from streamhub.history.counters import COUNTERS
 from streamhub.history.partitions import Week, default_holds_events, existing
 from streamhub.kafka.publication import TOPICS
@@ -383,6 +383,7 @@ CHECKS: tuple[Check, ...] = (
     gateways,
     streams,
     replays,
+    webhooks,
     outbox,
     history,
     notifications,

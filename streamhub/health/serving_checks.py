@@ -1,4 +1,4 @@
-"""What `streamhub doctor` looks at where clients are served: gateways, the streams that they hold, replays."""
+"""What `streamhub doctor` looks at where clients are served: gateways, streams that they hold, replays, webhooks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from streamhub.health.findings import Finding, Patient
 from streamhub.leases import jobs as job_rows
 from streamhub.leases import nodes as node_rows
 from streamhub.leases import streams as stream_rows
+from streamhub.webhooks import census
 
 MOST_NAMED: Final = 3
 GONE_FOR: Final = 60.0  # seconds since a node expired in which its consumers may well be coming back
 QUEUED_FOR: Final = 30.0  # seconds; a replay that finds room waits for none of them
 CUT_OFF_WITHIN: Final = 24 * 3600.0  # seconds; older ones no longer matter
 LOOK_EVERY: Final = 0.5  # seconds
+LOOKED_AT_WITHIN: Final = 60.0  # seconds; a dispatcher looks within one
 
 
 async def gateways(patient: Patient) -> AsyncIterator[Finding]:
@@ -98,6 +100,39 @@ async def replays(patient: Patient) -> AsyncIterator[Finding]:
                 f"{node['queued']} queued for up to {node['longest']:.0f} s at {where}, which runs {node['running']}",
                 "run more processes: streamhub serve --workers, or gateways on more machines",
             )
+
+
+async def webhooks(patient: Patient) -> AsyncIterator[Finding]:
+    row = await patient.hub.fetchrow(census.CENSUS)
+    assert row is not None
+    found = census.census_of(row)
+    if found.fan_out_lag > LOOKED_AT_WITHIN and any(found.endpoints.values()):
+        yield Finding(
+            "webhooks",
+            "fail",
+            f"no event has been looked at for endpoints for {found.fan_out_lag:.0f} s",
+            "run a process with the role webhooks: streamhub serve --roles webhooks",
+        )
+    elif found.due_age > LOOKED_AT_WITHIN:
+        yield Finding(
+            "webhooks",
+            "warn",
+            f"a delivery to an endpoint that answers is late by {found.due_age:.0f} s",
+            "run more processes with the role webhooks, or raise max_in_flight or rate of the endpoint",
+        )
+    else:
+        text = f"{found.endpoints['ok']} endpoints in order, {found.pending:,} deliveries pending"
+        yield Finding("webhooks", "ok", text)
+    unwell = await patient.hub.fetch(census.UNWELL)
+    for row in unwell[:MOST_NAMED]:
+        if row["enabled"]:
+            text, advice = f"its last {row['failures']} attempts failed", "streamhub webhook deliveries"
+        else:
+            text, advice = f"it is disabled: {row['disabled_reason']}", "once it answers: streamhub webhook enable"
+        yield Finding("webhooks", "warn", f"endpoint {row['id']}: {text}", f"{advice} {row['id']}")
+    if len(unwell) > MOST_NAMED:
+        text = f"{len(unwell) - MOST_NAMED} more endpoints are failing or disabled"
+        yield Finding("webhooks", "warn", text, "streamhub webhook list")
 
 
 def _named(organizations: Sequence[str], count: int) -> str:

@@ -31,6 +31,14 @@ SELECT e.ok, e.failing, e.disabled, h.last_ms, h.last_counter, h.event_ms, due.a
 """
 """One row, for other statements to embed; `census_of` reads it."""
 
+UNWELL: Final = f"""
+SELECT e.id::text, e.enabled, e.disabled_reason, q.failures
+  FROM streamhub_hub.webhook_endpoints AS e JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = e.id
+ WHERE NOT e.enabled AND e.disabled_reason IS NOT NULL OR e.enabled AND q.failures >= {FAILING_FROM}
+ ORDER BY e.enabled, e.id
+"""
+"""Endpoints that the hub has disabled, and those whose last attempts failed."""
+
 
 class WebhookCensus(NamedTuple):
     """`pending` is counted up to MOST_COUNTED. `due_age`: seconds since the oldest delivery was due to an endpoint that

@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,15 @@ async def test_a_replay_is_checked_against_the_hubs_sha256_and_downloaded(
     row = dashboard.tab.locator("table tr", has_text="types=replayed.update")
     await row.locator(".state", has_text="completed").wait_for()
     assert "500" in await row.inner_text()
+
+
+async def test_a_replay_starts_from_a_time_without_seconds(dashboard: Dashboard) -> None:
+    await dashboard.signed_in()
+    await dashboard.goto("replay")
+    start = datetime.now(UTC).replace(second=0) - timedelta(hours=1)
+    await dashboard.tab.get_by_label("From (UTC)").fill(start.strftime("%Y-%m-%dT%H:%M:%S"))
+    await dashboard.click("Start")
+    await dashboard.seen("complete: the sha256 is the hub's")
 
 
 async def test_a_replay_that_is_refused_says_why(dashboard: Dashboard) -> None:

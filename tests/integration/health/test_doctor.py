@@ -15,6 +15,7 @@ from servers.ports import free_port
 from streamhub import capture
 from streamhub.capture import CaptureSpec
 from streamhub.config import load
+from streamhub.core import ids
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.health import serving_checks
 from streamhub.health.doctor import examine
@@ -22,6 +23,7 @@ from streamhub.health.findings import Finding
 from streamhub.postgres import connections
 from streamhub.postgres.migrate import migrate_hub, migrate_source
 from tests.support.database import Connection
+from tests.support.history import move_head
 from tests.support.tasks import ended
 
 ALIVE = "11111111-1111-1111-1111-111111111111"
@@ -316,3 +318,44 @@ async def test_how_the_last_leader_went_is_told(
     finding = await wrong(database_url, "relay")
     assert finding.state == "fail"
     assert said in str(finding)
+
+
+async def endpoint(connection: Connection, change: str) -> str:
+    """One whose queue or row is as `change` says."""
+    id_ = await connection.fetchval(
+        """WITH organization AS (
+             INSERT INTO streamhub_hub.organizations (id, slug, slug_is_made, enterprise)
+             VALUES ('org_1', 'my-org', false, true) RETURNING key)
+           INSERT INTO streamhub_hub.webhook_endpoints (organization, url)
+           SELECT key, 'https://a.example/?token=secret' FROM organization RETURNING id::text"""
+    )
+    await connection.execute(change, id_)
+    return str(id_)
+
+
+async def test_an_endpoint_that_keeps_failing_is_named_without_its_url(
+    connection: Connection, database_url: str
+) -> None:
+    id_ = await endpoint(connection, "UPDATE streamhub_hub.webhook_queues SET failures = 12 WHERE endpoint = $1::uuid")
+    finding = await wrong(database_url, "webhooks")
+    assert id_ in finding.detail
+    assert "secret" not in finding.detail
+
+
+async def test_an_endpoint_that_the_hub_disabled_is_told_with_its_reason(
+    connection: Connection, database_url: str
+) -> None:
+    await endpoint(
+        connection,
+        "UPDATE streamhub_hub.webhook_endpoints SET enabled = false, disabled_reason = 'it answered 410' WHERE id = $1",
+    )
+    assert "it answered 410" in (await wrong(database_url, "webhooks")).detail
+
+
+async def test_events_that_no_dispatcher_looks_at_are_a_fault(connection: Connection, database_url: str) -> None:
+    long_ago = 1_795_000_000_000
+    await endpoint(connection, "UPDATE streamhub_hub.webhook_queues SET failures = 0 WHERE endpoint = $1::uuid")
+    await connection.execute("UPDATE streamhub_hub.webhook_cursor SET position = $1::uuid", ids.event_id(long_ago, 0))
+    await move_head(connection, long_ago + 1)
+    finding = await wrong(database_url, "webhooks")
+    assert (finding.state, "no event has been looked at" in finding.detail) == ("fail", True)

@@ -35,8 +35,8 @@ function SignIn({ onSession, ended }) {
       <p>Paste a token of your organization. It stays in this page's memory, and is gone with it.</p>
       <${Field} label="Token" hint="A JWT, or an API key." render=${(tie) => html`
         <input ...${tie} type="password" autocomplete="off" spellcheck=${false} required autofocus value=${token}
-          onInput=${(event) => setToken(event.target.value)} />`} />
-      ${isApiKey(token.trim()) && html`<${Field} label="Organization" hint="Its slug: an API key does not tell it."
+          onInput=${(event) => setToken(event.target.value.trim().replace(/^TOKEN=/, ""))} />`} />
+      ${isApiKey(token) && html`<${Field} label="Organization" hint="Its slug: an API key does not tell it."
         render=${(tie) => html`<input ...${tie} type="text" spellcheck=${false} autocomplete="off" required value=${org}
           placeholder="my-org" onInput=${(event) => setOrg(event.target.value)} />`} />`}
       <${Problem} error=${error} title=${titleOf(error)} />

@@ -1,6 +1,6 @@
 /** One endpoint: what it is, what its owner may do with it, and its deliveries with their attempts. */
 import { html, useEffect, useRef, useState } from "./htm-preact.js";
-import { Confirm, Problem, State, When, plural, span, useEvery, useLoaded } from "./parts.js";
+import { Confirm, Problem, State, When, plural, span, useEvery, useLoaded, utcOf } from "./parts.js";
 import { SCOPE, Secret } from "./webhooks.js";
 
 const PAGE = 50;
@@ -12,6 +12,7 @@ export function EndpointPage({ session, id }) {
   const [secret, setSecret] = useState(null);
   const [said, setSaid] = useState("");
   const [turn, setTurn] = useState(0); // of the deliveries
+  useEvery(5_000, reload); // its state changes by itself
   const ask = async (action, done, options = { method: "POST" }) => {
     try {
       const found = await session.data(`${path}${action}`, options);
@@ -64,7 +65,7 @@ function Recover({ ask }) {
     event.preventDefault();
     setOpens(false);
     void ask("/recover", "What failed or was missed since then is delivered again.",
-      { method: "POST", query: [["since", `${since}Z`]] });
+      { method: "POST", query: [["since", utcOf(since)]] });
   };
   return html`<form class="confirm" onSubmit=${send}>
     <label>Deliver again what failed since <input type="datetime-local" step="1" required value=${since}

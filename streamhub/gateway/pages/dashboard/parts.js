@@ -40,6 +40,9 @@ export function moment(ms) {
   return day === new Date().toISOString().slice(0, 10) ? clock(ms) : `${day} ${clock(ms)}`;
 }
 
+/** The time of an input of type datetime-local, which leaves out seconds that are 0, as the hub takes it. */
+export const utcOf = (input) => `${input}${input.length === 16 ? ":00" : ""}Z`;
+
 export function When({ at }) {
   const ms = typeof at === "number" ? at : Date.parse(at);
   const text = new Date(ms).toISOString();

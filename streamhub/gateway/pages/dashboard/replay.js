@@ -2,7 +2,9 @@
 import { html, useEffect, useRef, useState } from "./htm-preact.js";
 import { Filters, NOTHING_ASKED, choiceOf } from "./filters.js";
 import { queryOf } from "./history.js";
-import { Confirm, Field, Problem, State, When, bytes, count, plural, span, useEvery, useLoaded } from "./parts.js";
+import {
+  Confirm, Field, Problem, State, When, bytes, count, plural, span, useEvery, useLoaded, utcOf,
+} from "./parts.js";
 import { MOST_KEPT, Replaying } from "./replaying.js";
 
 const PRESETS = [["15 min", 15 * 60_000], ["1 hour", 3_600_000], ["1 day", 86_400_000], ["7 days", 604_800_000]];
@@ -26,7 +28,7 @@ export function Replay({ session }) {
     run?.cancel();
     const mine = current.current = new Replaying();
     const query = [["date_from", range.from], ["date_to", range.to]].filter(([, at]) => at)
-      .map(([name, at]) => [name, `${at}Z`]).concat(queryOf(choiceOf(asked)));
+      .map(([name, at]) => [name, utcOf(at)]).concat(queryOf(choiceOf(asked)));
     let timer = null;
     void mine.run(session, query, () => {
       timer ??= setTimeout(() => {
