@@ -38,7 +38,7 @@ TAKE: Final = f"""
 WITH due AS (
   SELECT endpoint, row_number() OVER (PARTITION BY e.organization ORDER BY q.due_at) AS turn
     FROM streamhub_hub.webhook_queues AS q JOIN streamhub_hub.webhook_endpoints AS e ON e.id = q.endpoint
-   WHERE {_FREE} AND q.endpoint <> ALL ($2::uuid[]) AND q.endpoint = ANY ($3::uuid[])
+   WHERE {_FREE} AND q.endpoint = ANY ($2::uuid[])
 ), free AS (
   SELECT q.endpoint FROM due JOIN streamhub_hub.webhook_queues AS q USING (endpoint) WHERE {_FREE}
    ORDER BY due.turn, q.due_at LIMIT {MOST_TAKEN} FOR NO KEY UPDATE OF q SKIP LOCKED)
@@ -209,9 +209,9 @@ def compiled(row: asyncpg.Record, key: tuple[Any, ...]) -> Endpoint:
     )  # fmt: skip
 
 
-async def take(pool: Pool, node: str, held: Collection[str], enabled: Collection[str]) -> dict[str, int]:
-    """Endpoints that this node has from now on, and how many attempts in a row have failed."""
-    rows = await pool.fetch(TAKE, node, list(held), list(enabled), timeout=TIMEOUT)
+async def take(pool: Pool, node: str, endpoints: Collection[str]) -> dict[str, int]:
+    """Which of these endpoints this node has from now on, and how many attempts in a row have failed."""
+    rows = await pool.fetch(TAKE, node, list(endpoints), timeout=TIMEOUT)
     return {row["endpoint"]: row["failures"] for row in rows}
 
 

@@ -256,10 +256,10 @@ class Dispatcher:
 
     async def _take(self, now: float) -> bool:
         """Whether there may be more."""
-        enabled = self._endpoints.enabled
-        if not enabled:
+        others = [id_ for id_ in self._endpoints.enabled if id_ not in self._queues]
+        if not others:
             return False
-        taken = await deliveries.take(self._pool, self._node.id, self._queues, enabled)
+        taken = await deliveries.take(self._pool, self._node.id, others)
         for id_, failures in taken.items():
             if id_ in self._endpoints.by_id:  # else it was deleted just now
                 self._queues[id_] = Queue(self._endpoints.by_id[id_], failures, now)

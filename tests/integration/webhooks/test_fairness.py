@@ -39,12 +39,12 @@ async def test_endpoints_of_one_organization_that_hang_leave_attempts_to_others_
     await other.add("/other")
     await start()
     await history.append(organization, 20)
-    await receiver.has(13, "/hang")
+    await receiver.has(10, "/hang")
     await history.append(other.scope.organization)
     await receiver.has(1, "/other", within=5)
     await history.append(organization, resource_type="orders")
     await receiver.has(1, "/own", within=5)
-    assert 10 <= len(receiver.on("/hang")) < 17
+    assert len(receiver.on("/hang")) <= 10 + 3  # half, and the first attempt of each other one
     hold.set()
 
 
@@ -117,9 +117,9 @@ async def test_endpoints_are_taken_in_turn_over_organizations(owner: Owner, othe
         "SET due_at = clock_timestamp() - CASE WHEN endpoint = $1 THEN interval '1 s' ELSE '1 min' END", late,
     )  # fmt: skip
     node = "11111111-1111-4111-8111-111111111111"
-    taken = await deliveries.take(owner.pool, node, [], ids)
+    taken = await deliveries.take(owner.pool, node, ids)
     assert (len(taken), late in taken) == (deliveries.MOST_TAKEN, True)
-    assert len(await deliveries.take(owner.pool, node, taken, ids)) == 11
+    assert len(await deliveries.take(owner.pool, node, [each for each in ids if each not in taken])) == 11
 
 
 async def test_endpoints_that_are_due_together_are_all_taken_at_once(
