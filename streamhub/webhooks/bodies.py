@@ -7,7 +7,7 @@ more than the bound may be held, so that a large one is ever read.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from streamhub.core import frames
@@ -141,13 +141,28 @@ class Bodies:
             if left > 0:
                 found.append((turns[organization], wanted))
                 turns[organization] += 1
-                room = min(room, left)
+                room = min(room, left // 4)  # it lessens what is free as well
         found.sort(key=lambda each: each[0])
         return [wanted for _, wanted in found[:MOST_READ]], room
 
     async def _read_some(self, wanted: list[_Wanted], room: int) -> None:
         """At least one of them."""
-        found = await frames_within(self._pool, wanted, room)
+        organizations = {organization for organization, _ in wanted}
+        self._reserve(organizations, room)
+        try:
+            found = await frames_within(self._pool, wanted, room)
+            self._tell(wanted, found)
+            await asyncio.sleep(0)  # those that wait take theirs, so that the room that is left is known
+        finally:
+            self._reserve(organizations, -room)
+
+    def _reserve(self, organizations: Iterable[int], room: int) -> None:
+        """What is being read counts as used."""
+        self._used_size += room
+        for each in organizations:
+            self._sizes[each] += room
+
+    def _tell(self, wanted: list[_Wanted], found: Mapping[_Wanted, bytes | None]) -> None:
         for each in wanted:
             if each not in found:  # no room for it
                 continue
@@ -156,7 +171,6 @@ class Bodies:
             for future in self._waiting.pop(each):
                 if not future.done():
                     future.set_result(body)
-        await asyncio.sleep(0)  # those that wait take theirs, so that the room that is left is known
 
 
 def _made(frame: bytes) -> bytes | None:
