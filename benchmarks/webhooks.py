@@ -198,7 +198,7 @@ async def _pending(stage: Stage) -> list[Result]:
             for _ in range(CLAIMS):
                 node = await connection.fetchval("SELECT gen_random_uuid()::text")
                 began = time.perf_counter()
-                await connection.fetch(deliveries.TAKE, node, [], some)
+                await connection.fetch(deliveries.TAKE, node, some)
                 await connection.fetch(deliveries.READ, some, [100] * len(some))
                 took.append((time.perf_counter() - began) * 1_000)
             results.append(

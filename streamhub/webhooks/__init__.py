@@ -7,6 +7,8 @@ fan_out.py     from history into deliveries, by one cursor
 addresses.py   which addresses may be dialled
 posting.py     one attempt: a POST and what came of it
 queue.py       one endpoint's deliveries in a process that has them
+bodies.py      the bodies of events that are sent, bounded in bytes
+shares.py      how much an organization may use of attempts and memory
 dispatcher.py  the role `webhooks`: takes endpoints, delivers, writes down what came of it
 census.py      how all of it stands, for metrics
 notices.py     the e-mail to an owner whose endpoint was disabled

@@ -1,21 +1,31 @@
 """The bodies of events that many endpoints get: made once, kept while they are likely to be sent.
 
-All of them together are bounded in bytes, those that are being sent included: what is not kept yet is read from history
-once there is room for it, a few events at a time. One event more than the bound may be held, so that a large one is
-ever read.
+All of them together are bounded in bytes, those that are being sent included, and an organization may use a share of
+what is free: what it may not send yet is read from history once there is room for it, a few events at a time. One event
+more than the bound may be held, so that a large one is ever read.
 """
 
 import asyncio
-from typing import Final
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 from streamhub.core import frames
 from streamhub.history.lookup import frames_within
 from streamhub.postgres.connections import Pool
+from streamhub.webhooks.shares import share_of
 
 MOST_KEPT: Final = 64 * 1024 * 1024  # bytes
 MOST_READ: Final = 100  # events at once
 
 _Wanted = tuple[int, str]  # organization, event
+_Waiting = dict[asyncio.Future[bytes | None], str]  # and for which endpoint
+
+
+class _Used(NamedTuple):
+    body: bytes
+    organization: int
+    times: int  # attempts that use it
 
 
 class Bodies:
@@ -26,8 +36,11 @@ class Bodies:
         self._most = most
         self.size = 0
         self._idle: dict[str, bytes] = {}
-        self._used: dict[str, tuple[bytes, int]] = {}  # and by how many attempts
-        self._waiting: dict[_Wanted, list[asyncio.Future[bytes | None]]] = {}
+        self._used: dict[str, _Used] = {}
+        self._used_size = 0
+        self._sizes: Counter[int] = Counter()  # of what is used, by organization
+        self._users: Counter[str] = Counter()  # endpoints, by how many bodies they use
+        self._waiting: dict[_Wanted, _Waiting] = {}
         self._room = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
@@ -41,44 +54,59 @@ class Bodies:
             self.size += len(body)
             self._shrink(self._most)
 
-    async def take(self, organization: int, event: str) -> bytes | None:
+    async def take(self, organization: int, endpoint: str, event: str) -> bytes | None:
         """The body, kept until it is released as often as it was taken; None, which is not released, where the event is
         in history no more. Raises what asyncpg raises."""
-        body = self._take(event)
-        if body is None:
-            body = await self._read((organization, event))
-            if body is not None and self._take(event) is None:
-                self._used[event] = body, 1
+        body: bytes | None = None
+        if event in self._used or self._left(organization, [endpoint]) > 0:
+            body = self._idle.get(event)
+        if body is None and event not in self._used:
+            body = await self._read((organization, event), endpoint)
+        return self._use(organization, endpoint, event, body)
+
+    def _left(self, organization: int, endpoints: Iterable[str]) -> int:
+        """Bytes that the organization may use yet, for one of these."""
+        is_first = any(each not in self._users for each in endpoints)
+        return share_of(self._most - self._used_size, is_first=is_first) - self._sizes[organization]
+
+    def _use(self, organization: int, endpoint: str, event: str, body: bytes | None) -> bytes | None:
+        used = self._used.get(event)
+        if used is None:
+            if body is None:
+                return None
+            if self._idle.pop(event, None) is None:
                 self.size += len(body)
-        return body
+            self._used_size += len(body)
+            self._sizes[organization] += len(body)
+            used = _Used(body, organization, 0)
+        self._used[event] = used._replace(times=used.times + 1)
+        self._users[endpoint] += 1
+        return used.body
+
+    def release(self, endpoint: str, event: str) -> None:
+        self._users[endpoint] -= 1
+        if not self._users[endpoint]:
+            del self._users[endpoint]
+        used = self._used.pop(event)
+        if used.times > 1:
+            self._used[event] = used._replace(times=used.times - 1)
+        else:
+            self._used_size -= len(used.body)
+            self._sizes[used.organization] -= len(used.body)
+            self._idle[event] = used.body
+            self._shrink(self._most)
+        self._room.set()
 
     def _shrink(self, most: int) -> None:
         while self.size > most and self._idle:
             self.size -= len(self._idle.pop(next(iter(self._idle))))
 
-    def _take(self, event: str) -> bytes | None:
-        body = self._idle.pop(event, None)
-        if body is not None:
-            self._used[event] = body, 1
-        elif event in self._used:
-            body, count = self._used[event]
-            self._used[event] = body, count + 1
-        return body
-
-    def release(self, event: str) -> None:
-        body, count = self._used.pop(event)
-        if count > 1:
-            self._used[event] = body, count - 1
-            return
-        self._idle[event] = body
-        self._shrink(self._most)
-        self._room.set()
-
     # -- from history
 
-    async def _read(self, wanted: _Wanted) -> bytes | None:
+    async def _read(self, wanted: _Wanted, endpoint: str) -> bytes | None:
         future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(wanted, []).append(future)
+        self._waiting.setdefault(wanted, {})[future] = endpoint
+        self._room.set()  # there may be some for it
         if self._reading is None:
             self._reading = asyncio.create_task(self._keep_reading(), name="webhooks: bodies")
         return await future
@@ -86,14 +114,13 @@ class Bodies:
     async def _keep_reading(self) -> None:
         try:
             while self._waiting:
-                used = sum(len(body) for body, _ in self._used.values())
-                if used >= self._most:
+                wanted, room = self._next()
+                if not wanted:
                     self._room.clear()
                     await self._room.wait()
                     continue
-                room = min(self._most - used, self._most // 4)
                 self._shrink(self._most - room)
-                await self._read_some(room)
+                await self._read_some(wanted, room)
         except Exception as error:  # noqa: BLE001 - those that wait are told
             for futures in self._waiting.values():
                 for future in futures:
@@ -103,10 +130,39 @@ class Bodies:
         finally:
             self._reading = None
 
-    async def _read_some(self, room: int) -> None:
-        """At least one of those that wait."""
-        wanted = list(self._waiting)[:MOST_READ]
-        found = await frames_within(self._pool, wanted, room)
+    def _next(self) -> tuple[list[_Wanted], int]:
+        """Which may be read, in turn over organizations, and how many bytes of them."""
+        turns: Counter[int] = Counter()
+        found: list[tuple[int, _Wanted]] = []
+        room = min(self._most - self._used_size, self._most // 4)
+        for wanted, futures in self._waiting.items():
+            organization, _ = wanted
+            left = self._left(organization, futures.values())
+            if left > 0:
+                found.append((turns[organization], wanted))
+                turns[organization] += 1
+                room = min(room, left // 4)  # it lessens what is free as well
+        found.sort(key=lambda each: each[0])
+        return [wanted for _, wanted in found[:MOST_READ]], room
+
+    async def _read_some(self, wanted: list[_Wanted], room: int) -> None:
+        """At least one of them."""
+        organizations = {organization for organization, _ in wanted}
+        self._reserve(organizations, room)
+        try:
+            found = await frames_within(self._pool, wanted, room)
+            self._tell(wanted, found)
+            await asyncio.sleep(0)  # those that wait take theirs, so that the room that is left is known
+        finally:
+            self._reserve(organizations, -room)
+
+    def _reserve(self, organizations: Iterable[int], room: int) -> None:
+        """What is being read counts as used."""
+        self._used_size += room
+        for each in organizations:
+            self._sizes[each] += room
+
+    def _tell(self, wanted: list[_Wanted], found: Mapping[_Wanted, bytes | None]) -> None:
         for each in wanted:
             if each not in found:  # no room for it
                 continue
@@ -115,7 +171,6 @@ class Bodies:
             for future in self._waiting.pop(each):
                 if not future.done():
                     future.set_result(body)
-        await asyncio.sleep(0)  # those that wait take theirs, so that the room that is left is known
 
 
 def _made(frame: bytes) -> bytes | None:

@@ -34,12 +34,16 @@ SELECT v.version::bigint, e.id::text, e.organization, e.test, e.url, e.events, e
 """
 # Times are compared with the statement's own, which an index can be searched by; clock_timestamp() changes within one.
 # A queue that is held keeps the `due_at` it was taken at, so it is free at once where its node dies.
+_FREE: Final = f"q.due_at <= statement_timestamp() AND (q.node IS NULL OR q.node = $1 OR q.node NOT IN ({ALIVE}))"
+# Of each organization the first, then of each the second: many endpoints of one delay no other.
 TAKE: Final = f"""
-WITH free AS (
-  SELECT q.endpoint FROM streamhub_hub.webhook_queues AS q
-   WHERE q.due_at <= statement_timestamp() AND (q.node IS NULL OR q.node = $1 OR q.node NOT IN ({ALIVE}))
-     AND q.endpoint <> ALL ($2::uuid[]) AND q.endpoint = ANY ($3::uuid[])
-   ORDER BY q.due_at LIMIT {MOST_TAKEN} FOR NO KEY UPDATE SKIP LOCKED)
+WITH due AS (
+  SELECT endpoint, row_number() OVER (PARTITION BY e.organization ORDER BY q.due_at) AS turn
+    FROM streamhub_hub.webhook_queues AS q JOIN streamhub_hub.webhook_endpoints AS e ON e.id = q.endpoint
+   WHERE {_FREE} AND q.endpoint = ANY ($2::uuid[])
+), free AS (
+  SELECT q.endpoint FROM due JOIN streamhub_hub.webhook_queues AS q USING (endpoint) WHERE {_FREE}
+   ORDER BY due.turn, q.due_at LIMIT {MOST_TAKEN} FOR NO KEY UPDATE OF q SKIP LOCKED)
 UPDATE streamhub_hub.webhook_queues AS q SET node = $1 FROM free WHERE q.endpoint = free.endpoint
 RETURNING q.endpoint::text, q.failures
 """
@@ -207,9 +211,9 @@ def compiled(row: asyncpg.Record, key: tuple[Any, ...]) -> Endpoint:
     )  # fmt: skip
 
 
-async def take(pool: Pool, node: str, held: Collection[str], enabled: Collection[str]) -> dict[str, int]:
-    """Endpoints that this node has from now on, and how many attempts in a row have failed."""
-    rows = await pool.fetch(TAKE, node, list(held), list(enabled), timeout=TIMEOUT)
+async def take(pool: Pool, node: str, endpoints: Collection[str]) -> dict[str, int]:
+    """Which of these endpoints this node has from now on, and how many attempts in a row have failed."""
+    rows = await pool.fetch(TAKE, node, list(endpoints), timeout=TIMEOUT)
     return {row["endpoint"]: row["failures"] for row in rows}
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -27,6 +28,7 @@ from streamhub.webhooks.fan_out import FanOut, Pass
 from streamhub.webhooks.notices import Notices
 from streamhub.webhooks.posting import MOST_CONNECTIONS, Outcome, Poster
 from streamhub.webhooks.queue import Queue, pause_after
+from streamhub.webhooks.shares import share_of
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,8 @@ class Dispatcher:
         self._queues: dict[str, Queue] = {}
         self._results: list[Result] = []
         self._settled: set[tuple[str, str]] = set()  # since the last read began, which may have seen them as they were
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._attempts: dict[asyncio.Task[None], Queue] = {}
+        self._under_way: Counter[int] = Counter()  # attempts, by organization
         self._tasks: list[asyncio.Task[None]] = []
         self._published = asyncio.Event()
         self._again = asyncio.Event()
@@ -76,6 +79,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._ended = asyncio.Event()
         self._looks_at = 0.0
+        self._takes = True  # there may be more to take
         self._gives_up_at = 0.0
 
     async def __aenter__(self) -> "Dispatcher":
@@ -210,6 +214,11 @@ class Dispatcher:
         now = time.monotonic()
         for id_, queue in self._queues.items():
             endpoint = self._endpoints.by_id.get(id_)
+            if endpoint is None:  # it was deleted
+                for each in [task for task, its in self._attempts.items() if its is queue]:
+                    each.cancel()
+                queue.lose()
+                queue.held.clear()  # so that it is dropped
             if endpoint is None or endpoint.choice is None:
                 endpoint = queue.endpoint._replace(enabled=False)
             queue.change(endpoint, now)
@@ -229,12 +238,14 @@ class Dispatcher:
                 continue
             if now >= self._looks_at:
                 self._looks_at = now + jittered(LOOK_EVERY)
-                await self._take(now)
+                self._takes = True
                 for queue in self._queues.values():
                     queue.wants_read = True
+            if self._takes:
+                self._takes = await self._take(now)
             soon = min((queue.look(now) for queue in self._queues.values()), default=LOOK_EVERY)
             await self._read()
-            wait = min(self._begin(), soon)
+            wait = min(self._begin(), soon, 0.0 if self._takes else LOOK_EVERY)
             if now >= self._gives_up_at:
                 self._gives_up_at = now + LOOK_EVERY
                 await self._give_up(now)
@@ -243,12 +254,16 @@ class Dispatcher:
                     await self._wake.wait()
             self._wake.clear()
 
-    async def _take(self, now: float) -> None:
-        enabled = self._endpoints.enabled
-        if enabled:
-            for id_, failures in (await deliveries.take(self._pool, self._node.id, self._queues, enabled)).items():
-                if id_ in self._endpoints.by_id:  # else it was deleted just now
-                    self._queues[id_] = Queue(self._endpoints.by_id[id_], failures, now)
+    async def _take(self, now: float) -> bool:
+        """Whether there may be more."""
+        others = [id_ for id_ in self._endpoints.enabled if id_ not in self._queues]
+        if not others:
+            return False
+        taken = await deliveries.take(self._pool, self._node.id, others)
+        for id_, failures in taken.items():
+            if id_ in self._endpoints.by_id:  # else it was deleted just now
+                self._queues[id_] = Queue(self._endpoints.by_id[id_], failures, now)
+        return len(taken) >= deliveries.MOST_TAKEN
 
     async def _read(self) -> None:
         wanted = {
@@ -280,24 +295,31 @@ class Dispatcher:
         wait = LOOK_EVERY
         if not self._node.trusted:
             return wait
+        free = MOST_CONNECTIONS - len(self._attempts) - len(self._results)
         for id_, queue in list(self._queues.items()):
-            while len(self._attempts) + len(self._results) < MOST_CONNECTIONS:
+            organization = queue.organization
+            while self._under_way[organization] < share_of(free, is_first=not queue.in_flight):
                 delivery = queue.begin(now)
                 if delivery is None:
+                    wait = min(wait, queue.wait(now))
                     break
                 task = asyncio.create_task(self._attempt(queue, delivery, was_probe=queue.is_failing))
-                self._attempts.add(task)
-                task.add_done_callback(self._attempts.discard)
-            wait = min(wait, queue.wait(now))
+                self._attempts[task] = queue
+                self._under_way[organization] += 1
+                task.add_done_callback(self._is_over)
+                free -= 1
             if queue.in_flight and len(self._queues) > 1:  # the next round begins with others
                 self._queues[id_] = self._queues.pop(id_)
         return wait
+
+    def _is_over(self, attempt: asyncio.Task[None]) -> None:
+        self._under_way[self._attempts.pop(attempt).organization] -= 1
 
     async def _attempt(self, queue: Queue, delivery: Delivery, *, was_probe: bool) -> None:
         endpoint, at = queue.endpoint, time.time()
         missing = False
         try:
-            body = delivery.body or await self._bodies.take(endpoint.organization, delivery.event)
+            body = delivery.body or await self._bodies.take(endpoint.organization, endpoint.id, delivery.event)
             if body is None:
                 missing, outcome = True, Outcome(None, "the event is not in history any more", "", 0.0)
             else:
@@ -306,11 +328,13 @@ class Dispatcher:
                     outcome = await self._poster.post(endpoint.url, body, delivery.event, secrets, endpoint.headers)
                 finally:
                     if delivery.body is None:
-                        self._bodies.release(delivery.event)
-        except Exception as error:  # noqa: BLE001 - the database is away: the row stays as it is
-            log.warning("a delivery to webhook endpoint %s was not attempted: %r", endpoint.id, error)
+                        self._bodies.release(endpoint.id, delivery.event)
+        except BaseException as error:  # the database is away, or it was cancelled: the row stays as it is
             queue.left(delivery)
             queue.held.discard(delivery.event)
+            if not isinstance(error, Exception):
+                raise
+            log.warning("a delivery to webhook endpoint %s was not attempted: %r", endpoint.id, error)
             return
         if missing:
             queue.left(delivery)

@@ -9,11 +9,12 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from streamhub import __version__
@@ -29,6 +30,7 @@ BODY_WITHIN: Final = 5.0  # from the status on
 MOST_READ: Final = 64 * 1024  # bytes of a body
 MOST_KEPT: Final = 4 * 1024
 MOST_CONNECTIONS: Final = 1_000
+MOST_ANSWERS: Final = 10  # to one request: interim ones (1xx), and the one that counts
 KEPT_OPEN: Final = 30.0  # seconds, a connection without a request
 LONGEST_RETRY_AFTER: Final = 7 * 86_400.0
 
@@ -59,6 +61,27 @@ class Outcome(NamedTuple):
         }  # fmt: skip
 
 
+class _Protocol(ResponseHandler):
+    """Closes the connection where answers have no end. aiohttp would read interim ones for ever and without a pause, so
+    that nothing else went on, and keep those that come without a request."""
+
+    _answers = 0
+
+    def set_response_params(self, **given: Any) -> None:
+        """A request begins."""
+        self._answers = 0
+        super().set_response_params(**given)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        self._answers += 1
+        if self._answers <= MOST_ANSWERS:
+            super().feed_data(data, size)
+        elif self._answers == MOST_ANSWERS + 1:
+            self.set_exception(aiohttp.ClientConnectionError(f"it sent over {MOST_ANSWERS} answers to one request"))
+            if self.transport is not None:
+                self.transport.abort()
+
+
 class Poster:
     """`async with`: connections are kept and used again, at most MOST_CONNECTIONS. `tls`: None trusts the authorities
     of the system."""
@@ -81,6 +104,8 @@ class Poster:
             )  # fmt: skip
         else:  # what is dialled is the proxy alone
             connector = aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_OPEN)
+        protocol: type[ResponseHandler] = _Protocol
+        connector._factory = partial(protocol, loop=asyncio.get_running_loop())  # noqa: SLF001 - there is no option
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED_WITHIN),

@@ -13,6 +13,7 @@ PROBE_FIRST: Final = 1.0  # seconds
 PROBE_LONGEST: Final = 60.0
 JITTER: Final = 0.1  # of a pause, only ever longer
 READ_AHEAD: Final = 100  # deliveries
+RATE_WITHIN: Final = 1.1  # seconds that count for `rate`: what is sent a second apart may arrive closer together
 
 
 class Queue:
@@ -24,6 +25,7 @@ class Queue:
 
     def __init__(self, endpoint: Endpoint, failures: int, now: float) -> None:
         self.endpoint = endpoint
+        self.organization = endpoint.organization
         self.failures = failures
         self.held: set[str] = set()
         self.in_flight = 0
@@ -123,9 +125,9 @@ class Queue:
             return max(0.0, self.probe_at - now)
         if self.endpoint.rate is None:
             return 0.0
-        while self._starts and self._starts[0] <= now - 1.0:
+        while self._starts and self._starts[0] <= now - RATE_WITHIN:
             self._starts.popleft()
-        return 0.0 if len(self._starts) < self.endpoint.rate else self._starts[0] + 1.0 - now
+        return 0.0 if len(self._starts) < self.endpoint.rate else self._starts[0] + RATE_WITHIN - now
 
     def _next(self) -> int | None:
         if not self._resources:

@@ -11,11 +11,13 @@ MIB = 1024 * 1024
 
 
 @asynccontextmanager
-async def hold(bodies: Bodies, organization: int, event: str) -> AsyncIterator[bytes | None]:
-    body = await bodies.take(organization, event)
+async def hold(
+    bodies: Bodies, organization: int, event: str, endpoint: str = "endpoint"
+) -> AsyncIterator[bytes | None]:
+    body = await bodies.take(organization, endpoint, event)
     yield body
     if body is not None:
-        bodies.release(event)
+        bodies.release(endpoint, event)
 
 
 async def test_bodies_that_are_sent_are_read_as_there_is_room_for_them(history: History, organization: int) -> None:
@@ -93,3 +95,32 @@ async def test_a_read_that_fails_is_told_and_the_next_one_is_made(history: Histo
     assert failed
     async with hold(bodies, organization, event) as body:
         assert body is not None
+
+
+async def test_what_an_endpoint_holds_leaves_room_to_others_of_its_organization_and_to_other_ones(
+    history: History, organization: int
+) -> None:
+    other = await history.register("org_2", "other")
+    large = (await history.append(organization, 12, size=MIB)).events
+    own = (await history.append(organization, 3)).events
+    others = (await history.append(other, 3)).events
+    bodies = Bodies(history.pool, 8 * MIB)
+    for each in large:  # as fan-out does
+        bodies.keep(each.id, each.frame)
+    taken: list[str] = []
+    answers = asyncio.Event()
+
+    async def send(event: str) -> None:
+        async with hold(bodies, organization, event, "slow"):
+            taken.append(event)
+            await answers.wait()
+
+    sending = [asyncio.create_task(send(each.id)) for each in large]
+    async with asyncio.timeout(5):
+        for key, events, endpoint in ((organization, own, "own"), (other, others, "other")):
+            for each in events:
+                async with hold(bodies, key, each.id, endpoint) as body:
+                    assert body is not None
+        assert 4 <= len(taken) <= 5  # half, and one event more
+        answers.set()
+        await asyncio.gather(*sending)

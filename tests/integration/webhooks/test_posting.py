@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import ipaddress
 import socket
 import ssl
@@ -346,6 +347,60 @@ async def test_retry_after_is_seconds_or_a_date(local: Poster, receiver: Receive
     assert seen[1] is not None
     assert 115 < seen[1] <= 121
     assert seen[2:] == [None, None, posting.LONGEST_RETRY_AFTER]
+
+
+@asynccontextmanager
+async def endless(sent: bytes, *first: tuple[bytes, asyncio.Event]) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """The URL of a receiver that answers with `sent` for ever, and an event for when it can no more.
+
+    `first`: what it sends before, and what it awaits then."""
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.readuntil(b'{"id":"x"}')
+            for each, then in first:
+                writer.write(each)
+                await then.wait()
+            while True:
+                writer.write(sent)
+                await writer.drain()
+        ended.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", ended
+
+
+async def test_interim_answers_without_end_are_a_failure_at_once(
+    local: Poster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posting, "ANSWERED_WITHIN", 1.0)
+    async with endless(b"HTTP/1.1 100 Continue\r\n\r\n" * 100) as (url, ended):
+        outcome = await post(local, url)
+        async with asyncio.timeout(1):
+            await ended.wait()
+    assert outcome.error == "ClientConnectionError: it sent over 10 answers to one request"
+
+
+async def test_a_connection_that_goes_on_answering_without_a_request_is_closed(local: Poster) -> None:
+    answer, goes_on = b"HTTP/1.1 204 No Content\r\n\r\n", asyncio.Event()
+    async with endless(answer * 100, (answer, goes_on)) as (url, ended):
+        assert (await post(local, url)).succeeded
+        goes_on.set()
+        async with asyncio.timeout(1):
+            await ended.wait()
+
+
+async def test_a_few_interim_answers_are_passed_over(local: Poster, receiver: Receiver) -> None:
+    async def hesitates(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n" * 5)
+        return web.Response(status=202)
+
+    receiver.answers["/a"] = hesitates
+    outcomes = [await post(local, receiver.url()) for _ in range(3)]  # by one connection
+    assert [each.status for each in outcomes] == [202, 202, 202]
 
 
 # -- through a proxy

@@ -109,10 +109,10 @@ def test_an_older_event_that_comes_back_takes_the_place_of_a_newer_one() -> None
     assert begun(queue) == ["6", "1"]
 
 
-def test_rate_counts_any_second() -> None:
+def test_rate_counts_any_second_and_a_tenth_for_what_arrives_late() -> None:
     queue = queue_of(rate=3)
     queue.add(delivery(n) for n in range(9))
-    assert [len(begun(queue, now)) for now in (0.0, 0.5, 0.999, 1.001, 1.5)] == [3, 0, 0, 3, 0]
+    assert [len(begun(queue, now)) for now in (0.0, 0.5, 1.001, 1.099, 1.101, 1.5)] == [3, 0, 0, 0, 3, 0]
 
 
 def test_a_pause_is_that_of_the_schedule_or_up_to_a_tenth_longer() -> None:
