@@ -332,7 +332,8 @@ class Settings(BaseSettings):
     @property
     def described_roles(self) -> str:
         """The roles, as log lines name them."""
-        return " and ".join(sorted(self.roles))
+        *others, last = sorted(self.roles)
+        return f"{', '.join(others)} and {last}" if others else last
 
     @property
     def publication_topic(self) -> str | None:

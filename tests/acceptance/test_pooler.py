@@ -77,7 +77,7 @@ def test_through_pgbouncer_in_session_mode_all_of_a_hub_works(
     pooled = pooler("session", default_pool_size="60").url(database)
     production["STREAMHUB_DATABASE_URL"] = pooled
     serving = start("serve")
-    url = serving.wait_for(r"gateway and relay on (http://\S+)$", within=60)[1]
+    url = serving.wait_for(r"gateway, relay and webhooks on (http://\S+)$", within=60)[1]
     own = database_of(debian_url, database)
     sql(own, "CREATE TABLE skus (id text PRIMARY KEY, code text)")
     for command in ("org add my-org", "capture add public.skus --org my-org --resource-type skus"):

@@ -76,7 +76,7 @@ def test_no_command_and_no_page_that_works_says_a_secret(
     environment["STREAMHUB_JWT_ISSUERS"] = "https://issuer.example"
     environment["STREAMHUB_JWT_JWKS_URL"] = f"http://reader:{PLANTED}@127.0.0.1:{free_port()}/keys"
     serving = start("serve")
-    at = serving.wait_for(r"gateway and relay on (http://\S+)$", within=60)[1]
+    at = serving.wait_for(r"gateway, relay and webhooks on (http://\S+)$", within=60)[1]
     said = ""
     for command in ("migrate", "org add my-org", "org list", "capture list", "capture list --source gone", "doctor"):
         done = streamhub(*command.split())

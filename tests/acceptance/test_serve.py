@@ -20,7 +20,7 @@ Start = Callable[..., Running]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Bash = Callable[..., str]
 
-LISTENS = r"gateway and relay and webhooks on (http://\S+)$"
+LISTENS = r"gateway, relay and webhooks on (http://\S+)$"
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_second_start_serves_what_the_first_one_stored(
 
 def test_several_workers_and_their_database_end_with_the_parent_that_is_killed(start: Start, data_dir: Path) -> None:
     serving = start("serve", "--workers", "2")
-    serving.wait_for(r"gateway and relay and webhooks in 2 workers on http://\S+$")
+    serving.wait_for(r"gateway, relay and webhooks in 2 workers on http://\S+$")
     workers = [int(pid) for pid in re.findall(r"worker \d \(process (\d+)\) serves$", serving.output, re.MULTILINE)]
     serving.process.kill()
     assert len(workers) == 2
@@ -108,7 +108,7 @@ def test_several_workers_and_their_database_end_with_the_parent_that_is_killed(s
 def test_logs_are_json_where_they_are_asked_for(start: Start, environment: dict[str, str], data_dir: Path) -> None:
     environment["STREAMHUB_LOG_FORMAT"] = "json"
     serving = start("serve")
-    serving.wait_for("gateway and relay and webhooks on")
+    serving.wait_for("gateway, relay and webhooks on")
     assert serving.end(signal.SIGTERM) == 0
     lines = [json.loads(line) for line in serving.output.splitlines()]
     assert {"time", "level", "logger", "message"} <= lines[0].keys()
@@ -142,7 +142,7 @@ def test_the_pages_for_users_name_only_commands_and_options_that_there_are(strea
     helps: dict[tuple[str, ...], str] = {}
     for command in commands:
         words = shlex.split(command)
-        path = tuple(words[: 2 if words[0] in ("org", "capture", "key") else 1])
+        path = tuple(words[: 2 if words[0] in ("org", "capture", "key", "webhook") else 1])
         if path not in helps:
             help_ = streamhub(*path, "--help")
             assert help_.returncode == 0, command

@@ -25,7 +25,7 @@ PROGRAM = " ".join(STREAMHUB)
 
 def test_all_addresses_are_those_of_both_families_and_the_url_that_is_printed_works(start: Start, bash: Bash) -> None:
     serving = start("serve", "--host", "::")
-    url = serving.wait_for(r"gateway and relay on (http://\S+)$", within=60)[1]
+    url = serving.wait_for(r"gateway, relay and webhooks on (http://\S+)$", within=60)[1]
     by_ipv6 = f"http://[::1]:{url.rpartition(':')[2]}"
     answers = [bash(f"curl -s -o /dev/null -w '%{{http_code}}' '{at}/-/healthy'") for at in (url, by_ipv6)]
     assert answers == ["200", "200"]
