@@ -19,7 +19,6 @@ from servers.directories import data_directory
 from servers.ports import free_port
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.postgres.migrate import migrate_hub, migrate_source
-from tests.support import fresh_databases
 from tests.support.stage import Stage
 
 _numbers = itertools.count(1)
@@ -112,6 +111,5 @@ def start_relay() -> Iterator[StartRelay]:
 async def nothing_is_left_running() -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     yield
-    running = {task for task in asyncio.all_tasks() - before if not task.done() and task is not asyncio.current_task()}
-    left = {task for task in running if task.get_name() != fresh_databases.TASK}
+    left = {task for task in asyncio.all_tasks() - before if not task.done() and task is not asyncio.current_task()}
     assert not left, left
