@@ -73,6 +73,9 @@ class Replay:
             await asyncio.sleep(pause or 0.2)
 
     async def _read(self, response: Response) -> float | None:
+        if response.nothing_left and self.log:  # the cut was between the last event and stream_complete
+            self.complete = True
+            return None
         refused = await response.refusal()
         if refused is not None:
             if refused.code not in REFUSALS:

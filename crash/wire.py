@@ -40,6 +40,11 @@ class Response:
         connection = response.connection
         self._transport = None if connection is None else connection.transport
 
+    @property
+    def nothing_left(self) -> bool:
+        """The answer to a replay's Last-Event-ID that is its last event."""
+        return self._response.status == 204
+
     async def refusal(self) -> Refused | None:
         """None where the request was accepted."""
         if self._response.status == 200:

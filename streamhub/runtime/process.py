@@ -330,6 +330,8 @@ async def unless_stopped(stop: asyncio.Event, starting: Coroutine[Any, Any, T]) 
         stopped.cancel()
         task.cancel()
         await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # it failed just when it was stopped: nothing is left to be told
 
 
 class Stopped(Exception):  # noqa: N818 - it is not an error
