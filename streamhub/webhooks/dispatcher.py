@@ -398,7 +398,6 @@ class Dispatcher:
                 if each.disables is not None and each.delivery.endpoint in ours:
                     log.warning("webhook endpoint %s was disabled: %s", each.delivery.endpoint, each.disables)
                     self._disabled.set()
-            for each in results:
                 self._settled.add((each.delivery.endpoint, each.delivery.event))
                 if each.state != "pending" and each.delivery.endpoint in ours:
                     self._metrics.webhook_ended(each.state)

@@ -15,6 +15,7 @@ from playwright.async_api import async_playwright
 
 from tests.conftest import missing
 from tests.integration.browser.scripted import PATIENCE, ScriptedHub, scripted_hub
+from tests.integration.browser.shop import Dashboard, Running
 
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 
@@ -130,3 +131,12 @@ async def page(tab: Tab, origin: str, scripted: ScriptedHub) -> Page:
     """A new document, so with no stream of the test before."""
     await tab.goto(origin)
     return Page(tab, scripted.url)
+
+
+@pytest.fixture
+async def dashboard(tab: Tab, place: Running) -> AsyncIterator[Dashboard]:
+    """The page of the hub that the module's `place` runs. After the test it is known to have asked no other host."""
+    assert tab.context.browser is not None
+    dashboard = await Dashboard.open(tab.context.browser, place.hub)
+    yield dashboard
+    await dashboard.close()

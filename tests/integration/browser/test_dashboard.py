@@ -14,20 +14,14 @@ from playwright.async_api import Page as Tab
 
 from servers.ports import free_port
 from streamhub.core import ids
-from tests.conftest import database_of
 from tests.integration.browser.shop import READS, Dashboard, Running, moment, running
+from tests.support.hub import new_database
 
 
 @pytest.fixture(scope="module")
 async def module_database(postgres_url: str, template: str) -> AsyncIterator[str]:
-    import asyncpg
-
-    name = f"{template}_dashboard"
-    server = await asyncpg.connect(postgres_url)
-    await server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield database_of(postgres_url, name)
-    await server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    await server.close()
+    async with new_database(postgres_url, template) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +31,6 @@ async def place(
     """One hub for all tests here. Each looks at a resource type of its own."""
     async with running(module_database, signing_key, token) as place:
         yield place
-
-
-@pytest.fixture
-async def dashboard(tab: Tab, place: Running) -> AsyncIterator[Dashboard]:
-    assert tab.context.browser is not None
-    dashboard = await Dashboard.open(tab.context.browser, place.hub)
-    yield dashboard
-    await dashboard.close()
 
 
 # -- sign in

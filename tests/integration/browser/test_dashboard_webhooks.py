@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import rsa
-from playwright.async_api import Page as Tab
 
 from streamhub.metrics import Metrics
 from streamhub.tokens import DevelopmentKey
@@ -55,14 +54,6 @@ async def place(
         Dispatcher(database_url, pool, place.hub.gateway.node, Metrics(), Options(SCHEDULE, development=True)),
     ):
         yield place
-
-
-@pytest.fixture
-async def dashboard(tab: Tab, place: Running) -> AsyncIterator[Dashboard]:
-    assert tab.context.browser is not None
-    dashboard = await Dashboard.open(tab.context.browser, place.hub)
-    yield dashboard
-    await dashboard.close()
 
 
 async def test_an_endpoint_is_made_and_a_delivery_that_failed_is_sent_again(

@@ -66,6 +66,16 @@ class Receiver:
         return self.on(path)
 
 
+def hanging(hold: asyncio.Event) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """As an answer of a receiver: none before `hold` is set, then 200."""
+
+    async def hang(_request: web.Request) -> web.StreamResponse:
+        await hold.wait()
+        return web.Response()
+
+    return hang
+
+
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     receiver = Receiver()

@@ -10,7 +10,7 @@ from streamhub.core import signing
 from streamhub.leases.node import Node
 from streamhub.webhooks import store
 from tests.integration.conftest import History, eventually
-from tests.integration.webhooks.conftest import Owner, Receiver, Start
+from tests.integration.webhooks.conftest import Owner, Receiver, Start, hanging
 
 
 async def test_an_event_is_delivered_signed_with_the_body_of_the_contract(
@@ -247,12 +247,7 @@ async def test_an_endpoint_that_hangs_delays_no_other(
     history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
 ) -> None:
     hold = asyncio.Event()
-
-    async def hang(request: web.Request) -> web.StreamResponse:
-        await hold.wait()
-        return web.Response()
-
-    receiver.answers["/hang"] = hang
+    receiver.answers["/hang"] = hanging(hold)
     await owner.add("/hang")
     await owner.add()
     await start()
@@ -340,19 +335,14 @@ async def test_what_a_process_had_that_died_is_delivered_by_another(
     """It took the endpoint, sent the first deliveries, and wrote nothing of them."""
     dead = Node(pool, ttl=1.0)
     await dead.start()
-    assert dead._renewing is not None
-    dead._renewing.cancel()
     hold = asyncio.Event()
-
-    async def hang(request: web.Request) -> web.StreamResponse:
-        await hold.wait()
-        return web.Response()
-
-    receiver.answers["/a"] = hang
+    receiver.answers["/a"] = hanging(hold)
     await owner.add(max_in_flight=2)
     first = await start(dead)
     append = await history.append(organization, 4)
     await receiver.has(2)
+    assert dead._renewing is not None
+    dead._renewing.cancel()
     for task in first._tasks:
         task.cancel()
     del receiver.answers["/a"]
@@ -377,19 +367,14 @@ async def test_a_process_that_was_away_begins_nothing_of_what_another_has_taken(
 ) -> None:
     node = Doubted(pool, ttl=1.0)
     await node.start()
-    assert node._renewing is not None
-    node._renewing.cancel()
     hold = asyncio.Event()
-
-    async def hang(_request: web.Request) -> web.StreamResponse:
-        await hold.wait()
-        return web.Response()
-
-    receiver.answers["/a"] = hang
+    receiver.answers["/a"] = hanging(hold)
     await owner.add(max_in_flight=2)
     await start(node)
     append = await history.append(organization, 6)
     await receiver.has(2)
+    assert node._renewing is not None
+    node._renewing.cancel()  # not before: its row has to hold until the first attempts have begun
     node.doubted = True
     await start()
     await receiver.has(4, within=30)

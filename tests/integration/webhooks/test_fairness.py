@@ -2,28 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import web
 
 from streamhub.webhooks import deliveries, dispatcher, store
 from tests.integration.conftest import History, eventually
-from tests.integration.webhooks.conftest import Owner, Receiver, Start
+from tests.integration.webhooks.conftest import Owner, Receiver, Start, hanging
 
 
 @pytest.fixture
 async def other(history: History, receiver: Receiver) -> Owner:
     """Another organization's."""
     return Owner(history.pool, await history.register("org_2", "other"), receiver)
-
-
-def hanging(hold: asyncio.Event) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def hang(_request: web.Request) -> web.StreamResponse:
-        await hold.wait()
-        return web.Response()
-
-    return hang
 
 
 async def test_endpoints_of_one_organization_that_hang_leave_attempts_to_others_and_to_its_own(

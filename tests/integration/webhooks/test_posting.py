@@ -24,7 +24,7 @@ from streamhub.core import signing
 from streamhub.webhooks import posting
 from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.posting import Outcome, Poster
-from tests.integration.webhooks.conftest import Receiver
+from tests.integration.webhooks.conftest import Receiver, hanging
 
 HOST: Final = "hooks.example.com"
 PUBLIC: Final = "93.184.216.34"
@@ -293,12 +293,7 @@ async def test_no_answer_in_time_is_a_failure(
 ) -> None:
     monkeypatch.setattr(posting, "ANSWERED_WITHIN", 0.2)
     hold = asyncio.Event()
-
-    async def hang(request: web.Request) -> web.StreamResponse:
-        await hold.wait()
-        return web.Response()
-
-    receiver.answers["/a"] = hang
+    receiver.answers["/a"] = hanging(hold)
     outcome = await post(local, receiver.url())
     hold.set()
     assert (outcome.status, outcome.error) == (None, "no answer within 0.2 s")
