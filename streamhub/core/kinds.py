@@ -22,12 +22,12 @@ import msgspec
 from streamhub.core import literals
 
 Kind: TypeAlias = str | list[Any] | None
-Respelling: TypeAlias = Callable[[msgspec.Raw], msgspec.Raw]
+Respelling: TypeAlias = Callable[[bytes], bytes]
 
 VIRTUAL: Final = "virtual"
 UNKNOWN: Final = "unknown"
 PADDED: Final = "padded"
-NULL: Final = msgspec.Raw(b"null")
+NULL: Final = b"null"
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
@@ -77,28 +77,29 @@ def respelling(kind: Kind) -> Respelling | None:
         return _bytea
     if isinstance(kind, list) and kind[0] == "array":
         element = respelling(kind[1])
-        return None if element is None else lambda raw: _elements(element, raw)
+        return None if element is None else lambda value: _elements(element, value)
     return None
 
 
-def _number(raw: msgspec.Raw) -> msgspec.Raw:
-    text = _encode(raw)
-    return raw if text[0] in b'n"' else msgspec.Raw(b'"%b"' % text)  # NaN and infinities are strings already
+def _number(value: bytes) -> bytes:
+    return value if value[0] in b'n"' else b'"%b"' % value  # NaN and infinities are strings already
 
 
-def _bytea(raw: msgspec.Raw) -> msgspec.Raw:
-    text = _encode(raw)
-    return msgspec.Raw(_base64(text[4:-1])) if text.startswith(b'"\\\\x') else raw
+def _bytea(value: bytes) -> bytes:
+    return _base64(value[4:-1]) if value.startswith(b'"\\\\x') else value
 
 
-def _elements(change: Respelling, raw: msgspec.Raw) -> msgspec.Raw:
+def _elements(change: Respelling, value: bytes) -> bytes:
     """Arrays of several dimensions are arrays of arrays in JSON."""
-    if not _is_array(raw):
-        return raw
-    if change is _number and (quick := _simple_numbers(_encode(raw))) is not None:
-        return msgspec.Raw(quick)
-    items = _array.decode(raw)
-    return msgspec.Raw(_encode([(_elements(change, item) if _is_array(item) else change(item)) for item in items]))
+    if value[:1] != b"[":
+        return value
+    if change is _number and (quick := _simple_numbers(value)) is not None:
+        return quick
+    return b"[%b]" % b",".join([_elements(change, item) if item[:1] == b"[" else change(item) for item in _items(value)])
+
+
+def _items(array: bytes) -> list[bytes]:
+    return [_encode(item) for item in _array.decode(array)]
 
 
 def _simple_numbers(text: bytes) -> bytes | None:
@@ -106,10 +107,6 @@ def _simple_numbers(text: bytes) -> bytes | None:
     if b'"' in text or b"[" in text[1:] or len(text) < 3:
         return None
     return (b'["%b"]' % text[1:-1].replace(b",", b'","')).replace(b'"null"', b"null")
-
-
-def _is_array(raw: msgspec.Raw) -> bool:
-    return bytes(memoryview(raw)[:1]) == b"["
 
 
 def spelled(kind: Kind, text: str | None) -> bytes:

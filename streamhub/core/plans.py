@@ -1,4 +1,7 @@
-"""What is done with every text of one capture and one set of columns: worked out once, used for each row."""
+"""What is done with every text of one capture and one set of columns: worked out once, used for each row.
+
+A row is a list of its values as JSON, in the order of the plan's names, so that each step finds what it needs by place.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
@@ -22,22 +25,16 @@ from streamhub.core.kinds import (  # fmt: skip
 from streamhub.core.shapes import Column, ShapeBook, Tie
 from streamhub.core.texts import is_text, readable
 
-REDACTED: Final = msgspec.Raw(b'"[REDACTED]"')
+REDACTED: Final = b'"[REDACTED]"'
 
 Members: TypeAlias = dict[str, msgspec.Raw]
+Values: TypeAlias = list[bytes]
 Identity: TypeAlias = tuple[str | None, bool, str | None]
 """Organization, environment, resource: None for an organization that is null, and a key all of whose parts are."""
 
 _QUOTE, _BACKSLASH = b'"\\'
 _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
-
-
-class Difference(msgspec.Struct, frozen=True, gc=False):
-    """What a delta tells of a member."""
-
-    was: msgspec.Raw = msgspec.field(name="from")
-    is_: msgspec.Raw = msgspec.field(name="to")
 
 
 class EventKind:
@@ -79,10 +76,12 @@ class Plan:
         if not tie.columns:
             tie = book.tie_names(capture.id, names)
             self.fault = self.fault or "nothing is known any more of the columns that the row had"
+        self.names = tuple(dict.fromkeys(names))
+        self._places = {name: place for place, name in enumerate(self.names)}
         self._tell_whose(capture, tie)
-        self._show(capture, book, tie, names)
+        self._show(capture, book, tie)
         self.counted = ("untied_members",) if tie.untied else ()
-        self.untied = frozenset(tie.untied)
+        self.untied = frozenset(map(self._places.__getitem__, tie.untied))
         type_ = capture.resource_type
         self.kinds = {
             event: EventKind(event, capture.type_names.get(event, f"{type_}.{event}"), type_) for event in events
@@ -97,17 +96,23 @@ class Plan:
         def named(number: int | None) -> str | None:
             return by_number[number].name if number in by_number else None
 
+        def placed(name: str | None) -> int | None:
+            return None if name is None else self._places[name]
+
         keys = [by_number.get(number) for number in capture.key_columns]
-        self.keys = [(None, None) if key is None else (key.name, _of_key(key.kind)) for key in keys]
-        self.lone_key = self.keys[0][0] if len(self.keys) == 1 and self.keys[0][1] is None else None
+        self._keys: Sequence[tuple[int | None, Respelling | None]] = [
+            (None, None) if key is None else (placed(key.name), _of_key(key.kind)) for key in keys
+        ]
+        self._lone_key = self._keys[0][0] if len(self._keys) == 1 and self._keys[0][1] is None else None
         self.organization = named(capture.organization_column)
+        self._organization = placed(self.organization) if capture.organization_id is None else None
         organization = by_number.get(capture.organization_column or 0)
-        self.organization_is_padded = organization is not None and organization.kind == PADDED
-        self.test = named(capture.test_column)
-        self.anonymization = named(capture.anonymization_column)
-        names = (*(name for name, _ in self.keys), self.organization, self.test)
-        self.identifying = frozenset(name for name in names if name is not None)
-        self.attributable = all(name is not None for name, _ in self.keys) and (
+        self._organization_is_padded = organization is not None and organization.kind == PADDED
+        test_name = named(capture.test_column)
+        self._anonymization = placed(named(capture.anonymization_column))
+        places = (*(place for place, _ in self._keys), placed(self.organization), placed(test_name))
+        self.identifying = frozenset(place for place in places if place is not None)
+        self.attributable = None not in keys and (
             capture.organization_id is not None
             or (self.organization is not None and capture.organization_column not in replaced)
         )
@@ -124,9 +129,10 @@ class Plan:
             # No value goes out, and the event is one of the test environment unless a column of that name says no.
             self.fault = self.fault or "the column that tells its environment has gone, or is no boolean"
             name = capture.column_names.get(capture.test_column or 0)
-            self.test = name if name in {column.name for column in tie.columns} else None
+            test_name = name if name in {column.name for column in tie.columns} else None
+        self._test_at = placed(test_name)
 
-    def _show(self, capture: Capture, book: ShapeBook, tie: Tie, names: tuple[str, ...]) -> None:
+    def _show(self, capture: Capture, book: ShapeBook, tie: Tie) -> None:
         def hidden(column: Column, numbers: frozenset[int], once: set[str]) -> bool:
             return column.number in numbers or (column.number > capture.natts and column.name in once)
 
@@ -139,83 +145,122 @@ class Plan:
         shown = {
             column.name: column
             for column in tie.columns
-            if column.name in names
+            if column.name in self._places
             and column.kind != VIRTUAL
             and not hidden(column, capture.excluded_columns, excluded)
         }
-        self.hidden = frozenset(name for name in names if name not in shown)
-        self.changes: dict[str, Respelling] = {}
+        self.hidden = frozenset(place for name, place in self._places.items() if name not in shown)
+        changes: dict[int, Respelling] = {}
         for name, column in shown.items():
             if hidden(column, capture.redacted_columns, redacted):
-                self.changes[name] = _redact
+                changes[self._places[name]] = _redact
             elif not is_known(column.kind):
                 self.fault = self.fault or "the types that its columns had are not known any more"
             elif not self._fields and (change := respelling(column.kind)) is not None:
-                self.changes[name] = change
+                changes[self._places[name]] = change
+        self._changes = [*changes.items()]
+        self._change_at = [changes.get(place) for place in range(len(self.names))]
+        self._as_written = not self.hidden and not self._changes and not self._fields
+        self._shown = [place for place in range(len(self.names)) if place not in self.hidden]
+        openings = [b",%b:" % _encode(name) for name in self.names]
+        self._delta_openings = [b'%b{"from":' % opening for opening in openings]
+        self._around = _around_values([openings[place] for place in self._shown])
+        self.openings = _around_values(openings)[:-1:2]
 
-    def read(self, values: Sequence[str | None]) -> Members:
-        """The members of a record. Raises ValueError and msgspec.DecodeError where one cannot be read."""
-        members = {}
+    def values(self, members: Members) -> Values:
+        """Of the JSON of a row. Raises KeyError where it has other members."""
+        if tuple(members) == self.names:
+            return [*map(_encode, members.values())]
+        return [_encode(members[name]) for name in self.names]
+
+    def compared(self, old: Members, new: Members) -> tuple[Values, Values, list[int]]:
+        """The values of both rows, and the places in which they differ. Raises KeyError where `old` has other members."""
+        values = [*map(_encode, new.values())]
+        were, changed, place = values.copy(), [], 0
+        for name, value in new.items():
+            was = old[name]
+            if was != value:
+                were[place] = _encode(was)
+                changed.append(place)
+            place += 1
+        return were, values, changed
+
+    def read(self, values: Sequence[str | None]) -> Values:
+        """The values of a record. Raises ValueError and msgspec.DecodeError where one cannot be read."""
+        read = {}
         for (name, kind), value in zip(self._fields, values, strict=True):
-            if name in self.hidden and name not in self.identifying:
+            place = self._places[name]
+            if place in self.hidden and place not in self.identifying:
                 kind = None  # noqa: PLW2901 - it is compared and not shown
-            members[name] = msgspec.Raw(spelled(kind, value))
-        return members
+            read[place] = spelled(kind, value)
+        return [*read.values()]
 
-    def read_identity(self, values: Sequence[str | None]) -> Members:
-        """The members of a record that tell whose it is, whatever the others are. Raises as `read` does."""
-        wanted = self.identifying | {self.test, self.anonymization}
-        members = {}
+    def read_identity(self, values: Sequence[str | None]) -> Values:
+        """Those of a record that tell whose it is, whatever the others are. Raises as `read` does."""
+        wanted = self.identifying | {self._test_at, self._anonymization}
+        read = [NULL] * len(self.names)
         for (name, kind), value in zip(self._fields, values, strict=True):
-            if name in wanted:
+            place = self._places[name]
+            if place in wanted:
                 if name == self.organization and not is_text(value):
                     raise ValueError("the organization's id is no text")
                 value = None if value is None else readable(value)  # noqa: PLW2901
-                members[name] = msgspec.Raw(spelled(kind if is_known(kind) else None, value))
-        return members
+                read[place] = spelled(kind if is_known(kind) else None, value)
+        return read
 
-    def identity(self, row: Members) -> Identity:
-        capture = self.capture
-        organization = capture.organization_id
-        if self.organization is not None and organization is None:
-            organization = _plain(row[self.organization])
-            if self.organization_is_padded and organization is not None:
+    def identity(self, row: Values) -> Identity:
+        organization = self.capture.organization_id
+        if self._organization is not None:
+            organization = _plain(row[self._organization])
+            if self._organization_is_padded and organization is not None:
                 organization = organization.rstrip(" ")
-        if self.test is None:
+        if self._test_at is None:
             test = self._test
         elif self._test_is_told:
-            test = _encode(row[self.test]) == b"true"
+            test = row[self._test_at] == b"true"
         else:
-            test = _encode(row[self.test]) not in (b"false", b'"f"')
-        if self.lone_key is not None:
-            return organization, test, _plain(row[self.lone_key])
+            test = row[self._test_at] not in (b"false", b'"f"')
+        return organization, test, self._key(row) if self._lone_key is None else _plain(row[self._lone_key])
+
+    def _key(self, row: Values) -> str | None:
         parts = [
-            None if name is None else _plain(row[name] if change is None else change(row[name]))
-            for name, change in self.keys
+            None if place is None else _plain(row[place] if change is None else change(row[place]))
+            for place, change in self._keys
         ]
-        return organization, test, None if not any(parts) and None in parts else ":".join(part or "" for part in parts)
+        return None if not any(parts) and None in parts else ":".join([part or "" for part in parts])
 
-    def show(self, row: Members, text: str) -> bytes:
-        """Make `row` what readers see: hidden members gone, values respelled or covered. The same as JSON.
+    def is_anonymized(self, row: Values) -> bool | None:
+        """None where no column tells it."""
+        return None if self._anonymization is None else row[self._anonymization] != NULL
 
-        `text` is the row as it was written, which where nothing is to be done is the JSON.
-        """
-        if not self.hidden and not self.changes and not self._fields:
+    def shown(self, row: Values) -> Values:
+        """What readers see in each place: respelled or covered. Hidden values are still there."""
+        if not self._changes:
+            return row
+        shown = row.copy()
+        for place, change in self._changes:
+            shown[place] = change(shown[place])
+        return shown
+
+    def resource(self, shown: Values, text: str) -> bytes:
+        """The row as readers see it. `text` is the row as it was written, which where nothing is to be done is just
+        that."""
+        if self._as_written:
             return text.encode()
-        for name in self.hidden:
-            del row[name]
-        for name, change in self.changes.items():
-            row[name] = change(row[name])
-        return _encode(row)
+        parts = self._around.copy()
+        parts[1::2] = [shown[place] for place in self._shown] if self.hidden else shown
+        return b"".join(parts)
 
-    def delta(self, old: Members, new: Members, changed: Sequence[str]) -> dict[str, Difference]:
-        """`new` is shown already, `old` is as it was written."""
-        delta = {}
-        for name in changed:
-            change = self.changes.get(name)
-            was = old[name]
-            delta[name] = Difference(was if change is None else change(was), new[name])
-        return delta
+    def delta(self, old: Values, shown: Values, changed: Sequence[int]) -> bytes:
+        """What differs in these places. `old` is as it was written, `shown` as readers see the new row."""
+        parts = []
+        for place in changed:
+            if place not in self.hidden:
+                change, was = self._change_at[place], old[place]
+                parts += (
+                    self._delta_openings[place], was if change is None else change(was), b',"to":', shown[place], b"}"
+                )  # fmt: skip
+        return b"{%b}" % b"".join(parts)[1:]
 
 
 def fields_of_record(
@@ -245,25 +290,32 @@ def fields_of_record(
     return columns
 
 
+def _around_values(openings: Sequence[bytes]) -> list[bytes]:
+    """The pieces of an object, with an empty one in the place of each value: `,"id":` opens a member."""
+    if not openings:
+        return [b"{}"]
+    pieces = [piece for opening in openings for piece in (opening, b"")]
+    return [b"{" + pieces[0][1:], *pieces[1:], b"}"]
+
+
 def _of_key(kind: Kind) -> Respelling | None:
     return _unpadded if kind == PADDED else respelling(kind)
 
 
-def _unpadded(raw: msgspec.Raw) -> msgspec.Raw:
-    text = _plain(raw)
-    return raw if text is None else msgspec.Raw(_encode(text.rstrip(" ")))
+def _unpadded(value: bytes) -> bytes:
+    text = _plain(value)
+    return value if text is None else _encode(text.rstrip(" "))
 
 
-def _redact(raw: msgspec.Raw) -> msgspec.Raw:
-    return raw if raw == NULL else REDACTED
+def _redact(value: bytes) -> bytes:
+    return value if value == NULL else REDACTED
 
 
-def _plain(raw: msgspec.Raw) -> str | None:
+def _plain(value: bytes) -> str | None:
     """A JSON value as a plain text: a string's content, anything else as it is spelled, None for null."""
-    data = _encode(raw)
-    if data[0] == _QUOTE:
-        if _BACKSLASH not in data:
-            return data[1:-1].decode()
-        text = _text(data)
-        return text if "\0" not in text else data[1:-1].decode()  # no text in PostgreSQL holds a NUL: as it is spelled
-    return None if data == b"null" else data.decode()
+    if value[0] == _QUOTE:
+        if _BACKSLASH not in value:
+            return value[1:-1].decode()
+        text = _text(value)
+        return text if "\0" not in text else value[1:-1].decode()  # no text in PostgreSQL holds a NUL: as it is spelled
+    return None if value == NULL else value.decode()

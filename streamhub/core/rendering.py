@@ -9,11 +9,11 @@ from typing import Final
 
 import msgspec
 
-from streamhub.core import ids, literals, scan
+from streamhub.core import cutting, ids, literals, scan
 from streamhub.core.changes import DESCRIBED, LINK, PUBLISHED, TOO_LARGE, UNREAD_TRUNCATE, Capture, Change, Origin
 from streamhub.core.frames import TAIL, one_line
 from streamhub.core.kinds import NULL, Kind
-from streamhub.core.plans import Difference, EventKind, Identity, Members, Plan
+from streamhub.core.plans import EventKind, Identity, Members, Plan, Values
 from streamhub.core.published import Published, kind_of, published
 from streamhub.core.shapes import Shape, ShapeBook
 from streamhub.core.texts import is_text, readable
@@ -79,6 +79,7 @@ class Renderer:
         self.renamed: list[Shape] = []  # that only texts told of, still to be stored
         self._max_bytes = max_event_bytes - ENVELOPE_BYTES
         self._plans: dict[tuple[str, tuple[str, ...] | int], Plan] = {}
+        self._latest: dict[str, Plan] = {}  # by origin, of JSON whose values can be sent
         self._who: tuple[str | None, bytes] = (None, b"null")
         self._second = -1
         self._second_text = b""
@@ -86,6 +87,7 @@ class Renderer:
     def forget_plans(self) -> None:
         """After captures or shapes have changed."""
         self._plans.clear()
+        self._latest.clear()
 
     def render(self, change: Change, *, settle: bool = False) -> Outcome:
         """The events of one change, in order: none, one, or a destroy and a create.
@@ -107,6 +109,11 @@ class Renderer:
         return self._of_records(change, TOO_LARGE in origin.flags, settle)
 
     def _of_json(self, change: Change, settle: bool) -> Outcome:
+        if cutting.COMPILED and change.old_row is not None and change.new_row is not None:
+            plan = self._latest.get(change.origin)
+            cut = None if plan is None else cutting.compared(change.old_row, change.new_row, plan.openings)
+            if plan is not None and cut is not None:
+                return self._two(plan, change, cut[0], cut[1], cut[2], settle)
         try:
             old = None if change.old_row is None else _members(change.old_row)
             new = None if change.new_row is None else _members(change.new_row)
@@ -118,7 +125,13 @@ class Renderer:
         plan = self._plans.get((change.origin, names)) or self._plan(change, names, settle)
         if plan.fault is not None:
             return self._without_values(change, settle, plan.fault)
-        return self._with_values(plan, change, old, new, settle)
+        self._latest[change.origin] = plan
+        if old is None:
+            return self._one(plan, change, CREATE, plan.values(new), settle)  # type: ignore[arg-type]
+        if new is None:
+            return self._one(plan, change, DESTROY, plan.values(old), settle)
+        old_row, new_row, changed = plan.compared(old, new)
+        return self._two(plan, change, old_row, new_row, changed, settle)
 
     def _of_records(self, change: Change, too_large: bool, settle: bool) -> Outcome:
         # A record's text may be somewhat longer than the JSON of the row.
@@ -135,7 +148,12 @@ class Renderer:
             return self._without_values(change, settle, NO_TEXT)
         except (ValueError, msgspec.DecodeError, RecursionError) as error:
             return self._without_values(change, settle, f"the row's text cannot be read: {error}")
-        return self._with_values(plan, change, old_row, new_row, settle)
+        if old_row is None:
+            return self._one(plan, change, CREATE, new_row, settle)  # type: ignore[arg-type]
+        if new_row is None:
+            return self._one(plan, change, DESTROY, old_row, settle)
+        changed = [place for place, value in enumerate(new_row) if value != old_row[place]]
+        return self._two(plan, change, old_row, new_row, changed, settle)
 
     def _of_published(self, change: Change) -> Outcome:
         try:
@@ -173,21 +191,12 @@ class Renderer:
             one_line(_encode(about.resource_id)), one_line(tail),
         )  # fmt: skip
 
-    def _with_values(
-        self, plan: Plan, change: Change, old: Members | None, new: Members | None, settle: bool
+    def _two(
+        self, plan: Plan, change: Change, old: Values, new: Values, changed: list[int], settle: bool
     ) -> Outcome:
-        if old is None:
-            assert new is not None
-            return self._one(plan, change, CREATE, None, new, settle)
-        if new is None:
-            return self._one(plan, change, DESTROY, old, None, settle)
-        changed = []  # by a loop: Python 3.11 makes a frame for a comprehension, which costs more than the loop
-        for name, value in new.items():
-            if old[name] != value:
-                changed.append(name)
         if not plan.identifying.isdisjoint(changed) and plan.identity(old) != plan.identity(new):
-            destroyed = self._one(plan, change, DESTROY, old, None, settle)
-            created = self._one(plan, change, CREATE, None, new, settle)
+            destroyed = self._one(plan, change, DESTROY, old, settle)
+            created = self._one(plan, change, CREATE, new, settle)
             return Outcome(
                 [*destroyed.events, *created.events],
                 [*destroyed.counted, *created.counted],
@@ -196,39 +205,35 @@ class Renderer:
         return self._update(plan, change, old, new, changed, settle)
 
     def _update(
-        self, plan: Plan, change: Change, old: Members, new: Members, changed: list[str], settle: bool
+        self, plan: Plan, change: Change, old: Values, new: Values, changed: list[int], settle: bool
     ) -> Outcome:
         identity = plan.identity(new)
         if identity[0] is None:
             return Outcome((), ("null_organization",))
         if identity[2] is None:
             return self._without_values(change, settle, NULL_KEY)
-        event = UPDATE if plan.anonymization is None else _kind_of_update(plan, old, new)
-        visible = [name for name in changed if name not in plan.hidden] if plan.hidden else changed
-        if not visible and event == UPDATE and plan.untied.isdisjoint(changed):
+        event = _kind_of_update(plan.is_anonymized(old), plan.is_anonymized(new))
+        if event == UPDATE and plan.hidden.issuperset(changed) and plan.untied.isdisjoint(changed):
             return Outcome((), ("unchanged",))
-        resource = plan.show(new, change.new_row or "")
-        delta = _encode(plan.delta(old, new, visible))
-        return self._outcome(plan, change, event, identity, resource, delta)
+        shown = plan.shown(new)
+        resource = plan.resource(shown, change.new_row or "")
+        return self._outcome(plan, change, event, identity, resource, plan.delta(old, shown, changed))
 
-    def _one(
-        self, plan: Plan, change: Change, event: str, old: Members | None, new: Members | None, settle: bool
-    ) -> Outcome:
-        """A create or a destroy: one of the rows is None."""
-        row = new if new is not None else old
-        assert row is not None
+    def _one(self, plan: Plan, change: Change, event: str, row: Values, settle: bool) -> Outcome:
+        """A create or a destroy, whose row differs from one that is null throughout."""
+        created = event == CREATE
         identity = plan.identity(row)
         if identity[0] is None:
             return Outcome((), ("null_organization",))
         if identity[2] is None:
-            side = change._replace(old_row=None) if new is not None else change._replace(new_row=None)
+            side = change._replace(old_row=None) if created else change._replace(new_row=None)
             return self._without_values(side, settle, NULL_KEY)
-        resource = plan.show(row, (change.old_row if new is None else change.new_row) or "")
-        delta = {}
-        for name, value in row.items():
-            if value != NULL:
-                delta[name] = Difference(value, NULL) if new is None else Difference(NULL, value)
-        return self._outcome(plan, change, event, identity, resource, _encode(delta))
+        shown = plan.shown(row)
+        resource = plan.resource(shown, (change.new_row if created else change.old_row) or "")
+        nulls = [NULL] * len(row)
+        present = [place for place, value in enumerate(row) if value != NULL]
+        delta = plan.delta(nulls, shown, present) if created else plan.delta(row, nulls, present)
+        return self._outcome(plan, change, event, identity, resource, delta)
 
     def _outcome(
         self, plan: Plan, change: Change, event: str, identity: Identity, resource: bytes, delta: bytes
@@ -282,7 +287,7 @@ class Renderer:
             return Outcome((), ("unattributable",), f"{fault or 'too large'}; what tells whose row it is: {error}")
         if any(side is not None and not side[0].attributable for side in (old, new)) or old is new is None:
             return Outcome((), ("unattributable",), fault)
-        ends: list[tuple[str, tuple[Plan, Members]]]
+        ends: list[tuple[str, tuple[Plan, Values]]]
         if old is None:
             assert new is not None
             ends = [(CREATE, new)]
@@ -291,7 +296,7 @@ class Renderer:
         elif old[0].identity(old[1]) != new[0].identity(new[1]):
             ends = [(DESTROY, old), (CREATE, new)]
         else:
-            ends = [(_kind_of_update(new[0], old[1], new[1]), new)]
+            ends = [(_kind_of_update(old[0].is_anonymized(old[1]), new[0].is_anonymized(new[1])), new)]
         events = []
         for event, (plan, row) in ends:
             identity = plan.identity(row)
@@ -301,7 +306,7 @@ class Renderer:
             events.append(self._event(plan, change, event, identity, b"null", b"null", flag))
         return Outcome(events, counted, fault)
 
-    def _identified(self, change: Change, text: str | None, settle: bool) -> tuple[Plan, Members] | None:
+    def _identified(self, change: Change, text: str | None, settle: bool) -> tuple[Plan, Values] | None:
         if text is None:
             return None
         if DESCRIBED in Origin.of(change.origin).flags:
@@ -312,7 +317,7 @@ class Renderer:
         plan = self._plan(change, tuple(members), settle)
         if plan.organization is not None and not is_text(members[plan.organization]):
             raise ValueError("the organization's id is no text")
-        return plan, {name: msgspec.Raw(readable(raw).encode()) for name, raw in members.items()}
+        return plan, [readable(raw).encode() for raw in members.values()]
 
     def _plan(self, change: Change, layout: tuple[str, ...] | int, settle: bool) -> Plan:
         plan = self._plans.get((change.origin, layout))
@@ -347,12 +352,8 @@ def _json_of(text: str | None) -> bytes:
         return _encode(readable(text))
 
 
-def _kind_of_update(plan: Plan, old: Members, new: Members) -> str:
-    name = plan.anonymization
-    if name is not None and name in old and name in new:
-        was, now = old[name] != NULL, new[name] != NULL
-        if now and not was:
-            return ANONYMIZATION_REQUEST
-        if was and not now:
-            return ANONYMIZATION_CANCEL
-    return UPDATE
+def _kind_of_update(was: bool | None, now: bool | None) -> str:
+    """By whether the row was, and is, to be anonymized; None where nothing tells it."""
+    if was is now:
+        return UPDATE
+    return ANONYMIZATION_REQUEST if now else ANONYMIZATION_CANCEL
