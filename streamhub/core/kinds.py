@@ -14,20 +14,19 @@ does.
 
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from streamhub.core import literals
+from streamhub.core.rows import Respelling, number
 
 Kind: TypeAlias = str | list[Any] | None
-Respelling: TypeAlias = Callable[[bytes], bytes]
 
 VIRTUAL: Final = "virtual"
 UNKNOWN: Final = "unknown"
 PADDED: Final = "padded"
-NULL: Final = b"null"
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
@@ -72,17 +71,13 @@ class Types:
 def respelling(kind: Kind) -> Respelling | None:
     """What turns a raw value that row_to_json wrote into the one that is sent; None where it is sent as it stands."""
     if kind == "number":
-        return _number
+        return number
     if kind == "bytea":
         return _bytea
     if isinstance(kind, list) and kind[0] == "array":
         element = respelling(kind[1])
         return None if element is None else lambda value: _elements(element, value)
     return None
-
-
-def _number(value: bytes) -> bytes:
-    return value if value[0] in b'n"' else b'"%b"' % value  # NaN and infinities are strings already
 
 
 def _bytea(value: bytes) -> bytes:
@@ -93,7 +88,7 @@ def _elements(change: Respelling, value: bytes) -> bytes:
     """Arrays of several dimensions are arrays of arrays in JSON."""
     if value[:1] != b"[":
         return value
-    if change is _number and (quick := _simple_numbers(value)) is not None:
+    if change is number and (quick := _simple_numbers(value)) is not None:
         return quick
     return b"[%b]" % b",".join([_elements(change, item) if item[:1] == b"[" else change(item) for item in _items(value)])
 

@@ -1,55 +1,22 @@
-"""What is done with every text of one capture and one set of columns: worked out once, used for each row.
-
-A row is a list of its values as JSON, in the order of the plan's names, so that each step finds what it needs by place.
-"""
+"""What is done with every text of one capture and one set of columns: worked out once, used for each row."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
-from streamhub.core import frames
 from streamhub.core.changes import Capture, Origin
-from streamhub.core.kinds import (  # fmt: skip
-    NULL,
-    PADDED,
-    UNKNOWN,
-    VIRTUAL,
-    Kind,
-    Respelling,
-    Types,
-    is_known,
-    respelling,
-    spelled,
-)
+from streamhub.core.kinds import PADDED, UNKNOWN, VIRTUAL, Kind, Types, is_known, respelling, spelled
+from streamhub.core.rows import NULL, EventKind, Layout, Respelling, Values, redacted, unpadded
 from streamhub.core.shapes import Column, ShapeBook, Tie
 from streamhub.core.texts import is_text, readable
 
-REDACTED: Final = b'"[REDACTED]"'
-
 Members: TypeAlias = dict[str, msgspec.Raw]
-Values: TypeAlias = list[bytes]
-Identity: TypeAlias = tuple[str | None, bool, str | None]
-"""Organization, environment, resource: None for an organization that is null, and a key all of whose parts are."""
 
-_QUOTE, _BACKSLASH = b'"\\'
-_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class EventKind:
-    """What all events of one kind share: the beginning of their frames and of their objects (core/frames.py)."""
-
-    __slots__ = ("frame_start", "head", "resource_type", "type")
-
-    def __init__(self, event: str, type_: str, resource_type: str | None) -> None:
-        self.type = type_
-        self.resource_type = resource_type
-        self.frame_start = frames.start_of(event)
-        self.head = frames.head_of(type_, event, resource_type)
-
-
-class Plan:
+class Plan(Layout):
     """Everything about a text that follows from its origin and its names alone.
 
     `fault` says why no values of such a row can be sent. `attributable` is false where not even an event without values
@@ -81,7 +48,6 @@ class Plan:
         self._tell_whose(capture, tie)
         self._show(capture, book, tie)
         self.counted = ("untied_members",) if tie.untied else ()
-        self.untied = frozenset(map(self._places.__getitem__, tie.untied))
         type_ = capture.resource_type
         self.kinds = {
             event: EventKind(event, capture.type_names.get(event, f"{type_}.{event}"), type_) for event in events
@@ -100,18 +66,16 @@ class Plan:
             return None if name is None else self._places[name]
 
         keys = [by_number.get(number) for number in capture.key_columns]
-        self._keys: Sequence[tuple[int | None, Respelling | None]] = [
-            (None, None) if key is None else (placed(key.name), _of_key(key.kind)) for key in keys
-        ]
-        self._lone_key = self._keys[0][0] if len(self._keys) == 1 and self._keys[0][1] is None else None
+        self.keys = [(None, None) if key is None else (placed(key.name), _of_key(key.kind)) for key in keys]
+        self.lone_key = self.keys[0][0] if len(self.keys) == 1 and self.keys[0][1] is None else None
         self.organization = named(capture.organization_column)
-        self._organization = placed(self.organization) if capture.organization_id is None else None
+        self.organization_place = placed(self.organization) if capture.organization_id is None else None
         organization = by_number.get(capture.organization_column or 0)
-        self._organization_is_padded = organization is not None and organization.kind == PADDED
+        self.organization_is_padded = organization is not None and organization.kind == PADDED
         test_name = named(capture.test_column)
-        self._anonymization = placed(named(capture.anonymization_column))
-        places = (*(place for place, _ in self._keys), placed(self.organization), placed(test_name))
-        self.identifying = frozenset(place for place in places if place is not None)
+        self.anonymization_place = placed(named(capture.anonymization_column))
+        identifying = {*(place for place, _ in self.keys), placed(self.organization), placed(test_name)}
+        self.identifying = [place in identifying for place in range(len(self.names))]
         self.attributable = None not in keys and (
             capture.organization_id is not None
             or (self.organization is not None and capture.organization_column not in replaced)
@@ -121,16 +85,16 @@ class Plan:
         elif not replaced.isdisjoint(capture.key_columns):
             self.fault = "its key was replaced by a column of the same name"
         test = by_number.get(capture.test_column or 0)
-        self._test_is_told = capture.test_column is None or (
+        self.test_is_told = capture.test_column is None or (
             test is not None and test.kind == "boolean" and capture.test_column not in replaced
         )
-        self._test = capture.test if self._test_is_told else True  # where no member tells it
-        if not self._test_is_told:
+        self.test_otherwise = capture.test if self.test_is_told else True  # where no member tells it
+        if not self.test_is_told:
             # No value goes out, and the event is one of the test environment unless a column of that name says no.
             self.fault = self.fault or "the column that tells its environment has gone, or is no boolean"
             name = capture.column_names.get(capture.test_column or 0)
             test_name = name if name in {column.name for column in tie.columns} else None
-        self._test_at = placed(test_name)
+        self.test_place = placed(test_name)
 
     def _show(self, capture: Capture, book: ShapeBook, tie: Tie) -> None:
         def hidden(column: Column, numbers: frozenset[int], once: set[str]) -> bool:
@@ -141,7 +105,7 @@ class Plan:
                 name for number, name in capture.column_names.items() if number in numbers
             }
 
-        excluded, redacted = once(capture.excluded_columns), once(capture.redacted_columns)
+        excluded, redacted_once = once(capture.excluded_columns), once(capture.redacted_columns)
         shown = {
             column.name: column
             for column in tie.columns
@@ -149,23 +113,25 @@ class Plan:
             and column.kind != VIRTUAL
             and not hidden(column, capture.excluded_columns, excluded)
         }
-        self.hidden = frozenset(place for name, place in self._places.items() if name not in shown)
-        changes: dict[int, Respelling] = {}
+        changes: dict[str, Respelling] = {}
         for name, column in shown.items():
-            if hidden(column, capture.redacted_columns, redacted):
-                changes[self._places[name]] = _redact
+            if hidden(column, capture.redacted_columns, redacted_once):
+                changes[name] = redacted
             elif not is_known(column.kind):
                 self.fault = self.fault or "the types that its columns had are not known any more"
             elif not self._fields and (change := respelling(column.kind)) is not None:
-                changes[self._places[name]] = change
-        self._changes = [*changes.items()]
-        self._change_at = [changes.get(place) for place in range(len(self.names))]
-        self._as_written = not self.hidden and not self._changes and not self._fields
-        self._shown = [place for place in range(len(self.names)) if place not in self.hidden]
+                changes[name] = change
         openings = [b",%b:" % _encode(name) for name in self.names]
-        self._delta_openings = [b'%b{"from":' % opening for opening in openings]
-        self._around = _around_values([openings[place] for place in self._shown])
         self.openings = _around_values(openings)[:-1:2]
+        self.changes = [changes.get(name) for name in self.names]
+        self.telling = [name in shown or name in tie.untied for name in self.names]
+        self.delta_openings = [
+            b'%b{"from":' % opening[1:] if name in shown else None
+            for name, opening in zip(self.names, openings, strict=True)
+        ]
+        self.shown_places = [place for name, place in self._places.items() if name in shown]
+        self.around = _around_values([openings[place] for place in self.shown_places])
+        self.as_written = len(shown) == len(self.names) and not changes and not self._fields
 
     def values(self, members: Members) -> Values:
         """Of the JSON of a row. Raises KeyError where it has other members."""
@@ -190,77 +156,22 @@ class Plan:
         read = {}
         for (name, kind), value in zip(self._fields, values, strict=True):
             place = self._places[name]
-            if place in self.hidden and place not in self.identifying:
+            if self.delta_openings[place] is None and not self.identifying[place]:
                 kind = None  # noqa: PLW2901 - it is compared and not shown
             read[place] = spelled(kind, value)
         return [*read.values()]
 
     def read_identity(self, values: Sequence[str | None]) -> Values:
         """Those of a record that tell whose it is, whatever the others are. Raises as `read` does."""
-        wanted = self.identifying | {self._test_at, self._anonymization}
         read = [NULL] * len(self.names)
         for (name, kind), value in zip(self._fields, values, strict=True):
             place = self._places[name]
-            if place in wanted:
+            if self.identifying[place] or place in (self.test_place, self.anonymization_place):
                 if name == self.organization and not is_text(value):
                     raise ValueError("the organization's id is no text")
                 value = None if value is None else readable(value)  # noqa: PLW2901
                 read[place] = spelled(kind if is_known(kind) else None, value)
         return read
-
-    def identity(self, row: Values) -> Identity:
-        organization = self.capture.organization_id
-        if self._organization is not None:
-            organization = _plain(row[self._organization])
-            if self._organization_is_padded and organization is not None:
-                organization = organization.rstrip(" ")
-        if self._test_at is None:
-            test = self._test
-        elif self._test_is_told:
-            test = row[self._test_at] == b"true"
-        else:
-            test = row[self._test_at] not in (b"false", b'"f"')
-        return organization, test, self._key(row) if self._lone_key is None else _plain(row[self._lone_key])
-
-    def _key(self, row: Values) -> str | None:
-        parts = [
-            None if place is None else _plain(row[place] if change is None else change(row[place]))
-            for place, change in self._keys
-        ]
-        return None if not any(parts) and None in parts else ":".join([part or "" for part in parts])
-
-    def is_anonymized(self, row: Values) -> bool | None:
-        """None where no column tells it."""
-        return None if self._anonymization is None else row[self._anonymization] != NULL
-
-    def shown(self, row: Values) -> Values:
-        """What readers see in each place: respelled or covered. Hidden values are still there."""
-        if not self._changes:
-            return row
-        shown = row.copy()
-        for place, change in self._changes:
-            shown[place] = change(shown[place])
-        return shown
-
-    def resource(self, shown: Values, text: str) -> bytes:
-        """The row as readers see it. `text` is the row as it was written, which where nothing is to be done is just
-        that."""
-        if self._as_written:
-            return text.encode()
-        parts = self._around.copy()
-        parts[1::2] = [shown[place] for place in self._shown] if self.hidden else shown
-        return b"".join(parts)
-
-    def delta(self, old: Values, shown: Values, changed: Sequence[int]) -> bytes:
-        """What differs in these places. `old` is as it was written, `shown` as readers see the new row."""
-        parts = []
-        for place in changed:
-            if place not in self.hidden:
-                change, was = self._change_at[place], old[place]
-                parts += (
-                    self._delta_openings[place], was if change is None else change(was), b',"to":', shown[place], b"}"
-                )  # fmt: skip
-        return b"{%b}" % b"".join(parts)[1:]
 
 
 def fields_of_record(
@@ -291,7 +202,7 @@ def fields_of_record(
 
 
 def _around_values(openings: Sequence[bytes]) -> list[bytes]:
-    """The pieces of an object, with an empty one in the place of each value: `,"id":` opens a member."""
+    """The pieces of an object, with an empty one in the place of each value. `openings` are ``,"id":`` and so on."""
     if not openings:
         return [b"{}"]
     pieces = [piece for opening in openings for piece in (opening, b"")]
@@ -299,23 +210,4 @@ def _around_values(openings: Sequence[bytes]) -> list[bytes]:
 
 
 def _of_key(kind: Kind) -> Respelling | None:
-    return _unpadded if kind == PADDED else respelling(kind)
-
-
-def _unpadded(value: bytes) -> bytes:
-    text = _plain(value)
-    return value if text is None else _encode(text.rstrip(" "))
-
-
-def _redact(value: bytes) -> bytes:
-    return value if value == NULL else REDACTED
-
-
-def _plain(value: bytes) -> str | None:
-    """A JSON value as a plain text: a string's content, anything else as it is spelled, None for null."""
-    if value[0] == _QUOTE:
-        if _BACKSLASH not in value:
-            return value[1:-1].decode()
-        text = _text(value)
-        return text if "\0" not in text else value[1:-1].decode()  # no text in PostgreSQL holds a NUL: as it is spelled
-    return None if value == NULL else value.decode()
+    return unpadded if kind == PADDED else respelling(kind)

@@ -1,4 +1,8 @@
-from streamhub.core.plans cimport EventKind, Plan
+# C types for rendering.py where it is compiled.
+
+cimport cython
+
+from streamhub.core.rows cimport Layout
 
 
 cdef class Renderer:
@@ -12,8 +16,12 @@ cdef class Renderer:
     cdef bytes _second_text
 
     cdef _of_json(self, change, bint settle)
-    cdef _two(self, Plan plan, change, list old, list new, list changed, bint settle)
-    cdef _update(self, Plan plan, change, list old, list new, list changed, bint settle)
-    cdef _outcome(self, Plan plan, change, str event, tuple identity, bytes resource, bytes delta)
-    cdef _event(self, Plan plan, change, str event, tuple identity, bytes resource, bytes delta, bytes flag)
+    cdef _two(self, Layout plan, change, list old, list new, list changed, bint settle)
+    cdef _update(self, Layout plan, change, list old, list new, list changed, bint settle)
+    cdef _outcome(self, Layout plan, change, str event, tuple identity, bytes resource, bytes delta)
+    @cython.locals(created_at=cython.longlong, second=cython.longlong)
+    cdef _event(self, Layout plan, change, str event, tuple identity, bytes resource, bytes delta, bytes flag)
     cdef bytes _who_of(self, change)
+
+
+cdef str _kind_of_update(was, now)

@@ -9,12 +9,14 @@ from typing import Final
 
 import msgspec
 
-from streamhub.core import cutting, ids, literals, scan
+from streamhub.core import ids, literals, scan
 from streamhub.core.changes import DESCRIBED, LINK, PUBLISHED, TOO_LARGE, UNREAD_TRUNCATE, Capture, Change, Origin
+from streamhub.core.cutting import COMPILED, compared
 from streamhub.core.frames import TAIL, one_line
-from streamhub.core.kinds import NULL, Kind
-from streamhub.core.plans import EventKind, Identity, Members, Plan, Values
+from streamhub.core.kinds import Kind
+from streamhub.core.plans import EventKind, Members, Plan
 from streamhub.core.published import Published, kind_of, published
+from streamhub.core.rows import NULL, Identity, Values
 from streamhub.core.shapes import Shape, ShapeBook
 from streamhub.core.texts import is_text, readable
 
@@ -95,7 +97,7 @@ class Renderer:
         Raises UnknownCaptureError and UnknownShapeError; with `settle` an unseen shape is tied as well as can be
         proved instead.
         """
-        if change.origin[-3:] == ":::":  # no flags, no attachment, no description: nearly all of them
+        if change.origin.endswith(":::"):  # no flags, no attachment, no description: nearly all of them
             return self._of_json(change, settle)
         if change.origin == PUBLISHED:
             return self._of_published(change)
@@ -109,14 +111,15 @@ class Renderer:
         return self._of_records(change, TOO_LARGE in origin.flags, settle)
 
     def _of_json(self, change: Change, settle: bool) -> Outcome:
-        if cutting.COMPILED and change.old_row is not None and change.new_row is not None:
+        old_text, new_text = change.old_row, change.new_row
+        if COMPILED and old_text is not None and new_text is not None:
             plan = self._latest.get(change.origin)
-            cut = None if plan is None else cutting.compared(change.old_row, change.new_row, plan.openings)
-            if plan is not None and cut is not None:
-                return self._two(plan, change, cut[0], cut[1], cut[2], settle)
+            cut = None if plan is None else compared(old_text, new_text, plan.openings)
+            if cut is not None:
+                return self._two(plan, change, cut[0], cut[1], cut[2], settle)  # type: ignore[arg-type]
         try:
-            old = None if change.old_row is None else _members(change.old_row)
-            new = None if change.new_row is None else _members(change.new_row)
+            old = None if old_text is None else _members(old_text)
+            new = None if new_text is None else _members(new_text)
         except UnicodeError:
             return self._without_values(change, settle, NO_TEXT)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -194,7 +197,7 @@ class Renderer:
     def _two(
         self, plan: Plan, change: Change, old: Values, new: Values, changed: list[int], settle: bool
     ) -> Outcome:
-        if not plan.identifying.isdisjoint(changed) and plan.identity(old) != plan.identity(new):
+        if plan.may_have_moved(changed) and plan.identity(old) != plan.identity(new):
             destroyed = self._one(plan, change, DESTROY, old, settle)
             created = self._one(plan, change, CREATE, new, settle)
             return Outcome(
@@ -213,7 +216,7 @@ class Renderer:
         if identity[2] is None:
             return self._without_values(change, settle, NULL_KEY)
         event = _kind_of_update(plan.is_anonymized(old), plan.is_anonymized(new))
-        if event == UPDATE and plan.hidden.issuperset(changed) and plan.untied.isdisjoint(changed):
+        if event == UPDATE and not plan.tells(changed):
             return Outcome((), ("unchanged",))
         shown = plan.shown(new)
         resource = plan.resource(shown, change.new_row or "")
@@ -255,13 +258,14 @@ class Renderer:
             who, flag = b"null", b',"too_large":true'
         if plan.backfill:
             flag += b',"backfill":true'
-        second, microsecond = divmod(change.created_at, 1_000_000)
+        created_at = change.created_at
+        second = created_at // 1_000_000
         if second != self._second:  # most events are of the same second as the one before
             self._second, self._second_text = second, ids.datetime_of(second * 1_000).isoformat()[:19].encode()
         tail = TAIL % (
             b"true" if test else b"false",
             self._second_text,
-            microsecond,
+            created_at - second * 1_000_000,
             change.xid,
             resource,
             delta,
