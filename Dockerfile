@@ -1,8 +1,13 @@
 # The image of every role: `streamhub serve` with STREAMHUB_ROLES, and the other commands for one-off runs.
 
 FROM python:3.13-slim-bookworm AS build
+# For the compiled core; the image that is run has no compiler.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE compile_core.py ./
 COPY streamhub ./streamhub
 RUN --mount=type=cache,target=/root/.cache/pip pip wheel --wheel-dir /wheels '.[server,kafka]'
 

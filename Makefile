@@ -14,6 +14,9 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 # The number of test processes. Most tests wait more than they compute. Each process starts its own servers.
 TESTERS ?= 3
 
+# Made by installing, and again where its source has changed since. Without a compiler there is none.
+CORE := streamhub/core/compiled/source.sha256
+
 .PHONY: help demo test lint docs bench crash clean
 
 help:
@@ -28,7 +31,7 @@ help:
 demo: $(VENV)/.demo
 	@exec $(BIN)/streamhub demo $(ARGS)
 
-test: lint
+test: lint $(CORE)
 	@if [ -z "$${KAFKA_BOOTSTRAP_SERVERS:-}" ]; then for program in java mvn; do \
 	  command -v $$program >/dev/null || echo "No $$program: tests that need Kafka are skipped." \
 	    'Debian, Ubuntu: sudo apt-get install openjdk-17-jre-headless maven' >&2; done; fi
@@ -43,14 +46,14 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate
 
-bench: $(VENV)/.dev
+bench: $(CORE)
 	$(BIN)/python -m benchmarks --engine $(ENGINE) $(ARGS)
 
-crash: $(VENV)/.dev
+crash: $(CORE)
 	@$(BIN)/python -m crash $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) --engine $(ENGINE) $(ARGS)
 
 clean:
-	rm -rf $(VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist build streamhub/core/compiled *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find streamhub tests docs benchmarks crash servers examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -75,3 +78,6 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.made
 	@echo 'Installing streamhub-cdc[dev] …'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(CORE): $(wildcard $(foreach name,cutting rendering rows,streamhub/core/$(name).p*)) compile_core.py | $(VENV)/.dev
+	@$(BIN)/python compile_core.py || true

@@ -30,6 +30,8 @@ SECRETS = ("database_url", "source_urls", "kafka_sasl_password", "smtp_url", "we
 """Settings whose value may be in a file named by `STREAMHUB_…_FILE`."""
 OF_CLIENTS = ("URL", "ORG", "TOKEN")
 """What stands behind PREFIX in variables that client commands read, and a hub does not."""
+OF_THE_PACKAGE = ("COMPILED",)
+"""… in one that is read when the package is imported (core/__init__.py)."""
 ROLES = ("relay", "gateway", "webhooks")
 
 _SIZES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
@@ -436,7 +438,7 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """A warning for each variable that looks like a setting and is none."""
     known = [name.upper() for name in Settings.model_fields]
     known += [f"{name.upper()}_FILE" for name in SECRETS if name in Settings.model_fields]
-    known += OF_CLIENTS
+    known += (*OF_CLIENTS, *OF_THE_PACKAGE)
     warnings = []
     for variable in sorted(environment):
         name = variable.removeprefix(PREFIX)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from streamhub.capture import faults, list_captures, unfinished_backfills
 from streamhub.config import PREFIX, unknown_variables
+from streamhub.core.cutting import COMPILED
 from streamhub.errors import UserError
 from streamhub.extras import install
 from streamhub.health import facts
@@ -333,6 +334,8 @@ async def variables(patient: Patient) -> AsyncIterator[Finding]:
         yield Finding("settings", "warn", sentence, "correct or remove the variable")
     where = shown(patient.settings.database_url) if patient.settings.database_url else "embedded PostgreSQL"
     yield Finding("settings", "ok", f"{where}, data in {patient.settings.data_dir}")
+    interpreted = "interpreted, so the relay is slower: there was no C compiler where it was installed, or it is left out"
+    yield Finding("core", "ok", "compiled" if COMPILED else interpreted)
     if patient.settings.embedded:
         free = _free_bytes(patient.settings.data_dir)
         state: Verdict = "fail" if free < 2**28 else "warn" if free < 2**32 else "ok"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -25,9 +26,10 @@ PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["pr
 WHEEL: Final = f"streamhub_cdc-{__version__}-py3-none-any.whl"
 CHECKOUT: Final = (
     "streamhub", "tests", "docs", "deploy", "servers", "crash", "benchmarks", "examples", ".ci", "Makefile",
-    "Dockerfile", "docker-compose.yml", ".dockerignore", ".env.example", "pyproject.toml", "README.md", "LICENSE",
+    "Dockerfile", "docker-compose.yml", ".dockerignore", ".env.example", "compile_core.py", "pyproject.toml", "README.md", "LICENSE",
     "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md",
 )  # fmt: skip
+BUILT: Final = {"__pycache__", "compiled"}
 # Where a command stands: a line of a block, or between backticks.
 BLOCK: Final = re.compile(r"```(?:sh|console)\n(.*?)```", re.DOTALL)
 INLINE: Final = re.compile(r"`((?:pip|make|streamhub) [^`\n]+)`")
@@ -114,15 +116,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("dist")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "--directory", str(directory)],
-        cwd=ROOT, check=True, capture_output=True, timeout=60,
+        cwd=ROOT, check=True, capture_output=True, timeout=60, env=os.environ | {"STREAMHUB_COMPILED": "off"},
     )  # fmt: skip
     return directory
 
 
 def in_the_checkout(*under: str) -> set[str]:
-    """The files there, but for what Python leaves behind."""
+    """The files there, but for what Python leaves behind, and the compiled core that was built there."""
     found = (path for top in under for path in ((ROOT / top).rglob("*") if (ROOT / top).is_dir() else [ROOT / top]))
-    return {str(path.relative_to(ROOT)) for path in found if path.is_file() and "__pycache__" not in path.parts}
+    return {str(path.relative_to(ROOT)) for path in found if path.is_file() and not BUILT & {*path.parts}}
 
 
 def test_the_wheel_holds_the_whole_package(built: Path) -> None:

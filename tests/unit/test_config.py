@@ -210,6 +210,10 @@ def test_variables_of_client_commands_are_no_mistakes() -> None:
     assert unknown_variables({"STREAMHUB_URL": "http://hub", "STREAMHUB_ORG": "my-org", "STREAMHUB_TOKEN": "t"}) == []
 
 
+def test_what_the_package_itself_reads_is_no_mistake() -> None:
+    assert unknown_variables({"STREAMHUB_COMPILED": "off"}) == []
+
+
 @given(st.integers(0, 10**6), st.sampled_from([("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)]))
 def test_a_duration_is_a_number_and_its_unit(number: int, unit: tuple[str, int]) -> None:
     assert parse_duration(f"{number}{unit[0]}") == timedelta(milliseconds=number * unit[1])
