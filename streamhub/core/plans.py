@@ -124,6 +124,7 @@ class Plan(Layout):
         openings = [b",%b:" % _encode(name) for name in self.names]
         self.openings = _around_values(openings)[:-1:2]
         self.changes = [changes.get(name) for name in self.names]
+        self.changing_places = [place for place, change in enumerate(self.changes) if change is not None]
         self.telling = [name in shown or name in tie.untied for name in self.names]
         self.delta_openings = [
             b'%b{"from":' % opening[1:] if name in shown else None
@@ -142,13 +143,12 @@ class Plan(Layout):
     def compared(self, old: Members, new: Members) -> tuple[Values, Values, list[int]]:
         """The values of both rows, and the places in which they differ. Raises KeyError where `old` has other members."""
         values = [*map(_encode, new.values())]
-        were, changed, place = values.copy(), [], 0
-        for name, value in new.items():
+        were, changed = values.copy(), []
+        for place, name in enumerate(self.names):
             was = old[name]
-            if was != value:
+            if was != new[name]:
                 were[place] = _encode(was)
                 changed.append(place)
-            place += 1
         return were, values, changed
 
     def read(self, values: Sequence[str | None]) -> Values:

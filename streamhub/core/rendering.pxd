@@ -20,7 +20,7 @@ cdef class Renderer:
     cdef _update(self, Layout plan, change, list old, list new, list changed, bint settle)
     cdef _outcome(self, Layout plan, change, str event, tuple identity, bytes resource, bytes delta)
     @cython.locals(created_at=cython.longlong, second=cython.longlong)
-    cdef _event(self, Layout plan, change, str event, tuple identity, bytes resource, bytes delta, bytes flag)
+    cdef _event(self, Layout plan, change, str event, tuple identity, bytes resource, bytes delta, bytes who, bytes flag)
     cdef bytes _who_of(self, change)
 
 

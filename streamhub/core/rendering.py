@@ -128,7 +128,8 @@ class Renderer:
         plan = self._plans.get((change.origin, names)) or self._plan(change, names, settle)
         if plan.fault is not None:
             return self._without_values(change, settle, plan.fault)
-        self._latest[change.origin] = plan
+        if COMPILED:
+            self._latest[change.origin] = plan
         if old is None:
             return self._one(plan, change, CREATE, plan.values(new), settle)  # type: ignore[arg-type]
         if new is None:
@@ -215,7 +216,9 @@ class Renderer:
             return Outcome((), ("null_organization",))
         if identity[2] is None:
             return self._without_values(change, settle, NULL_KEY)
-        event = _kind_of_update(plan.is_anonymized(old), plan.is_anonymized(new))
+        event = UPDATE
+        if plan.anonymization_place is not None:
+            event = _kind_of_update(plan.is_anonymized(old), plan.is_anonymized(new))
         if event == UPDATE and not plan.tells(changed):
             return Outcome((), ("unchanged",))
         shown = plan.shown(new)
@@ -243,17 +246,17 @@ class Renderer:
     ) -> Outcome:
         who = self._who[1] if change.who == self._who[0] else self._who_of(change)
         if len(resource) + len(delta) + len(who) > self._max_bytes:
-            too_large = self._event(plan, change, event, identity, b"null", b"null", b',"too_large":true')
+            too_large = self._event(plan, change, event, identity, b"null", b"null", who, b',"too_large":true')
             return Outcome((too_large,), [*plan.counted, "too_large"])
-        return Outcome((self._event(plan, change, event, identity, resource, delta, b""),), plan.counted)
+        return Outcome((self._event(plan, change, event, identity, resource, delta, who, b""),), plan.counted)
 
     def _event(
-        self, plan: Plan, change: Change, event: str, identity: Identity, resource: bytes, delta: bytes, flag: bytes
-    ) -> Rendered:
+        self, plan: Plan, change: Change, event: str, identity: Identity, resource: bytes, delta: bytes, who: bytes,
+        flag: bytes,
+    ) -> Rendered:  # fmt: skip
         organization, test, resource_id = identity
         assert organization is not None
         resource_id = resource_id or ""
-        who = self._who[1] if change.who == self._who[0] else self._who_of(change)
         if len(who) > self._max_bytes:
             who, flag = b"null", b',"too_large":true'
         if plan.backfill:
@@ -307,7 +310,7 @@ class Renderer:
             if identity[0] is None:
                 counted.append("null_organization")
                 continue
-            events.append(self._event(plan, change, event, identity, b"null", b"null", flag))
+            events.append(self._event(plan, change, event, identity, b"null", b"null", self._who_of(change), flag))
         return Outcome(events, counted, fault)
 
     def _identified(self, change: Change, text: str | None, settle: bool) -> tuple[Plan, Values] | None:

@@ -11,7 +11,7 @@ cdef class EventKind:
 
 cdef class Layout:
     cdef public object capture, keys
-    cdef public list openings, identifying, telling, changes, delta_openings, around, shown_places
+    cdef public list openings, identifying, telling, changes, changing_places, delta_openings, around, shown_places
     cdef public object organization_place, lone_key, test_place, anonymization_place
     cdef public bint as_written, organization_is_padded, test_is_told, test_otherwise, backfill
     cdef public dict kinds

@@ -51,6 +51,7 @@ class Layout:
     identifying: list[bool]
     telling: list[bool]
     changes: list[Respelling | None]
+    changing_places: list[int]
     delta_openings: list[bytes | None]
     around: list[bytes]
     shown_places: list[int]
@@ -107,12 +108,13 @@ class Layout:
 
     def shown(self, row: Values) -> Values:
         """What readers see in each place: respelled or covered. Hidden values are still there."""
-        shown = row
-        for place, change in enumerate(self.changes):
-            if change is not None:
-                if shown is row:
-                    shown = row.copy()
-                shown[place] = change(row[place])
+        if not self.changing_places:
+            return row
+        shown = row.copy()
+        for place in self.changing_places:
+            change = self.changes[place]
+            assert change is not None
+            shown[place] = change(row[place])
         return shown
 
     def resource(self, shown: Values, text: str) -> bytes:
