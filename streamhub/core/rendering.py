@@ -275,9 +275,11 @@ class Renderer:
             who,
             flag,
         )
+        resource = _encode(resource_id)
         return Rendered(
-            organization, test, plan.kinds[event], resource_id, one_line(_encode(resource_id)), one_line(tail)
-        )
+            organization, test, plan.kinds[event], resource_id,
+            resource if resource.isascii() else one_line(resource), one_line(tail),
+        )  # fmt: skip
 
     def _who_of(self, change: Change) -> bytes:
         if change.who != self._who[0]:
