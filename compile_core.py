@@ -1,9 +1,10 @@
-"""The compiled form of the modules that an event spends most of its time in: built with the package, where a compiler is.
+"""The compiled form of the modules in which an event spends most of its time: built with the package, where a compiler
+is.
 
     python compile_core.py      builds it into this checkout
 
-It is made from the same Python source by Cython (core/*.pxd have the C types), and what lacks it is slower and otherwise the
-same. So whatever is missing here is a sentence, never a failure. STREAMHUB_COMPILED=off leaves it out.
+It is made from the same Python source by Cython (core/*.pxd have the C types), and what lacks it is slower and
+otherwise the same. So whatever is missing here is a sentence, never a failure. STREAMHUB_COMPILED=off leaves it out.
 """
 
 import contextlib
@@ -58,7 +59,7 @@ def compile_core(root: Path, target: Path) -> list[Path]:
             command.build_lib, command.build_temp, command.parallel = f"{scratch}/lib", f"{scratch}/temp", True
             command.ensure_finalized()
             command.run()
-        except Exception as error:  # noqa: BLE001 - a compiler's failure, whatever it is, must not stop an installation
+        except Exception as error:  # a compiler's failure, whatever it is, must not stop an installation
             raise WithoutError(f"compiling failed: {error}") from error
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)

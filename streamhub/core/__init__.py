@@ -2,8 +2,9 @@
 
 Time and chance come in as arguments, so every rule here can be tested as one.
 
-The modules that an event spends most of its time in may also be there compiled, made from the same source
-(compile_core.py). They are taken where they belong to exactly the source that is here, unless STREAMHUB_COMPILED is off.
+The modules in which an event spends most of its time may also be there compiled, made from the same source
+(compile_core.py). They are taken where they belong to exactly the source that is here, unless STREAMHUB_COMPILED is
+off.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Two rows of one table, as JSON objects, cut into their values and compared in one pass over their bytes.
 
-There is no rule in here: it gives what a decoder would give, or None for any text that is less plain than nearly all are.
-Compiled it is many times quicker than decoding, interpreted many times slower, so it is used where it is compiled.
+There is no rule in here: it gives what a decoder would give, or None for any text that is less plain than nearly all
+are. Compiled it is quicker than decoding, interpreted many times slower, so it is used where it is compiled.
 """
 
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ def compared(old: str, new: str, openings: Sequence[bytes]) -> Cut | None:
 
 def _compared(old: bytes, new: bytes, openings: Sequence[bytes]) -> Cut | None:
     old_values, new_values, changed = [], [], []
-    at_old = at_new = place = 0
-    for opening in openings:
+    at_old = at_new = 0
+    for place, opening in enumerate(openings):
         if not old.startswith(opening, at_old) or not new.startswith(opening, at_new):
             return None
         at_old += len(opening)
@@ -54,7 +54,6 @@ def _compared(old: bytes, new: bytes, openings: Sequence[bytes]) -> Cut | None:
             at_old = behind
             changed.append(place)
         old_values.append(value)
-        place += 1
     if not _is_the_end(old, at_old) or not _is_the_end(new, at_new):
         return None
     return old_values, new_values, changed

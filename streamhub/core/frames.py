@@ -51,11 +51,6 @@ _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]')
 _encode = msgspec.json.Encoder().encode
 _decode_text = msgspec.json.Decoder(str).decode
 
-TAIL: Final = b',"test":%b,"created_at":"%b.%06dZ","transaction_id":"%d","resource":%b,"delta":%b,"who":%b%b}'
-"""The rest of a change's object behind the organization: true or false, the second and its microseconds, the
-transaction's id, three JSON values, and further members with a comma before each."""
-
-
 # -- building
 
 
@@ -84,7 +79,7 @@ BETWEEN_IDS: Final = b'\ndata: {"id":"'
 
 def build(start: bytes, id_: bytes, head: bytes, resource_id: bytes, organization: bytes, tail: bytes) -> bytes:
     """The frame of an event: `start_of`, its id, `head_of`, the resource's id as JSON, `organization_of`, and the rest
-    of its object with the closing brace."""
+    of its object with the closing brace (`tail_of` in core/rendering.py)."""
     return b"".join((start, id_, BETWEEN_IDS, id_, head, resource_id, organization, tail, _END))
 
 

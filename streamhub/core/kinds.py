@@ -90,7 +90,9 @@ def _elements(change: Respelling, value: bytes) -> bytes:
         return value
     if change is number and (quick := _simple_numbers(value)) is not None:
         return quick
-    return b"[%b]" % b",".join([_elements(change, item) if item[:1] == b"[" else change(item) for item in _items(value)])
+    return b"[%b]" % b",".join(
+        [_elements(change, item) if item[:1] == b"[" else change(item) for item in _items(value)]
+    )
 
 
 def _items(array: bytes) -> list[bytes]:

@@ -141,7 +141,7 @@ class Plan(Layout):
         return [_encode(members[name]) for name in self.names]
 
     def compared(self, old: Members, new: Members) -> tuple[Values, Values, list[int]]:
-        """The values of both rows, and the places in which they differ. Raises KeyError where `old` has other members."""
+        """The values of both rows, and the places in which they differ. Raises KeyError where `old` has others."""
         values = [*map(_encode, new.values())]
         were, changed = values.copy(), []
         for place, name in enumerate(self.names):

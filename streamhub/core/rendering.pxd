@@ -13,15 +13,18 @@ cdef class Renderer:
     cdef dict _plans, _latest
     cdef tuple _who
     cdef long long _second
-    cdef bytes _second_text
+    cdef str _second_text
 
     cdef _of_json(self, change, bint settle)
     cdef _two(self, Layout plan, change, list old, list new, list changed, bint settle)
     cdef _update(self, Layout plan, change, list old, list new, list changed, bint settle)
     cdef _outcome(self, Layout plan, change, str event, tuple identity, bytes resource, bytes delta)
-    @cython.locals(created_at=cython.longlong, second=cython.longlong)
+    @cython.locals(created_at=cython.longlong, second=cython.longlong, microsecond=cython.longlong, name=bytes)
     cdef _event(self, Layout plan, change, str event, tuple identity, bytes resource, bytes delta, bytes who, bytes flag)
     cdef bytes _who_of(self, change)
 
 
+@cython.locals(told=str, start=str)
+cpdef bytes tail_of(
+    bint test, str second, long long microsecond, long long transaction, bytes resource, bytes delta, bytes who, bytes more)
 cdef str _kind_of_update(was, now)

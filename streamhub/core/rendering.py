@@ -12,7 +12,7 @@ import msgspec
 from streamhub.core import ids, literals, scan
 from streamhub.core.changes import DESCRIBED, LINK, PUBLISHED, TOO_LARGE, UNREAD_TRUNCATE, Capture, Change, Origin
 from streamhub.core.cutting import COMPILED, compared
-from streamhub.core.frames import TAIL, one_line
+from streamhub.core.frames import one_line
 from streamhub.core.kinds import Kind
 from streamhub.core.plans import EventKind, Members, Plan
 from streamhub.core.published import Published, kind_of, published
@@ -84,7 +84,7 @@ class Renderer:
         self._latest: dict[str, Plan] = {}  # by origin, of JSON whose values can be sent
         self._who: tuple[str | None, bytes] = (None, b"null")
         self._second = -1
-        self._second_text = b""
+        self._second_text = ""
 
     def forget_plans(self) -> None:
         """After captures or shapes have changed."""
@@ -180,24 +180,14 @@ class Renderer:
         if len(who) > self._max_bytes:
             who = b"null"
         second, microsecond = divmod(change.created_at, 1_000_000)
-        tail = TAIL % (
-            b"true" if about.test else b"false",
-            ids.datetime_of(second * 1_000).isoformat()[:19].encode(),
-            microsecond,
-            change.xid,
-            b"null",
-            b"null",
-            who,
-            b'%b,"publish_id":%b,"data":%b' % (flag, _encode(about.publish_id), data),
-        )
+        more = b'%b,"publish_id":%b,"data":%b' % (flag, _encode(about.publish_id), data)
+        tail = tail_of(about.test, _time_of(second), microsecond, change.xid, NULL, NULL, who, more)
         return Rendered(
             about.organization, about.test, kind_of(about.type, about.resource_type), about.resource_id,
             one_line(_encode(about.resource_id)), one_line(tail),
         )  # fmt: skip
 
-    def _two(
-        self, plan: Plan, change: Change, old: Values, new: Values, changed: list[int], settle: bool
-    ) -> Outcome:
+    def _two(self, plan: Plan, change: Change, old: Values, new: Values, changed: list[int], settle: bool) -> Outcome:
         if plan.may_have_moved(changed) and plan.identity(old) != plan.identity(new):
             destroyed = self._one(plan, change, DESTROY, old, settle)
             created = self._one(plan, change, CREATE, new, settle)
@@ -264,22 +254,13 @@ class Renderer:
         created_at = change.created_at
         second = created_at // 1_000_000
         if second != self._second:  # most events are of the same second as the one before
-            self._second, self._second_text = second, ids.datetime_of(second * 1_000).isoformat()[:19].encode()
-        tail = TAIL % (
-            b"true" if test else b"false",
-            self._second_text,
-            created_at - second * 1_000_000,
-            change.xid,
-            resource,
-            delta,
-            who,
-            flag,
-        )
-        resource = _encode(resource_id)
-        return Rendered(
-            organization, test, plan.kinds[event], resource_id,
-            resource if resource.isascii() else one_line(resource), one_line(tail),
-        )  # fmt: skip
+            self._second, self._second_text = second, _time_of(second)
+        microsecond = created_at - second * 1_000_000
+        tail = tail_of(test, self._second_text, microsecond, change.xid, resource, delta, who, flag)
+        name = _encode(resource_id)
+        if not name.isascii():
+            name = one_line(name)
+        return Rendered(organization, test, plan.kinds[event], resource_id, name, one_line(tail))
 
     def _who_of(self, change: Change) -> bytes:
         if change.who != self._who[0]:
@@ -345,6 +326,21 @@ class Renderer:
                 self.renamed.append(shape)
             plan = self._plans[change.origin, layout] = Plan(capture, self.book, origin, layout, self.types, EVENTS)
         return plan
+
+
+def tail_of(
+    test: bool, second: str, microsecond: int, transaction: int, resource: bytes, delta: bytes, who: bytes, more: bytes
+) -> bytes:
+    """The rest of an event's object behind the organization. `resource`, `delta` and `who` are JSON values, `more`
+    further members with a comma before each."""
+    told = "true" if test else "false"
+    start = f',"test":{told},"created_at":"{second}.{microsecond:06d}Z","transaction_id":"{transaction}","resource":'
+    return b"".join((start.encode(), resource, b',"delta":', delta, b',"who":', who, more, b"}"))
+
+
+def _time_of(second: int) -> str:
+    """Of the Unix epoch, as events have it up to the fraction."""
+    return ids.datetime_of(second * 1_000).isoformat()[:19]
 
 
 NULL_KEY: Final = "the key of the row is null"

@@ -42,8 +42,8 @@ class Layout:
     `openings` are what stands before each value in a row's JSON. Lists have an element for each place: `identifying`,
     whether a value tells whose the row is; `telling`, whether its change alone makes an event; `changes`, what turns a
     value as it was written into the one that is sent; `delta_openings`, what stands before it in a delta, None where it
-    is hidden. `around` are the pieces of the JSON that readers see, with an empty one for each value. `kinds` are by the
-    event's name, `counted` what is counted with each event.
+    is hidden. `around` are the pieces of the JSON that readers see, with an empty one for each value. `kinds` are by
+    the event's name, `counted` what is counted with each event.
     """
 
     capture: Capture
@@ -90,14 +90,14 @@ class Layout:
 
     def may_have_moved(self, changed: Sequence[int]) -> bool:
         """Whether one of these places tells whose the row is."""
-        for place in changed:
+        for place in changed:  # noqa: SIM110 - a generator takes longer than all of these loops
             if self.identifying[place]:
                 return True
         return False
 
     def tells(self, changed: Sequence[int]) -> bool:
         """Whether a change of these places is an event, though readers may not see them."""
-        for place in changed:
+        for place in changed:  # noqa: SIM110
             if self.telling[place]:
                 return True
         return False

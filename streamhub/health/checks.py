@@ -334,7 +334,7 @@ async def variables(patient: Patient) -> AsyncIterator[Finding]:
         yield Finding("settings", "warn", sentence, "correct or remove the variable")
     where = shown(patient.settings.database_url) if patient.settings.database_url else "embedded PostgreSQL"
     yield Finding("settings", "ok", f"{where}, data in {patient.settings.data_dir}")
-    interpreted = "interpreted, so the relay is slower: there was no C compiler where it was installed, or it is left out"
+    interpreted = "interpreted, so the relay is slower: there was no C compiler at its installation, or it is off"
     yield Finding("core", "ok", "compiled" if COMPILED else interpreted)
     if patient.settings.embedded:
         free = _free_bytes(patient.settings.data_dir)

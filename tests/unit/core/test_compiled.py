@@ -94,7 +94,7 @@ def test_compiled_and_interpreted_rendering_are_the_same(
     capture = Capture(
         id=1, relation=16400, resource_type="skus", key_columns=key, organization_column=2, organization_id=None,
         test_column=3, test=False, excluded_columns=frozenset(excluded), redacted_columns=frozenset(redacted),
-        anonymization_column=8, type_names={}, natts=8, column_names={n: name for n, name in enumerate(COLUMNS, 1)},
+        anonymization_column=8, type_names={}, natts=8, column_names=dict(enumerate(COLUMNS, 1)),
     )  # fmt: skip
     of = change(old, new, who)
     assert told(prepared(Renderer(limit), capture), of) == told(prepared(interpreted(limit), capture), of)

@@ -45,8 +45,10 @@ def test_what_is_cut_is_what_is_decoded(old: tuple[str, ...], new: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    "value", ["1", "-12.50", "0", '""', '"é ü"', '"a\\n\\"b\\\\"', "null", "true", "false", "[]", "{}", '{"a": [1, {"b": "}"}]}']
-)
+    "value",
+    ["1", "-12.50", "0", '""', '"é ü"', '"a\\n\\"b\\\\"', "null", "true", "false", "[]", "{}",
+     '{"a": [1, {"b": "}"}]}'],
+)  # fmt: skip
 def test_a_plain_row_is_cut(value: str) -> None:
     old, new = row(("1", "2", value)), row(("1", "3", value))
     kept = value.encode()
@@ -62,7 +64,9 @@ def test_what_needs_care_is_left_to_the_decoder(value: str) -> None:
     assert compared(row(("1", "2", value)), row(("1", "3", value)), OPENINGS) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", '{"id":1}', '{"id":1,"price":2,"data":3', '{"id":1,"price":2,"data":3} '])
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", '{"id":1}', '{"id":1,"price":2,"data":3', '{"id":1,"price":2,"data":3} ']
+)
 def test_another_set_of_members_is_left_to_the_decoder(text: str) -> None:
     assert compared(text, row(("1", "2", "3")), OPENINGS) is None
     assert compared(row(("1", "2", "3")), text, OPENINGS) is None

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from streamhub.core import frames, ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.records import record_of
+from streamhub.core.rendering import tail_of
 from streamhub.kafka.record_batch import RecordBatch, varint
 
 MS = 1_795_000_000_000
@@ -16,16 +17,7 @@ PRODUCER = (4_711, 3, 99)
 
 def event(number: int, size: int = 10, organization: str = "org_1", type_: str = "skus.update") -> StoredEvent:
     id_ = ids.event_id(MS, number)
-    tail = frames.TAIL % (
-        b"false",
-        b"2026-11-22T10:00:00",
-        123_456,
-        7_412,
-        b'"%b"' % (b"x" * size),
-        b"{}",
-        b"null",
-        b"",
-    )
+    tail = tail_of(False, "2026-11-22T10:00:00", 123_456, 7_412, b'"%b"' % (b"x" * size), b"{}", b"null", b"")
     frame = frames.build(
         frames.start_of("update"), id_.encode(), frames.head_of(type_, "update", "skus"), b'"1"',
         frames.organization_of(organization, "my-org"), tail,
