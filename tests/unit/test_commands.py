@@ -26,8 +26,8 @@ PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["pr
 WHEEL: Final = f"streamhub_cdc-{__version__}-py3-none-any.whl"
 CHECKOUT: Final = (
     "streamhub", "tests", "docs", "deploy", "servers", "crash", "benchmarks", "examples", ".ci", "Makefile",
-    "Dockerfile", "docker-compose.yml", ".dockerignore", ".env.example", "compile_core.py", "pyproject.toml", "README.md", "LICENSE",
-    "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md",
+    "Dockerfile", "docker-compose.yml", ".dockerignore", ".env.example", "compile_core.py", "pyproject.toml",
+    "README.md", "LICENSE", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md",
 )  # fmt: skip
 BUILT: Final = {"__pycache__", "compiled"}
 # Where a command stands: a line of a block, or between backticks.
