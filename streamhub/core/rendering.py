@@ -113,10 +113,10 @@ class Renderer:
     def _of_json(self, change: Change, settle: bool) -> Outcome:
         old_text, new_text = change.old_row, change.new_row
         if COMPILED and old_text is not None and new_text is not None:
-            plan = self._latest.get(change.origin)
-            cut = None if plan is None else compared(old_text, new_text, plan.openings)
-            if cut is not None:
-                return self._two(plan, change, cut[0], cut[1], cut[2], settle)  # type: ignore[arg-type]
+            latest = self._latest.get(change.origin)
+            cut = None if latest is None else compared(old_text, new_text, latest.openings)
+            if latest is not None and cut is not None:
+                return self._two(latest, change, cut[0], cut[1], cut[2], settle)
         try:
             old = None if old_text is None else _members(old_text)
             new = None if new_text is None else _members(new_text)
