@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import msgspec
 
-from streamhub.core.plans import EventKind
+from streamhub.core.rows import EventKind
 
 
 class Published(msgspec.Struct, frozen=True):

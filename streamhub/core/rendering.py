@@ -14,9 +14,9 @@ from streamhub.core.changes import DESCRIBED, LINK, PUBLISHED, TOO_LARGE, UNREAD
 from streamhub.core.cutting import COMPILED, compared
 from streamhub.core.frames import one_line
 from streamhub.core.kinds import Kind
-from streamhub.core.plans import EventKind, Members, Plan
+from streamhub.core.plans import Members, Plan
 from streamhub.core.published import Published, kind_of, published
-from streamhub.core.rows import NULL, Identity, Values
+from streamhub.core.rows import NULL, EventKind, Identity, Values
 from streamhub.core.shapes import Shape, ShapeBook
 from streamhub.core.texts import is_text, readable
 

@@ -36,4 +36,4 @@ def interpreted_renderer() -> Callable[[int], rendering.Renderer]:
             setattr(core, name.rpartition(".")[2], module)
     assert made.__file__ is not None
     assert made.__file__.endswith(".py")
-    return made.Renderer  # type: ignore[no-any-return]
+    return made.Renderer

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from streamhub.core import ids
-from streamhub.core.plans import EventKind
 from streamhub.core.rendering import Rendered
+from streamhub.core.rows import EventKind
 from streamhub.history.append import Pending, append
 from streamhub.history.head import FencedError
 from streamhub.history.notices import Notice, listen

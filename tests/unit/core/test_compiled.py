@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamhub import core
@@ -59,7 +59,7 @@ def interpreted() -> Callable[[int], Renderer]:
 def prepared(made: Renderer, capture: Capture) -> Renderer:
     """Having seen the table, and a row of it."""
     made.captures[1] = capture
-    columns = tuple(Column(name, n, n, kind) for n, (name, kind) in enumerate(COLUMNS.items(), 1))  # type: ignore[arg-type]
+    columns = tuple(Column(name, n, n, kind) for n, (name, kind) in enumerate(COLUMNS.items(), 1))
     made.book.add(Shape(1, 16400, 0, 1, 8, "json", False, columns))
     text = json.dumps(PLAIN, separators=(",", ":"))
     made.render(change(text, text.replace('"n":1', '"n":2'), None))
@@ -83,6 +83,7 @@ def told(made: Renderer, of: Change) -> Any:
     return events, list(outcome.counted), outcome.fault
 
 
+@settings(deadline=None)
 @given(
     TEXTS, TEXTS, st.none() | CHARACTERS, st.sets(st.integers(4, 8)), st.sets(st.integers(4, 8)),
     st.sampled_from([(1,), (1, 4)]), st.sampled_from([1 << 20, 1100]),

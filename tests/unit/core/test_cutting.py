@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamhub.core.cutting import DEPTH, compared
@@ -36,6 +36,7 @@ def decoded(text: str) -> list[bytes]:
     return [msgspec.json.encode(value) for value in members.values()]
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_what_is_cut_is_what_is_decoded(old: tuple[str, ...], new: tuple[str, ...]) -> None:
     cut = compared(row(old), row(new), OPENINGS)
