@@ -121,7 +121,7 @@ class Plan(Layout):
                 self.fault = self.fault or "the types that its columns had are not known any more"
             elif not self._fields and (change := respelling(column.kind)) is not None:
                 changes[name] = change
-        openings = [b",%b:" % _encode(name) for name in self.names]
+        openings = [b",%b:" % _encode(readable(name)) for name in self.names]
         self.openings = _around_values(openings)[:-1:2]
         self.changes = [changes.get(name) for name in self.names]
         self.changing_places = [place for place, change in enumerate(self.changes) if change is not None]

@@ -359,6 +359,6 @@ def _json_of(text: str | None) -> bytes:
 
 def _kind_of_update(was: bool | None, now: bool | None) -> str:
     """By whether the row was, and is, to be anonymized; None where nothing tells it."""
-    if was is now:
+    if was is now or was is None or now is None:
         return UPDATE
     return ANONYMIZATION_REQUEST if now else ANONYMIZATION_CANCEL

@@ -43,7 +43,9 @@ ROWS = st.fixed_dictionaries(
     }
 )
 SPELLED = st.builds(
-    lambda row, ascii_, separators: json.dumps(row, ensure_ascii=ascii_, separators=separators),
+    lambda row, ascii_, separators: json.dumps(
+        {name: row[name] for name in COLUMNS}, ensure_ascii=ascii_, separators=separators
+    ),
     ROWS, st.booleans(), st.sampled_from([(",", ":"), (",", ":"), (", ", ": ")]),
 )  # fmt: skip
 # A text in which one place was overwritten is mostly no JSON, or not quite the row that it was.
@@ -75,7 +77,7 @@ def told(made: Renderer, of: Change) -> Any:
     try:
         outcome: Outcome = made.render(of)
     except Exception as error:  # noqa: BLE001 - whatever it is, it has to be the same
-        return type(error).__name__, str(error)
+        return type(error).__name__  # compiled code has other words for an index that is out of range
     events = [
         (each.organization_id, each.test, each.kind.type, each.kind.head, each.resource_id, each.resource, each.tail)
         for each in outcome.events
