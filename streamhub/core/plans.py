@@ -144,9 +144,10 @@ class Plan(Layout):
         """The values of both rows, and the places in which they differ. Raises KeyError where `old` has others."""
         values = [*map(_encode, new.values())]
         were, changed = values.copy(), []
-        for place, name in enumerate(self.names):
+        for name, value in new.items():
             was = old[name]
-            if was != new[name]:
+            if was != value:
+                place = self._places[name]
                 were[place] = _encode(was)
                 changed.append(place)
         return were, values, changed
