@@ -17,6 +17,7 @@ from streamhub.postgres.channels import CHANNELS
 from streamhub.postgres.connections import AnyConnection, Pool
 from streamhub.webhooks import endpoint, ordering
 from streamhub.webhooks.ordering import HAS_OLDER
+from streamhub.webhooks.store import MOST_TESTS
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,16 @@ SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
    SELECT * FROM streamhub_hub.webhook_deliveries AS d
     WHERE d.endpoint = wanted.endpoint AND d.due_at <= statement_timestamp()
     ORDER BY d.due_at, d.event LIMIT wanted.most
+ ) AS d
+"""
+# By an index of their own, which is as short as they are few.
+READ_TESTS: Final = f"""
+SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
+       extract(epoch FROM d.created_at)::float8 AS created_at
+  FROM unnest($1::uuid[]) AS wanted (endpoint)
+ CROSS JOIN LATERAL (
+   SELECT * FROM streamhub_hub.webhook_deliveries AS d WHERE d.endpoint = wanted.endpoint AND d.body IS NOT NULL
+    ORDER BY d.event LIMIT {MOST_TESTS}
  ) AS d
 """
 # A fan-out that is about to commit holds the rows FOR SHARE, so its deliveries are seen by the statement after this.
@@ -146,7 +157,7 @@ class Endpoint(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """One that is due. `created_at` in seconds of the Unix epoch."""
+    """One that is due. `created_at` in seconds of the Unix epoch. A test has its `body` with it."""
 
     endpoint: str
     event: str
@@ -154,6 +165,10 @@ class Delivery(NamedTuple):
     resource_key: int | None
     body: bytes | None
     created_at: float
+
+    @property
+    def is_test(self) -> bool:
+        return self.body is not None
 
 
 class Result(NamedTuple):
@@ -220,6 +235,12 @@ async def take(pool: Pool, node: str, endpoints: Collection[str]) -> dict[str, i
 async def read(pool: Pool, wanted: Mapping[str, int]) -> list[Delivery]:
     """The oldest that are due of each endpoint, up to so many; what is under way is among them."""
     rows = await pool.fetch(READ, list(wanted), list(wanted.values()), timeout=TIMEOUT)
+    return [Delivery(*row) for row in rows]
+
+
+async def read_tests(pool: Pool, endpoints: Collection[str]) -> list[Delivery]:
+    """Their tests that are pending, the oldest MOST_TESTS of each."""
+    rows = await pool.fetch(READ_TESTS, list(endpoints), timeout=TIMEOUT)
     return [Delivery(*row) for row in rows]
 
 

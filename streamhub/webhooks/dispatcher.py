@@ -154,13 +154,14 @@ class Dispatcher:
             self._woken([what, *named])
 
     def _woken(self, endpoints: Sequence[str] | None, *, again: bool = False) -> None:
-        """Something of these is due; None: of any. `again`: older than what was read, perhaps."""
+        """Something of these is due; None: of any. `again`: what goes before what was read, perhaps."""
         for id_ in self._queues if endpoints is None else endpoints:
             queue = self._queues.get(id_)
             if queue is None:
                 self._looks_at = 0.0
             else:
                 queue.wants_read = True
+                queue.wants_tests = queue.wants_tests or again
                 if again and queue.endpoint.in_order:
                     queue.clear()
         if endpoints is None:
@@ -240,7 +241,7 @@ class Dispatcher:
                 self._looks_at = now + jittered(LOOK_EVERY)
                 self._takes = True
                 for queue in self._queues.values():
-                    queue.wants_read = True
+                    queue.wants_read = queue.wants_tests = True
             if self._takes:
                 self._takes = await self._take(now)
             soon = min((queue.look(now) for queue in self._queues.values()), default=LOOK_EVERY)
@@ -271,23 +272,25 @@ class Dispatcher:
             for id_, queue in self._queues.items()
             if queue.wants_read and queue.has_room and queue.endpoint.enabled
         }
-        if not wanted:
-            return
+        tested = [id_ for id_, queue in self._queues.items() if queue.wants_tests and queue.endpoint.enabled]
         for id_ in wanted:
             self._queues[id_].wants_read = False
+        for id_ in tested:
+            self._queues[id_].wants_tests = False
         found: dict[str, list[Delivery]] = {}
         self._settled.clear()
         try:
-            for each in await deliveries.read(self._pool, wanted):
+            tests = await deliveries.read_tests(self._pool, tested) if tested else []
+            for each in await deliveries.read(self._pool, wanted) if wanted else []:
                 found.setdefault(each.endpoint, []).append(each)
         except BaseException:
-            for id_ in wanted:
-                self._queues[id_].wants_read = True
+            for id_ in {*wanted, *tested}:
+                self._queues[id_].wants_read = self._queues[id_].wants_tests = True
             raise
+        for id_, its in [*found.items(), *((each.endpoint, [each]) for each in tests)]:
+            self._queues[id_].add(each for each in its if (id_, each.event) not in self._settled)
         for id_, its in found.items():
-            queue = self._queues[id_]
-            queue.add(each for each in its if (id_, each.event) not in self._settled)
-            queue.wants_read = queue.wants_read or len(its) >= wanted[id_]
+            self._queues[id_].wants_read = self._queues[id_].wants_read or len(its) >= wanted[id_]
 
     def _begin(self) -> float:
         """Begin all attempts that may; seconds until another one may."""
@@ -298,7 +301,7 @@ class Dispatcher:
         free = MOST_CONNECTIONS - len(self._attempts) - len(self._results)
         for id_, queue in list(self._queues.items()):
             organization = queue.organization
-            while self._under_way[organization] < share_of(free, is_first=not queue.in_flight):
+            while self._under_way[organization] < share_of(free, is_first=queue.goes_first):
                 delivery = queue.begin(now)
                 if delivery is None:
                     wait = min(wait, queue.wait(now))
@@ -350,13 +353,14 @@ class Dispatcher:
         self._metrics.webhook_attempt("delivered" if outcome.succeeded else "failed", outcome.seconds, lag)
         if outcome.succeeded:
             return Result(delivery, "delivered", 0.0, outcome.document(at))
-        pause = pause_after(attempts, self._options.schedule, outcome.retry_after)
+        schedule = () if delivery.is_test else self._options.schedule
+        pause = pause_after(attempts, schedule, outcome.retry_after)
         if pause is not None and not outcome.gone and not missing:
             return Result(delivery, "pending", pause, outcome.document(at))
         why = None
         if outcome.gone:
             why = "it answered 410"
-        elif endpoint.auto_disable and not missing:
+        elif endpoint.auto_disable and not missing and not delivery.is_test:
             why = f"a delivery has failed {attempts} times ({outcome.error})"
         if why is not None:  # nothing more is begun, until it is written and read back
             queue.change(endpoint._replace(enabled=False), time.monotonic())

@@ -212,7 +212,8 @@ async def recover(connection: AnyConnection, scope: Scope, id_: str, since_ms: i
 
 
 async def send_test(connection: AnyConnection, scope: Scope, id_: str) -> dict[str, Any] | None:
-    """A delivery of an event `webhook.test`. None where there is no such endpoint. Raises TooManyTests."""
+    """A delivery of an event `webhook.test`: one attempt, which waits for no other delivery. None where there is no
+    such endpoint. Raises TooManyTests."""
     async with _changing(connection):
         found = await _one(connection, scope, id_)
         if found is None:
@@ -232,7 +233,7 @@ async def send_test(connection: AnyConnection, scope: Scope, id_: str) -> dict[s
             "VALUES ($1, $2, 'webhook.test', clock_timestamp(), $3)", id_, event, body,
         )  # fmt: skip
         await connection.execute(_DUE_NOW, id_)
-        await connection.execute(_WAKE, "deliveries")
+        await connection.execute(_WAKE, f"again {id_}")
     return {"id": event, "type": "webhook.test", "state": "pending"}
 
 
