@@ -97,8 +97,11 @@ def add(
     async def run() -> dict[str, Any]:
         async with hub_connection(settings) as hub:
             organization = await organizations.require(hub, slug)
+            scope = Scope(organization.key, test)
+            for each in await store.unseen_events(hub, scope, fields):
+                say(each.detail)
             try:
-                return await store.create(hub, Scope(organization.key, test), fields)
+                return await store.create(hub, scope, fields)
             except TooManyEndpoints:
                 raise UserError(f"{slug} has {store.MOST_ENDPOINTS} endpoints, the most there may be") from None
 

@@ -13,7 +13,7 @@ import orjson
 
 from streamhub.core import filters, signing
 from streamhub.core.filters import FilterProblems, Filters
-from streamhub.core.names import wrong_with
+from streamhub.core.names import wrong_pattern, wrong_with
 from streamhub.core.type_patterns import MOST_PATTERNS, TypePatterns
 
 LONGEST_URL: Final = 2_048
@@ -123,8 +123,8 @@ def _events(value: Any, wrong: _Faults, _development: bool) -> None:
         wrong.append(("", f"events has {len(value)} types; at most {MOST_PATTERNS} are allowed."))
     else:
         for n, each in enumerate(value):
-            problem = "is no string" if not isinstance(each, str) else wrong_with(each)
-            if problem is None and "," in each:
+            problem = "is no string" if not isinstance(each, str) else wrong_pattern(each)
+            if isinstance(each, str) and "," in each:
                 problem = "holds a comma, each type is an entry of its own"
             if problem is not None:
                 wrong.append((f"/{n}", f"events has {_shown(each)}, which {problem}: give types such as skus.*."))

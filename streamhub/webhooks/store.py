@@ -17,10 +17,13 @@ import orjson
 
 from streamhub import organizations
 from streamhub.core import ids, signing, window
+from streamhub.core.unseen_types import unseen
 from streamhub.core.window import timestamp
+from streamhub.history import types
 from streamhub.postgres.channels import CHANNELS
 from streamhub.postgres.connections import AnyConnection
 from streamhub.webhooks import endpoint, ordering
+from streamhub.webhooks.endpoint import Wrong
 from streamhub.webhooks.ordering import HAS_OLDER
 
 MOST_ENDPOINTS: Final = 1_000  # of one organization and environment
@@ -122,6 +125,16 @@ async def create(connection: AnyConnection, scope: Scope, fields: Mapping[str, A
         found = await _one(connection, scope, str(id_))
     assert found is not None, "it was made just now"
     return {**found, "secret": secret}
+
+
+async def unseen_events(connection: AnyConnection, scope: Scope, fields: Mapping[str, Any]) -> list[Wrong]:
+    """Of the `events` that are given, those of which the organization had none lately. An endpoint may ask for them."""
+    if "events" not in fields:
+        return []
+    seen = await types.seen_lately(connection, scope.organization, test=scope.test)
+    if len(seen) >= types.MOST_LISTED:  # there may be more
+        return []
+    return [Wrong(f"/events/{n}", words) for n, words in unseen(fields["events"], seen)]
 
 
 async def list_(connection: AnyConnection, scope: Scope) -> list[dict[str, Any]]:

@@ -65,6 +65,11 @@ def test_a_row_that_cannot_be_read_raises_nothing() -> None:
     assert endpoint.of_row({}).wrong == "its row cannot be used: KeyError"
 
 
+@pytest.mark.parametrize("event", ["foo bar", "skus..update", "skus/update", " skus.*", "skus.*,x", "skus.heartbeat"])
+def test_what_no_type_could_match_is_a_fault_there(event: str) -> None:
+    assert [pointer for pointer, _ in faults(events=["skus.*", event])] == ["/events/1"]
+
+
 @pytest.mark.parametrize(
     ("filters", "pointer"),
     [
