@@ -22,6 +22,7 @@ from streamhub.core.window import parse_instant
 from streamhub.errors import UserError
 from streamhub.postgres.connections import AnyConnection
 from streamhub.webhooks import endpoint, store
+from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.endpoint import InvalidEndpoint
 from streamhub.webhooks.store import Scope, TooManyEndpoints, TooManyTests
 
@@ -90,7 +91,7 @@ def add(
         **{name: value for name, value in more.items() if value is not None},
     }
     try:
-        fields = endpoint.read(document, development=settings.development_key_file is not None, whole=True)
+        fields = endpoint.read(document, Addresses.of(settings), whole=True)
     except InvalidEndpoint as error:
         raise click.UsageError(str(error)) from None
 

@@ -120,7 +120,7 @@ class Kinds:
         self.broadcast = BroadcastShared(gateway)
         self.replay = ReplayShared(gateway)
         self.publishing = Publishing(gateway)
-        self.webhooks = WebhooksShared(development=gateway.settings.development_key_file is not None)
+        self.webhooks = WebhooksShared(Addresses.of(gateway.settings))
         self._live_upkeep = LiveUpkeep(self.live)
         gateway.endings.add(partial(end_cancelled, gateway))
 

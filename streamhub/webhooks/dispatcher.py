@@ -21,7 +21,7 @@ from streamhub.leases.node import Node
 from streamhub.metrics import Metrics
 from streamhub.postgres.connections import Pool, connect
 from streamhub.webhooks import deliveries
-from streamhub.webhooks.addresses import Addresses, Network
+from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.bodies import Bodies
 from streamhub.webhooks.deliveries import Delivery, Endpoints, Result
 from streamhub.webhooks.fan_out import FanOut, Pass
@@ -46,10 +46,9 @@ class Options(NamedTuple):
     """`schedule`: pauses before the second and each later attempt, in seconds."""
 
     schedule: Sequence[float]
-    allow: Sequence[Network] = ()
+    addresses: Addresses
     proxy: str | None = None
     smtp: str | None = None
-    development: bool = False
 
 
 class Dispatcher:
@@ -64,8 +63,7 @@ class Dispatcher:
         self._bodies = Bodies(pool)
         self._endpoints = Endpoints()
         self._fan_out = FanOut(pool, self._endpoints, self._bodies)
-        addresses = Addresses(options.allow, loopback=options.development)
-        self._poster = Poster(addresses, development=options.development, proxy=options.proxy)
+        self._poster = Poster(options.addresses, proxy=options.proxy)
         self._notices = Notices(pool, options.smtp, metrics)
         self._queues: dict[str, Queue] = {}
         self._results: list[Result] = []

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 import time
 from base64 import b64encode
@@ -14,12 +15,13 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from streamhub import __version__
 from streamhub.core import signing
-from streamhub.webhooks.addresses import Addresses, Resolver
+from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.endpoint import url_problem
 
 log = logging.getLogger(__name__)
@@ -82,16 +84,35 @@ class _Protocol(ResponseHandler):
                 self.transport.abort()
 
 
+class Resolver(AbstractResolver):
+    """Gives aiohttp addresses that were judged, all of a name's."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._addresses.resolve(host, port, family)
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for kind, _, protocol, _, address in found
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        """It holds nothing."""
+
+
 class Poster:
     """`async with`: connections are kept and used again, at most MOST_CONNECTIONS. `tls`: None trusts the authorities
     of the system."""
 
-    def __init__(
-        self, addresses: Addresses, *, development: bool, proxy: str | None = None, tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, addresses: Addresses, *, proxy: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self._addresses = addresses
-        self._development = development
         self._proxy = None if proxy is None else URL(proxy).with_user(None)
         self._proxy_headers = None if proxy is None else _authorization(URL(proxy))
         self._session: aiohttp.ClientSession | None = None
@@ -141,8 +162,8 @@ class Poster:
         self, url: str, body: bytes, id_: str, secrets: Sequence[str], headers: Mapping[str, str], started: float,
         within: asyncio.Timeout,
     ) -> Outcome:  # fmt: skip
-        problem, target = _judged(url, self._development)
-        if problem is not None:  # a row that was written in SQL
+        problem, target = _judged(url, self._addresses)
+        if problem is not None:  # a row that was written in SQL, or a setting has changed
             return Outcome(None, f"the URL is refused: {problem}", "", 0.0)
         if self._proxy is not None:
             parts = urlsplit(url)
@@ -175,9 +196,9 @@ class Poster:
 
 
 @lru_cache(1_000)
-def _judged(url: str, development: bool) -> tuple[str | None, URL]:
+def _judged(url: str, addresses: Addresses) -> tuple[str | None, URL]:
     """Why it is refused, or None, and what is asked for."""
-    problem = url_problem(url, development=development)
+    problem = url_problem(url, addresses)
     return problem, URL() if problem is not None else URL(url, encoded=True)
 
 

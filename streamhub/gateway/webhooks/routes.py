@@ -283,9 +283,8 @@ async def _fields(request: web.Request, claims: Claims, *, whole: bool) -> dict[
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             why = "an escape is half a character" if _LONE_SURROGATE.search(bytes(sent)) else str(error)[:200]
             raise ApiError(Fault("INVALID_JSON", f"The body is no JSON in UTF-8: {why}.")) from None
-    development = request.app[WEBHOOKS].development
     try:
-        return endpoint.read(document, development=development, whole=whole)
+        return endpoint.read(document, request.app[WEBHOOKS].addresses, whole=whole)
     except InvalidEndpoint as error:
         raise ApiError(
             [Fault("INVALID_ENDPOINT", each.detail, {"pointer": each.pointer}) for each in error.wrong[:100]]

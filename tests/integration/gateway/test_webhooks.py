@@ -122,6 +122,15 @@ async def test_http_to_loopback_is_for_development_alone(hub: Hub, start_hub: St
     assert (await ask(development, "POST", body={**ENDPOINT, "url": "http://10.0.0.1/"})).status == 422
 
 
+async def test_an_address_that_would_not_be_dialled_is_refused_at_once(start_hub: StartHub) -> None:
+    hub = await start_hub(webhook_allow_addresses="10.20.0.0/16")
+    id_ = (await made(hub, url="https://10.20.3.4/"))["id"]
+    for method, path in (("POST", PATH), ("PATCH", f"{PATH}/{id_}")):
+        answer = await ask(hub, method, path, {**ENDPOINT, "url": "https://10.21.0.1/"})
+        assert answer.pointers == [("INVALID_ENDPOINT", "/url")]
+        assert "10.21.0.1 is not a public address" in answer.document["errors"][0]["detail"]
+
+
 async def test_a_change_leaves_what_it_does_not_name(hub: Hub) -> None:
     before = await made(hub, description="a", rate=5)
     after = (await ask(hub, "PATCH", f"{PATH}/{before['id']}", {"rate": None, "order": "resource"})).data

@@ -13,6 +13,7 @@ from aiohttp import web
 from streamhub.leases.node import Node
 from streamhub.metrics import Metrics
 from streamhub.webhooks import store
+from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.dispatcher import Dispatcher, Options
 from streamhub.webhooks.store import Scope
 from tests.integration.conftest import History, eventually
@@ -104,7 +105,7 @@ async def start(database_url: str) -> AsyncIterator[Start]:
                 node = Node(pool)
                 await node.start()
                 stack.push_async_callback(node.stop)
-            given = Options(**{"schedule": SCHEDULE, "development": True, **options})
+            given = Options(**{"schedule": SCHEDULE, "addresses": Addresses(development=True), **options})
             return await stack.enter_async_context(Dispatcher(database_url, pool, node, Metrics(), given))
 
         yield begin

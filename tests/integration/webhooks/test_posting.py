@@ -114,13 +114,13 @@ async def post(poster: Poster, url: str) -> Outcome:
 
 @asynccontextmanager
 async def production(certificates: Certificates, *allowed: Any, proxy: str | None = None) -> AsyncIterator[Poster]:
-    async with Poster(Addresses(allowed), development=False, proxy=proxy, tls=certificates.client) as poster:
+    async with Poster(Addresses(allowed), proxy=proxy, tls=certificates.client) as poster:
         yield poster
 
 
 @pytest.fixture
 async def local() -> AsyncIterator[Poster]:
-    async with Poster(Addresses(loopback=True), development=True) as poster:
+    async with Poster(Addresses(development=True)) as poster:
         yield poster
 
 
@@ -150,7 +150,7 @@ async def test_an_allowed_address_is_dialled_over_tls_by_its_name(
 
 
 async def test_a_certificate_that_is_not_trusted_is_a_failure(secure: int, receiver: Receiver) -> None:
-    async with Poster(Addresses(LOOPBACK), development=False) as poster:
+    async with Poster(Addresses(LOOPBACK)) as poster:
         outcome = await post(poster, f"https://127.0.0.1:{secure}/a")
     assert outcome.error is not None
     assert "certificate" in outcome.error.lower()
