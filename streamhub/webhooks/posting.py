@@ -8,11 +8,11 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -22,7 +22,7 @@ from yarl import URL
 from streamhub import __version__
 from streamhub.core import signing
 from streamhub.webhooks.addresses import Addresses
-from streamhub.webhooks.endpoint import url_problem
+from streamhub.webhooks.endpoint import LOOPBACK, url_problem
 
 log = logging.getLogger(__name__)
 
@@ -107,39 +107,30 @@ class Resolver(AbstractResolver):
 
 
 class Poster:
-    """`async with`: connections are kept and used again, at most MOST_CONNECTIONS. `tls`: None trusts the authorities
-    of the system."""
+    """`async with`: connections are kept and used again. `proxy`: all goes through it by CONNECT, but for loopback in
+    development, which is this machine's and not the proxy's. `tls`: None trusts the authorities of the system."""
 
     def __init__(self, addresses: Addresses, *, proxy: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self._addresses = addresses
         self._proxy = None if proxy is None else URL(proxy).with_user(None)
         self._proxy_headers = None if proxy is None else _authorization(URL(proxy))
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions = AsyncExitStack()
+        self._direct: aiohttp.ClientSession | None = None
+        self._by_proxy: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Poster":
-        if self._proxy is None:
-            connector = aiohttp.TCPConnector(
-                resolver=Resolver(self._addresses), socket_factory=self._addresses.open_socket, use_dns_cache=False,
-                limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_OPEN,
-            )  # fmt: skip
-        else:  # what is dialled is the proxy alone
-            connector = aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_OPEN)
-        protocol: type[ResponseHandler] = _Protocol
-        connector._factory = partial(protocol, loop=asyncio.get_running_loop())  # noqa: SLF001 - there is no option
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED_WITHIN),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            headers={"User-Agent": f"streamhub/{__version__}"},
-        )
+        judged = {
+            "resolver": Resolver(self._addresses), "socket_factory": self._addresses.open_socket,
+            "use_dns_cache": False,
+        }  # fmt: skip
+        self._direct = await self._sessions.enter_async_context(_session(**judged))
+        if self._proxy is not None:  # what is dialled is the proxy alone
+            self._by_proxy = await self._sessions.enter_async_context(_session())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._sessions.aclose()
 
     async def post(
         self, url: str, body: bytes, id_: str, secrets: Sequence[str], headers: Mapping[str, str]
@@ -165,23 +156,23 @@ class Poster:
         problem, target = _judged(url, self._addresses)
         if problem is not None:  # a row that was written in SQL, or a setting has changed
             return Outcome(None, f"the URL is refused: {problem}", "", 0.0)
-        if self._proxy is not None:
-            parts = urlsplit(url)
-            assert parts.hostname is not None, "url_problem has seen it"
-            await self._addresses.resolve(parts.hostname, parts.port or 443)
-        assert self._session is not None, "within the block"
+        session, proxied = self._direct, {}
+        if self._by_proxy is not None and not self._is_local(target):
+            assert target.host is not None, "it was judged"
+            await self._addresses.resolve(target.host, target.port or 443)
+            session, proxied = self._by_proxy, {"proxy": self._proxy, "proxy_headers": self._proxy_headers}
+        assert session is not None, "within the block"
         sent = {
             **headers, **signing.sign(body, id_, int(time.time()), secrets), "Content-Type": "application/json",
             "Accept-Encoding": "identity",
         }  # fmt: skip
-        async with self._session.post(
+        async with session.post(
             target,
             data=body,
             headers=sent,
             allow_redirects=False,
-            proxy=self._proxy,
-            proxy_headers=self._proxy_headers,
             ssl=True if self._tls is None else self._tls,
+            **proxied,
         ) as answer:
             read = b""
             if not answer.content.at_eof():
@@ -193,6 +184,24 @@ class Poster:
                 error = f"it answered {answer.status}, and redirects are not followed"
             retry_after = _retry_after(answer.headers.get("Retry-After"))
             return Outcome(answer.status, error, excerpt, time.monotonic() - started, retry_after)
+
+
+    def _is_local(self, target: URL) -> bool:
+        return self._addresses.development and target.host in LOOPBACK
+
+
+def _session(**connecting: Any) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_OPEN, **connecting)
+    protocol: type[ResponseHandler] = _Protocol
+    connector._factory = partial(protocol, loop=asyncio.get_running_loop())  # noqa: SLF001 - there is no option
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED_WITHIN),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        headers={"User-Agent": f"streamhub/{__version__}"},
+    )
 
 
 @lru_cache(1_000)

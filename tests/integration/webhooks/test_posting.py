@@ -485,6 +485,15 @@ async def test_a_name_that_is_not_public_is_not_asked_of_the_proxy(
     assert not receiver.received
 
 
+async def test_loopback_in_development_is_this_machine_and_not_the_proxys(receiver: Receiver) -> None:
+    async with (
+        ConnectProxy(1) as proxy,
+        Poster(Addresses(development=True), proxy=proxy.url("hub:s%40crt")) as poster,
+    ):
+        outcome = await post(poster, receiver.url())
+    assert (outcome.status, proxy.asked, len(receiver.received)) == (204, [], 1)
+
+
 async def test_an_owner_learns_nothing_of_the_proxy(
     certificates: Certificates, secure: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
