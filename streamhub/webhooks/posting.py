@@ -156,10 +156,10 @@ class Poster:
         problem, target = _judged(url, self._addresses)
         if problem is not None:  # a row that was written in SQL, or a setting has changed
             return Outcome(None, f"the URL is refused: {problem}", "", 0.0)
-        session, proxied = self._direct, {}
-        if self._by_proxy is not None and not self._is_local(target):
-            assert target.host is not None, "it was judged"
-            await self._addresses.resolve(target.host, target.port or 443)
+        session, host = self._direct, (target.host or "").lower()
+        proxied: dict[str, Any] = {}
+        if self._by_proxy is not None and not (self._addresses.development and host in LOOPBACK):
+            await self._addresses.resolve(host, target.port or 443)
             session, proxied = self._by_proxy, {"proxy": self._proxy, "proxy_headers": self._proxy_headers}
         assert session is not None, "within the block"
         sent = {
@@ -184,10 +184,6 @@ class Poster:
                 error = f"it answered {answer.status}, and redirects are not followed"
             retry_after = _retry_after(answer.headers.get("Retry-After"))
             return Outcome(answer.status, error, excerpt, time.monotonic() - started, retry_after)
-
-
-    def _is_local(self, target: URL) -> bool:
-        return self._addresses.development and target.host in LOOPBACK
 
 
 def _session(**connecting: Any) -> aiohttp.ClientSession:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from streamhub.core.view import View
-from streamhub.webhooks import fan_out, store
+from streamhub.webhooks import census, fan_out, store
+from streamhub.webhooks.census import WebhookCensus
 from streamhub.webhooks.deliveries import Endpoint
 from tests.integration.conftest import History, eventually
 from tests.integration.webhooks.conftest import Owner, Receiver, Start
@@ -35,6 +36,30 @@ async def test_events_of_a_row_that_cannot_be_used_are_kept_until_it_can(
     await update(owner, id_, "filters = '{}', secret = $2", secret)
     assert {each.id for each in await receiver.has(3)} == {each.id for each in kept.events}
     assert (await owner.get(id_))["state"] == "ok"
+
+
+async def test_a_row_that_cannot_be_used_counts_as_disabled_and_what_waits_for_it_is_not_late(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
+) -> None:
+    receiver.answers["/a"] = 500
+    id_ = (await owner.add())["id"]
+    await start(schedule=(60,))
+    await history.append(organization)
+    await receiver.has(1)
+    await update(owner, id_, "secret = 'x'")
+
+    async def is_disabled() -> bool:
+        return (await taken_census(owner)).endpoints == {"ok": 0, "failing": 0, "disabled": 1}
+
+    await eventually(is_disabled)
+    await owner.pool.execute("UPDATE streamhub_hub.webhook_deliveries SET due_at = clock_timestamp() - interval '1 h'")
+    assert (await taken_census(owner)).due_age == 0.0
+
+
+async def taken_census(owner: Owner) -> WebhookCensus:
+    row = await owner.pool.fetchrow(census.CENSUS)
+    assert row is not None
+    return census.census_of(row)
 
 
 async def test_an_endpoint_that_raises_is_disabled_and_the_page_goes_on(
