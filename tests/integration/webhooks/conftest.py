@@ -158,7 +158,7 @@ class Owner:
 _SETTLED = """
 SELECT NOT EXISTS (SELECT FROM streamhub_hub.webhook_deliveries)
    AND NOT EXISTS (SELECT FROM streamhub_hub.webhook_queues WHERE again_from IS NOT NULL)
-   AND position >= (SELECT max(id::text)::uuid FROM streamhub_hub.history)
+   AND behind = '{}' AND position >= (SELECT max(id::text)::uuid FROM streamhub_hub.history)
   FROM streamhub_hub.webhook_cursor
 """
 

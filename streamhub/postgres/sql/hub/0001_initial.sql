@@ -370,7 +370,8 @@ CREATE INDEX webhook_finished_at ON streamhub_hub.webhook_finished (finished_at)
 -- How far history has been made deliveries of. What moves it locks the row.
 CREATE TABLE streamhub_hub.webhook_cursor (
   only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-  position       uuid                   -- null: nothing was yet
+  position       uuid,                  -- null: nothing was yet
+  behind         jsonb NOT NULL DEFAULT '{}'  -- endpoint: id beyond which nothing was for it, as its queue was locked
 ) WITH (fillfactor = 10);
 INSERT INTO streamhub_hub.webhook_cursor DEFAULT VALUES;
 
