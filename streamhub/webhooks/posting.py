@@ -65,7 +65,8 @@ class Outcome(NamedTuple):
 
 class _Protocol(ResponseHandler):
     """Closes the connection where answers have no end. aiohttp would read interim ones for ever and without a pause, so
-    that nothing else went on, and keep those that come without a request."""
+    that nothing else went on, and keep those that come without a request. It also forgets an answer that has a fault in
+    its body, where the two come together: here the head is read first, and the body breaks off."""
 
     _answers = 0
 
@@ -73,6 +74,15 @@ class _Protocol(ResponseHandler):
         """A request begins."""
         self._answers = 0
         super().set_response_params(**given)
+
+    def data_received(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n") + 4
+        if not self._answers and 4 <= end < len(data):
+            super().data_received(data[:end])
+            data = data[end:]
+        super().data_received(data)
+        if self.exception() is not None and self._payload is not None:
+            self._payload.set_exception(aiohttp.ClientPayloadError("its body breaks off"))
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         self._answers += 1

@@ -299,19 +299,43 @@ async def test_no_answer_in_time_is_a_failure(
     assert (outcome.status, outcome.error) == (None, "no answer within 0.2 s")
 
 
-async def test_an_answer_that_is_not_http_is_told_without_the_url(local: Poster) -> None:
-    """Its query may hold a secret."""
+@asynccontextmanager
+async def answering(sent: bytes) -> AsyncIterator[str]:
+    """The URL of a receiver that answers with these bytes."""
 
-    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"SSH-2.0-foo\r\n\r\n")
-        await writer.drain()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b'{"id":"x"}')
+        writer.write(sent)
+        with contextlib.suppress(OSError):
+            await writer.drain()
+            await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(answers, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        outcome = await post(local, f"http://127.0.0.1:{port}/garbage?token=GEHEIM42")
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n", ""),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nno size\r\n", "ab"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore", ""),
+    ],
+)
+async def test_a_fault_behind_the_head_is_a_body_that_breaks_off_at_once(
+    local: Poster, monkeypatch: pytest.MonkeyPatch, sent: bytes, read: str
+) -> None:
+    monkeypatch.setattr(posting, "BODY_WITHIN", 60.0)
+    async with answering(sent) as url:
+        outcome = await post(local, url)
+    assert (outcome.status, outcome.error, outcome.excerpt) == (200, None, read)
+
+
+async def test_an_answer_that_is_not_http_is_told_without_the_url(local: Poster) -> None:
+    """Its query may hold a secret."""
+    async with answering(b"SSH-2.0-foo\r\n\r\n") as url:
+        outcome = await post(local, f"{url}garbage?token=GEHEIM42")
     assert outcome.error is not None
     assert "SSH-2.0-foo" in outcome.error
     assert "GEHEIM42" not in outcome.error
