@@ -131,30 +131,19 @@ def list_(slug: str, as_json: bool, data_dir: Path | None) -> None:
     _print(asyncio.run(run()), as_json)
 
 
-@command.command("enable")
-@click.argument("id_", metavar="ID")
-@json_option
-@data_dir_option
-def enable(id_: str, as_json: bool, data_dir: Path | None) -> None:
-    """Enable an endpoint. What came while it was disabled is delivered now.
+def _switch(name: str, words: str, *, enabled: bool) -> None:
+    """The commands `enable` and `disable`."""
 
-    \b
-      streamhub webhook enable 7f7c7f0e-6f0f-4c0e-9d5c-2f6f7f0e6f0f
-    """
-    _print([_on(id_, data_dir, lambda hub, scope, id_: store.change(hub, scope, id_, {"enabled": True}))], as_json)
+    @command.command(name, help=f"{words}\n\n\b\n  streamhub webhook {name} 7f7c7f0e-6f0f-4c0e-9d5c-2f6f7f0e6f0f")
+    @click.argument("id_", metavar="ID")
+    @json_option
+    @data_dir_option
+    def switch(id_: str, as_json: bool, data_dir: Path | None) -> None:
+        _print([_on(id_, data_dir, lambda hub, scope, id_: store.change(hub, scope, id_, {"enabled": enabled}))], as_json)
 
 
-@command.command("disable")
-@click.argument("id_", metavar="ID")
-@json_option
-@data_dir_option
-def disable(id_: str, as_json: bool, data_dir: Path | None) -> None:
-    """Disable an endpoint. What comes meanwhile is kept for it.
-
-    \b
-      streamhub webhook disable 7f7c7f0e-6f0f-4c0e-9d5c-2f6f7f0e6f0f
-    """
-    _print([_on(id_, data_dir, lambda hub, scope, id_: store.change(hub, scope, id_, {"enabled": False}))], as_json)
+_switch("enable", "Enable an endpoint. What came while it was disabled is delivered now.", enabled=True)
+_switch("disable", "Disable an endpoint. What comes meanwhile is kept for it.", enabled=False)
 
 
 @command.command("remove")

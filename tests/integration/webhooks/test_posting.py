@@ -316,20 +316,15 @@ async def answering(sent: bytes) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("sent", "read"),
-    [
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n", ""),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nno size\r\n", "ab"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore", ""),
-    ],
+    "sent", [b"Transfer-Encoding: chunked\r\n\r\nno size\r\n", b"Content-Length: 0\r\n\r\nmore"], ids=["chunk", "more"]
 )
 async def test_a_fault_behind_the_head_is_a_body_that_breaks_off_at_once(
-    local: Poster, monkeypatch: pytest.MonkeyPatch, sent: bytes, read: str
+    local: Poster, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     monkeypatch.setattr(posting, "BODY_WITHIN", 60.0)
-    async with answering(sent) as url:
+    async with answering(b"HTTP/1.1 200 OK\r\n" + sent) as url:
         outcome = await post(local, url)
-    assert (outcome.status, outcome.error, outcome.excerpt) == (200, None, read)
+    assert (outcome.status, outcome.error) == (200, None)
 
 
 async def test_an_answer_that_is_not_http_is_told_without_the_url(local: Poster) -> None:
