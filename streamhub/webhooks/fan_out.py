@@ -325,6 +325,8 @@ class FanOut:
         if not waits:
             await behind.leave(set(asked) - there.keys())
         free = {id_ for id_, row in there.items() if not row["skipped"]}
+        if any(self._endpoints.by_id[id_].enabled for id_ in there.keys() - free):
+            self._flags_of = -1  # it was locked when it was to be flagged, or another process has skipped for it
         enabled = {id_ for id_ in free if self._endpoints.by_id[id_].enabled}
         await behind.skip(free - enabled)
         later = [id_ for id_ in enabled if there[id_]["again"] and self._endpoints.by_id[id_].in_order]

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from streamhub.backoff import jittered
+from streamhub.backoff import Backoff
 from streamhub.leases.node import Node
 from streamhub.metrics import Metrics
 from streamhub.postgres.connections import Pool
@@ -20,7 +20,7 @@ from streamhub.webhooks.queue import Queue
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE: Final = 500  # in one transaction
-LOCKED_FOR: Final = 1.0  # seconds until what a transaction has locked is tried once more
+LOCKED_FIRST, LOCKED_LONGEST = 0.1, 1.0  # seconds until what another transaction has locked is tried once more
 
 _Key = tuple[str, str]  # endpoint, event
 
@@ -47,6 +47,7 @@ class Results:
         self._wake = wake
         self._waiting: dict[_Key, Result] = {}
         self._locked: set[str] = set()  # endpoints
+        self._pause = Backoff(LOCKED_FIRST, LOCKED_LONGEST)
         self._tries_at = 0.0
         self._ended = asyncio.Event()
 
@@ -64,7 +65,7 @@ class Results:
     async def keep_writing(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOCKED_FOR if self._locked else None):
+                async with asyncio.timeout(self._tries_at - time.monotonic() if self._locked else None):
                     await self._ended.wait()
             self._ended.clear()
             try:
@@ -78,8 +79,11 @@ class Results:
         while results := self._next(locked=False):
             await self._write(results, waits=True)
         if self._locked and time.monotonic() >= self._tries_at:
-            self._tries_at = time.monotonic() + jittered(LOCKED_FOR)
             await self._write(self._next(locked=True), waits=False)
+        if not self._locked:
+            self._pause.reset()
+        elif time.monotonic() >= self._tries_at:
+            self._tries_at = time.monotonic() + self._pause.next()
 
     def _next(self, *, locked: bool) -> list[Result]:
         found = [each for each in self._waiting.values() if (each.delivery.endpoint in self._locked) == locked]
