@@ -173,6 +173,7 @@ class Dispatcher:
                 continue
             more = True
             while more:
+                began = time.monotonic()
                 step = await self._fan_out.step()
                 if self._updated_to != self._endpoints.version:  # it may have been loaded by a step that failed
                     self._updated_to = self._endpoints.version
@@ -180,15 +181,16 @@ class Dispatcher:
                 if step.again:
                     self._again.set()
                 self._metrics.webhooks_fanned_out(step.deliveries)
-                self._hand_on(step)
+                self._hand_on(step, began)
                 more = step.more
 
-    def _hand_on(self, step: Pass) -> None:
-        """New deliveries, to queues that have read all that was due before: they need not be read."""
+    def _hand_on(self, step: Pass, began: float) -> None:
+        """New deliveries, to queues that have read all that was due before: they need not be read. What a queue has read
+        since the step `began` may be among them, and delivered already."""
         now = time.time()
         for endpoint, event, resource_key in step.due:
             queue = self._queues.get(endpoint)
-            if queue is not None and not queue.wants_read and queue.has_room:
+            if queue is not None and not queue.wants_read and queue.has_room and queue.was_read_at < began:
                 queue.add([Delivery(endpoint, event, 0, resource_key, None, now)])
         self._wake.set()
 
@@ -285,6 +287,8 @@ class Dispatcher:
             raise
         for id_, its in [*found.items(), *((each.endpoint, [each]) for each in tests)]:
             self._queues[id_].add(each for each in its if (id_, each.event) not in self._results.written)
+        for id_ in wanted:
+            self._queues[id_].was_read_at = time.monotonic()
         for id_, its in found.items():
             self._queues[id_].wants_read = self._queues[id_].wants_read or len(its) >= wanted[id_]
 

@@ -35,6 +35,7 @@ class Queue:
         self.is_lost = False  # another process may have it: what is under way ends, and nothing else begins
         self.wants_read = True
         self.wants_tests = True  # there may be some that are not read, however many others are
+        self.was_read_at = float("-inf")  # when a read has ended last
         self.reads_at = float("inf")  # when something that is known of is due
         self.active_at = now
         self.probe_at = now

@@ -76,10 +76,10 @@ class Results:
 
     async def write(self) -> None:
         """Write down all, but those of endpoints that are locked. Raises what asyncpg raises."""
-        while results := self._next(locked=False):
-            await self._write(results, waits=True)
         if self._locked and time.monotonic() >= self._tries_at:
             await self._write(self._next(locked=True), waits=False)
+        while results := self._next(locked=False):
+            await self._write(results, waits=True)
         if not self._locked:
             self._pause.reset()
         elif time.monotonic() >= self._tries_at:
