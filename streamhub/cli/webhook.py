@@ -139,7 +139,9 @@ def _switch(name: str, words: str, *, enabled: bool) -> None:
     @json_option
     @data_dir_option
     def switch(id_: str, as_json: bool, data_dir: Path | None) -> None:
-        _print([_on(id_, data_dir, lambda hub, scope, id_: store.change(hub, scope, id_, {"enabled": enabled}))], as_json)
+        _print(
+            [_on(id_, data_dir, lambda hub, scope, id_: store.change(hub, scope, id_, {"enabled": enabled}))], as_json
+        )
 
 
 _switch("enable", "Enable an endpoint. What came while it was disabled is delivered now.", enabled=True)

@@ -1,4 +1,4 @@
-"""Who asks for a type that no event has waits for ever. It is said and refused nowhere: the first one may be to come."""
+"""Who asks for a type that no event has waits for ever. It is said, and never refused: the first may be to come."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence

@@ -35,6 +35,7 @@ from streamhub.web.parameters import LAST_EVENT_ID
 from streamhub.web.refusals import SERVER
 from streamhub.web.route import ORGANIZATION, Route
 from streamhub.web.scopes import events_read, events_write, integration
+from streamhub.webhooks.addresses import Addresses
 
 JOB: Final = ORGANIZATION + "/replays/{job:[^/]+}"
 

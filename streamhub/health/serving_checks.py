@@ -151,7 +151,10 @@ def _first(endpoints: Sequence[Finding], they: str) -> Sequence[Finding]:
     more = len(endpoints) - MOST_NAMED
     if more <= 0:
         return endpoints
-    return [*endpoints[:MOST_NAMED], Finding("webhooks", "warn", f"{more} more endpoints {they}", "streamhub webhook list")]
+    return [
+        *endpoints[:MOST_NAMED],
+        Finding("webhooks", "warn", f"{more} more endpoints {they}", "streamhub webhook list"),
+    ]
 
 
 def _named(organizations: Sequence[str], count: int) -> str:

@@ -66,7 +66,7 @@ class Addresses:
             raise RefusedAddressError(f"{address} is not a public address")
 
     def check_host(self, host: str) -> None:
-        """Raises RefusedAddressError where the host of a URL is an address that may not be dialled. Any name will do."""
+        """Raises RefusedAddressError where the host of a URL is an address that may not be dialled; for no name."""
         address = _address(host)
         if address is not None:
             self.check(address)

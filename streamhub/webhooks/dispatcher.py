@@ -67,9 +67,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._queues: dict[str, Queue] = {}
         self._results = Results(pool, node, self._endpoints, self._queues, metrics, self._wake.set)
-        self._attempts = Attempts(
-            self._queues, self._results, self._bodies, self._poster, metrics, options.schedule
-        )
+        self._attempts = Attempts(self._queues, self._results, self._bodies, self._poster, metrics, options.schedule)
         self._updated_to = -1  # the version of the endpoints that queues have
         self._tasks: list[asyncio.Task[None]] = []
         self._published = asyncio.Event()
@@ -185,8 +183,8 @@ class Dispatcher:
                 more = step.more
 
     def _hand_on(self, step: Pass, began: float) -> None:
-        """New deliveries, to queues that have read all that was due before: they need not be read. What a queue has read
-        since the step `began` may be among them, and delivered already."""
+        """New deliveries, to queues that have read all that was due before: they need not be read. What a queue has
+        read since the step `began` may be among them, and delivered already."""
         now = time.time()
         for endpoint, event, resource_key in step.due:
             queue = self._queues.get(endpoint)

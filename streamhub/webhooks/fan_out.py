@@ -128,8 +128,8 @@ UPDATE streamhub_hub.webhook_queues
 
 
 class Pass(NamedTuple):
-    """One step, and how many deliveries it made. `more`: the same step has more to do at once; `again`: `step_again` has
-    something to do. `due`: endpoint, event and key of the resource of new deliveries that are due, those of endpoints
+    """One step, and how many deliveries it made. `more`: the same step has more to do at once; `again`: `step_again`
+    has something to do. `due`: endpoint, event and key of the resource of new deliveries that are due, those of endpoints
     with an order left out."""
 
     deliveries: int = 0
@@ -195,8 +195,8 @@ class FanOut:
         return Pass(len(written), read_to < newest, again, due)
 
     async def step_again(self) -> Pass:
-        """Look through a page of history for one endpoint that was disabled, or is to recover. Without `more` nothing was
-        done: with `again` another transaction has those that wait."""
+        """Look through a page of history for one endpoint that was disabled, or is to recover. Without `more` nothing
+        was done: with `again` another transaction has those that wait."""
         try:
             return await self._step_again()
         except asyncpg.LockNotAvailableError:  # the others have their turns

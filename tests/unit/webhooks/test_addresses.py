@@ -41,7 +41,9 @@ def test_in_development_loopback_may_be_dialled_and_nothing_else() -> None:
         addresses.check("169.254.169.254")
 
 
-@pytest.mark.parametrize("host", [*REFUSED, "localhost", "shop.localhost.", "2130706433", "0x7f.1", "127.1", "012.0.0.1"])
+@pytest.mark.parametrize(
+    "host", [*REFUSED, "localhost", "shop.localhost.", "2130706433", "0x7f.1", "127.1", "012.0.0.1"]
+)
 def test_a_host_that_is_such_an_address_in_any_form_is_refused(host: str) -> None:
     with pytest.raises(RefusedAddressError):
         Addresses().check_host(host)
