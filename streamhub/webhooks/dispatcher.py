@@ -241,8 +241,7 @@ class Dispatcher:
                 self._takes = await self._take(now)
             soon = min((queue.look(now) for queue in self._queues.values()), default=LOOK_EVERY)
             await self._read()
-            begins = self._attempts.begin(LOOK_EVERY) if self._node.trusted else LOOK_EVERY
-            wait = min(begins, soon, 0.0 if self._takes else LOOK_EVERY)
+            wait = min(self._begin(), soon, 0.0 if self._takes else LOOK_EVERY)
             if now >= self._gives_up_at:
                 self._gives_up_at = now + LOOK_EVERY
                 await self._give_up(now)
@@ -289,6 +288,10 @@ class Dispatcher:
             self._queues[id_].was_read_at = time.monotonic()
         for id_, its in found.items():
             self._queues[id_].wants_read = self._queues[id_].wants_read or len(its) >= wanted[id_]
+
+    def _begin(self) -> float:
+        """Seconds until another attempt may begin. The node may not be trusted any more by now."""
+        return self._attempts.begin(LOOK_EVERY) if self._node.trusted else LOOK_EVERY
 
     async def _give_up(self, now: float) -> None:
         idle = {id_: queue.failures for id_, queue in self._queues.items() if queue.is_idle(now, IDLE_FOR)}

@@ -129,8 +129,8 @@ UPDATE streamhub_hub.webhook_queues
 
 class Pass(NamedTuple):
     """One step, and how many deliveries it made. `more`: the same step has more to do at once; `again`: `step_again`
-    has something to do. `due`: endpoint, event and key of the resource of new deliveries that are due, those of endpoints
-    with an order left out."""
+    has something to do. `due`: endpoint, event and key of the resource of new deliveries that are due, those of
+    endpoints with an order left out."""
 
     deliveries: int = 0
     more: bool = False

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from streamhub.metrics import Metrics
 from streamhub.tokens import DevelopmentKey
+from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.dispatcher import Dispatcher, Options
 from tests.integration.browser.shop import READS, Dashboard, Running, running
 
@@ -51,7 +52,9 @@ async def place(
     async with (
         running(database_url, signing_key, token, signing_key_file=key) as place,
         asyncpg.create_pool(database_url, min_size=1, max_size=5) as pool,
-        Dispatcher(database_url, pool, place.hub.gateway.node, Metrics(), Options(SCHEDULE, development=True)),
+        Dispatcher(
+            database_url, pool, place.hub.gateway.node, Metrics(), Options(SCHEDULE, Addresses(development=True))
+        ),
     ):
         yield place
 

@@ -164,7 +164,7 @@ async def test_a_transaction_that_has_a_queue_locked_delays_its_own_endpoint_alo
     id_ = (await owner.add())["id"]
     other = (await owner.add("/b"))["id"]
     await start()
-    events = (await history.append(organization)).events
+    events = [*(await history.append(organization)).events]
     await receiver.has(1)
     await receiver.has(1, "/b")
     await update(owner, id_, before)
