@@ -3,12 +3,12 @@
 Two ways to come by the events, one position between them:
 
     MEMORY    appends as they are announced, while they follow the position without a gap
-    HISTORY   pages, by the journal of appends: at the start, after an error, after an overflow, over a hole
+    HISTORY   pages, by the journal of appends, until memory follows: at the start, after an error, an overflow, a hole
 
 `announce` never waits: a queue with a bound is filled, and emptied when the bound is reached, since history has it
 all. So capture and history never wait for a broker. A backlog waits a little for room in the queue, and only while
-brokers take what is in it (`keep_pace`). What was acknowledged is stored in the hub (`publication.py`); an error ends
-the run (`run.py`), and the next one goes on from what is stored, after a pause that grows.
+brokers take what they are sent (`keep_pace`). What was acknowledged is stored in the hub (`publication.py`); an error
+ends the run (`run.py`), and the next one goes on from what is stored, after a pause that grows.
 """
 
 import asyncio
@@ -40,8 +40,8 @@ MOST_EVENTS: Final = 100_000  # in memory
 MOST_BYTES: Final = 64 * 1024 * 1024
 PIECE_EVENTS: Final = 2_000  # sent at once, of more than one append
 PIECE_BYTES: Final = 1_000_000  # sent at once, unless a single event has more; what a processor's cache holds
-PACE: Final = 0.05  # seconds that an append of a backlog waits for room in memory, at the most
-ADVANCING: Final = 0.2  # seconds since a piece from memory was acknowledged
+PACE: Final = 0.25  # seconds that an append of a backlog waits for room in memory, at the most
+ADVANCING: Final = 0.2  # seconds since brokers took a piece
 STORE_EVERY: Final = 0.15  # seconds
 LOOK_EVERY: Final = 2.0  # seconds between two looks for what was not announced, while nothing is to be done
 PAUSE_FIRST: Final = 0.25
@@ -104,15 +104,19 @@ class Queue:
     def __bool__(self) -> bool:
         return bool(self._appends)
 
-    def next(self, position: str) -> Piece | None:
-        """What follows the position, and stays here until the position is beyond it; None where it is not here."""
-        self.filled.clear()
+    def follows(self, position: str) -> bool:
+        """What comes next is here. Drops what the position is beyond."""
         while self._appends and self._appends[0].events[-1].id <= position:
             gone = self._appends.popleft()
             self._events -= len(gone.events)
             self._bytes -= gone.bytes
         self._look_for_room()
-        if not self._appends or self._appends[0].previous > position:
+        return bool(self._appends) and self._appends[0].previous <= position
+
+    def next(self, position: str) -> Piece | None:
+        """What follows the position, and stays here until the position is beyond it; None where it is not here."""
+        self.filled.clear()
+        if not self.follows(position):
             return None
         events: list[StoredEvent] = []
         size = 0
@@ -162,7 +166,7 @@ class KafkaPublisher:
 
     async def keep_pace(self) -> None:
         """Between two appends of a backlog: returns when there is room in memory, after PACE at the latest, and at once
-        unless brokers take what is in memory right now. What finds no room has to be read from history again, which
+        unless brokers take what they are sent right now. What finds no room has to be read from history again, which
         costs more than the wait."""
         if asyncio.get_running_loop().time() - self._advanced_at < ADVANCING:
             with suppress(TimeoutError):
@@ -212,7 +216,6 @@ class KafkaPublisher:
                 piece = self._queue.next(run.taken)
                 if piece is not None:
                     await self._send(run, piece, publication)
-                    self._advanced_at = time()
                 elif self._queue or time() - looked_at >= LOOK_EVERY:
                     await self._from_history(run, hub, publication, report)
                     looked_at = time()
@@ -242,7 +245,8 @@ class KafkaPublisher:
     async def _send(self, run: Run, piece: Piece, publication: Publication) -> None:
         await run.send(piece.events, piece.until)
         self._sent(len(piece.events))
-        if asyncio.get_running_loop().time() - self._stored_at >= STORE_EVERY:
+        self._advanced_at = asyncio.get_running_loop().time()
+        if self._advanced_at - self._stored_at >= STORE_EVERY:
             await self._store(run, publication)
 
     async def _store(self, run: Run, publication: Publication) -> None:
@@ -261,12 +265,14 @@ class KafkaPublisher:
             await self._store(run, publication)
 
     async def _from_history(self, run: Run, hub: Pool, publication: Publication, report: Report) -> None:
-        """Send what there is beyond the position; the next page is read while one is sent."""
+        """Send what there is beyond the position, until memory follows; the next page is read while one is sent."""
         async with aclosing(one_ahead(self._pages(run.taken, hub, report))) as pages:
             async for piece in pages:
                 if run.redivided:
                     return
                 await self._send(run, piece, publication)
+                if self._queue.follows(run.taken):
+                    return
 
     async def _pages(self, position: str, hub: Pool, report: Report) -> AsyncGenerator[Piece, None]:
         while True:

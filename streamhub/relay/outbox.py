@@ -140,6 +140,11 @@ class Outbox:
     def floor(self) -> int:
         return self._floor.value
 
+    @property
+    def large(self) -> bool:
+        """The last read held texts that are not small."""
+        return self._large
+
     async def read(self, in_hand: Ranges | None = None) -> tuple[list[Change], bool]:
         """(the next changes in order, whether there may be more of them). `in_hand`: read before, not yet deleted."""
         rows, more = await self._first(in_hand)

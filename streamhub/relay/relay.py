@@ -188,7 +188,9 @@ class Relay:
                         stack.push_async_callback(_close, consumer)
                     appender = await _connect(self._hub_dsn, name)
                     stack.push_async_callback(_close, appender)
-                    preparer = Preparer(source.name, reader, hub, registry, self._max_event_bytes)
+                    learner = await _connect(source.dsn, name)
+                    stack.push_async_callback(_close, learner)
+                    preparer = Preparer(source.name, learner, hub, registry, self._max_event_bytes)
                     relay = SourceRelay(
                         source.name,
                         in_hub=source.in_hub,

@@ -1,4 +1,5 @@
-"""Relaying one source: read its outbox, render, append, consume; the next batch is prepared while one is appended.
+"""Relaying one source: read its outbox, render, append, consume. Of a backlog three batches are under way: one is
+appended while the next is prepared and the one behind that is read.
 
 Two arrangements, told apart by where the outbox lives:
 
@@ -15,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
@@ -46,6 +47,9 @@ PIECE_PAUSE: Final = 0.002
 PIECES_PAUSE: Final = 0.005  # after the last one
 APPEND_TIMEOUT: Final = 60.0
 
+_InHand: TypeAlias = tuple[asyncio.Task[None], Batch]  # the batch that is being appended
+_Read: TypeAlias = tuple[list[Change], bool]  # the next changes in order, whether there may be more of them
+
 # A row lock assigns a transaction id and is logged, so its commit flushes the log, and it leaves no version behind.
 _MAKE_DURABLE: Final = "SELECT FROM streamhub.relay_mark WHERE hub = $1 FOR UPDATE"
 
@@ -55,9 +59,9 @@ class SourceRelay:
 
     `appended` is called after each append, with the time (of the Unix epoch) at which its first change was written.
 
-    `reader` and `consumer` are connections to the source, `hub` the one that appends; where `in_hub`, the outbox is
-    consumed by the append itself and `consumer` is not used. `journal`: appends are noted for a publisher. `keep_pace`
-    is awaited between those of a backlog.
+    `reader` and `consumer` are connections to the source that nothing else uses, `hub` the one that appends; where
+    `in_hub`, the outbox is consumed by the append itself and `consumer` is not used. `journal`: appends are noted for a
+    publisher. `keep_pace` is awaited between those of a backlog.
     """
 
     def __init__(
@@ -91,6 +95,8 @@ class SourceRelay:
         self._outbox = Outbox(reader, BATCH)
         self._notes = Notes(hub, name, epoch)
         self._undeleted: Batch | None = None
+        self._highest = 0  # number that was read
+        self._observed_at = 0.0
         self.consumed = 0
 
     async def run(self) -> None:
@@ -98,22 +104,23 @@ class SourceRelay:
         await self._preparer.learn()
         if not self._in_hub:
             await self._notes.begin()
-        in_hand: tuple[asyncio.Task[None], Batch] | None = None
-        last_change = observed_at = 0.0
-        highest = 0
+        in_hand: _InHand | None = None
+        ahead: asyncio.Task[_Read] | None = None
+        last_change = 0.0
         try:
             while True:
-                now = time.monotonic()
-                if highest > self._outbox.floor and now - observed_at >= OBSERVE_EVERY:
-                    await self._outbox.observe()
-                    observed_at = now
-                changes, more = await self._read(in_hand)
+                read = await (self._read(in_hand) if ahead is None else ahead)
+                ahead = None
+                changes, more = await self._unknown(read, in_hand)
                 if in_hand is None and not more and _backfilled(changes):
                     await self._append_in_pieces(changes)
                     last_change = time.monotonic()
-                    highest = max(highest, *(change.seq for change in changes))
                     self._outbox.drained()
                     continue
+                ranges = Ranges.of(map(_number, changes))
+                goes_on = more and len(ranges.low) <= MOST_RANGES
+                if goes_on and not self._outbox.large:
+                    ahead = asyncio.create_task(self._read(in_hand, ranges))
                 batch = await self._preparer.prepare(changes) if changes else None
                 if in_hand is not None:
                     await in_hand[0]
@@ -125,8 +132,7 @@ class SourceRelay:
                     await asyncio.sleep(_pause(time.monotonic() - last_change))
                     continue
                 last_change = time.monotonic()
-                highest = max(highest, batch.ranges.high[-1])
-                if more and len(batch.ranges.low) <= MOST_RANGES:
+                if goes_on:
                     in_hand = (asyncio.create_task(self._append(batch)), batch)
                     if self._keep_pace is not None:
                         await self._keep_pace()
@@ -139,15 +145,28 @@ class SourceRelay:
                     if pause is not None:
                         await asyncio.sleep(pause)
         finally:
-            if in_hand is not None:
-                in_hand[0].cancel()
-                await asyncio.gather(in_hand[0], return_exceptions=True)
+            under_way = [task for task in (ahead, in_hand and in_hand[0]) if task is not None]
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _read(self, in_hand: tuple[asyncio.Task[None], Batch] | None) -> tuple[list[Change], bool]:
-        """The next changes, without those in hand and those appended but not yet deleted."""
+    async def _read(self, in_hand: _InHand | None, coming: Ranges | None = None) -> _Read:
+        """What there is besides the batches in hand, those appended but not yet deleted, and `coming`."""
+        out = [batch.ranges for batch in (in_hand and in_hand[1], self._undeleted) if batch is not None]
+        if coming is not None:
+            out.append(coming)
+        now = time.monotonic()
+        if self._highest > self._outbox.floor and now - self._observed_at >= OBSERVE_EVERY:
+            await self._outbox.observe()
+            self._observed_at = now
+        changes, more = await self._outbox.read(Ranges.joined(out) if out else None)
+        self._highest = max(self._highest, *map(_number, changes), 0)
+        return changes, more
+
+    async def _unknown(self, read: _Read, in_hand: _InHand | None) -> _Read:
+        """A read without what was appended before, by a leader that could not delete it."""
         while True:
-            out = [batch.ranges for batch in (in_hand[1] if in_hand else None, self._undeleted) if batch is not None]
-            changes, more = await self._outbox.read(Ranges.joined(out) if out else None)
+            changes, more = read
             if self._in_hub or not self._notes.may_have(map(_number, changes)):
                 return changes, more
             if in_hand is not None:
@@ -161,6 +180,7 @@ class SourceRelay:
                 await delete(self._consumer, Ranges.of(known), len(known), self._hub_id)
             if len(known) < len(changes):
                 return [change for change in changes if _identity(change) not in noted], more
+            read = await self._read(in_hand)
 
     async def _append(self, batch: Batch) -> None:
         if self._in_hub:

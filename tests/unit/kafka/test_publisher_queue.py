@@ -50,6 +50,13 @@ def test_a_gap_before_the_first_append_gives_nothing_and_keeps_it() -> None:
     assert numbers(queue.next(at(4))) == [at(5), at(6)]
 
 
+def test_it_follows_a_position_within_what_it_holds_and_none_before() -> None:
+    queue = Queue()
+    queue.put(append(5, 2))
+    queue.put(append(7, 2))
+    assert [queue.follows(at(n)) for n in (3, 4, 5, 7, 8)] == [False, True, True, True, False]
+
+
 def test_over_its_bound_it_keeps_the_newest_append_alone() -> None:
     queue = Queue(most_events=10)
     queue.put(append(1, 6))
