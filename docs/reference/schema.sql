@@ -238,6 +238,7 @@ WITH (fillfactor='50');
 CREATE TABLE streamhub_hub.webhook_cursor (
     only_row boolean DEFAULT true NOT NULL,
     "position" uuid,
+    behind jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT webhook_cursor_only_row_check CHECK (only_row)
 )
 WITH (fillfactor='10');
