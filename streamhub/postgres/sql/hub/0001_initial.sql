@@ -349,7 +349,7 @@ CREATE TABLE streamhub_hub.webhook_deliveries (
 CREATE INDEX webhook_deliveries_due ON streamhub_hub.webhook_deliveries (endpoint, due_at, event);
 CREATE INDEX webhook_deliveries_resource ON streamhub_hub.webhook_deliveries (endpoint, resource_key, event)
  WHERE resource_key IS NOT NULL;
-CREATE INDEX webhook_deliveries_tests ON streamhub_hub.webhook_deliveries (endpoint) WHERE body IS NOT NULL;
+CREATE INDEX webhook_deliveries_tests ON streamhub_hub.webhook_deliveries (endpoint, event) WHERE body IS NOT NULL;
 
 -- Deliveries that have ended, for 30 days.
 CREATE TABLE streamhub_hub.webhook_finished (
