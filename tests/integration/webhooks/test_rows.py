@@ -84,7 +84,7 @@ async def test_an_endpoint_that_raises_is_disabled_and_the_page_goes_on(
         async def is_disabled() -> bool:
             return not (await owner.get(id_))["enabled"]
 
-        await eventually(is_disabled)
+        await eventually(is_disabled, 15)
     assert "could not be matched" in (await owner.get(id_))["disabled_reason"]
     await update(owner, id_, "enabled = true")
     await receiver.has(2)
