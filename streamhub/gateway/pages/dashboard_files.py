@@ -24,7 +24,7 @@ _SCRIPT: Final = "text/javascript"
 _STYLE: Final = "text/css"
 _MODULES: Final = (
     "api", "app", "charts", "checks", "endpoint", "event", "events", "filters", "health", "history", "list", "metrics",
-    "parts", "replay", "replaying", "sha256", "tail", "webhooks",
+    "parts", "replay", "replaying", "settings", "sha256", "tail", "webhooks",
 )  # fmt: skip
 
 FILES: Final[Mapping[str, tuple[str, str]]] = {

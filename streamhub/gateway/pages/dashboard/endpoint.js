@@ -1,7 +1,8 @@
 /** One endpoint: what it is, what its owner may do with it, and its deliveries with their attempts. */
 import { html, useEffect, useRef, useState } from "./htm-preact.js";
 import { Confirm, Problem, State, When, plural, span, useEvery, useLoaded, utcOf } from "./parts.js";
-import { SCOPE, Secret } from "./webhooks.js";
+import { SCOPE, Settings } from "./settings.js";
+import { Secret } from "./webhooks.js";
 
 const PAGE = 50;
 
@@ -12,6 +13,12 @@ export function EndpointPage({ session, id }) {
   const [secret, setSecret] = useState(null);
   const [said, setSaid] = useState("");
   const [turn, setTurn] = useState(0); // of the deliveries
+  const [edits, setEdits] = useState(false);
+  const edit = useRef();
+  const leave = () => {
+    setEdits(false);
+    edit.current.focus();
+  };
   useEvery(5_000, reload); // its state changes by itself
   const ask = async (action, done, options = { method: "POST" }) => {
     try {
@@ -33,16 +40,23 @@ export function EndpointPage({ session, id }) {
       ${endpoint.description && html`<p class="hint">${endpoint.description}</p>`}
       ${endpoint.disabled_reason && html`<p class="note">Disabled by the hub: ${endpoint.disabled_reason}. What comes
         meanwhile is kept, and goes out once the endpoint is enabled.</p>`}
-      <${Actions} endpoint=${endpoint} ask=${ask} />
+      <${Actions} endpoint=${endpoint} ask=${ask}><button type="button" ref=${edit} aria-expanded=${edits}
+        onClick=${() => setEdits(!edits)}>Edit</button></${Actions}>
       <p role="status" class="hint">${said}</p>
       <${Problem} error=${failure} session=${session} scope=${SCOPE} />
       ${secret && html`<${Secret} endpoint=${secret} since="rotated" />`}
-      <${Facts} endpoint=${endpoint} />
+      ${edits ? html`<${Settings} session=${session} endpoint=${endpoint} onCancel=${leave} onSaved=${() => {
+        setSaid("The settings are saved.");
+        setFailure(null);
+        leave();
+        reload();
+      }} />` : html`<${Facts} endpoint=${endpoint} />`}
       <${Deliveries} session=${session} path=${path} turn=${turn} />`}`;
 }
 
-function Actions({ endpoint, ask }) {
+function Actions({ endpoint, ask, children }) {
   return html`<div class="actions">
+    ${children}
     ${endpoint.enabled
       ? html`<button type="button" onClick=${() => ask("/disable", "The endpoint is disabled.")}>Disable</button>`
       : html`<button type="button" class="primary" onClick=${() => ask("/enable",
@@ -80,11 +94,11 @@ function Facts({ endpoint }) {
     ["Events", html`<span class="mono">${endpoint.events.join(", ")}</span>`, "all"],
     ["Filters", Object.keys(filters).length > 0 && html`<span class="mono">
       ${Object.entries(filters).map(([name, value]) => `${name}=${value}`).join(", ")}</span>`],
-    ["Order", endpoint.order === "none" ? "none" : "by resource"],
-    ["At most in flight", endpoint.max_in_flight],
-    ["Attempts in a second", endpoint.rate ?? "no limit"],
+    ["Order", endpoint.order === "none" ? "none" : "one resource's events one by one"],
+    ["Deliveries at the same time", endpoint.max_in_flight],
+    ["Attempts in a second, at most", endpoint.rate ?? "no limit"],
     ["Headers", Object.keys(headers).length > 0 && html`<span class="mono">${Object.keys(headers).join(", ")}</span>`],
-    ["Disabled after six failures", endpoint.auto_disable ? "yes" : "no"],
+    ["Disabled after six failed attempts", endpoint.auto_disable ? "yes" : "no"],
     ["Owner", endpoint.owner_email],
     ["Environment", endpoint.test ? "test" : "live"],
     ["Created", html`<${When} at=${endpoint.created_at} />`],

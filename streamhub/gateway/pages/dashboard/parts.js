@@ -96,17 +96,19 @@ export function Confirm({ label, question, sure, onSure, disabled }) {
 
 let fields = 0;
 
-/** `render` gets the attributes that tie the control to its label and hint. */
-export function Field({ label, hint, error, render, wide }) {
+/** `render` gets the attributes that tie the control to its label and hint. `name` is what the API calls it. */
+export function Field({ label, name, hint, error, render, wide }) {
   const [id] = useState(() => `field-${(fields += 1)}`);
   const described = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ") || undefined;
   return html`<div class="field ${wide ? "wide" : ""}">
-    <label for=${id}>${label}</label>
+    <span class="named"><label for=${id}>${label}</label>${name && html` <${Named} name=${name} />`}</span>
     ${render({ id, "aria-describedby": described, "aria-invalid": error ? "true" : undefined })}
     ${hint && html`<p class="hint" id="${id}-hint">${hint}</p>`}
     ${error && html`<p class="wrong" id="${id}-error">${error}</p>`}
   </div>`;
 }
+
+export const Named = ({ name }) => html`<code class="name" title="What the API calls it">${name}</code>`;
 
 export const Code = ({ children }) => html`<pre class="code" tabindex="0"><code>${children}</code></pre>`;
 
