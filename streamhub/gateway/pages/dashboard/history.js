@@ -71,8 +71,8 @@ export async function eventOf(session, id, signal) {
 export async function ofResource(session, { resource_type: type, resource_id: id, id: at }, signal) {
   const choice = { resourceTypeEq: type, resourceIdIn: id };
   if (!session.isIntegration) {
-    const { events } = await recent(session, choice, positionBefore(Date.now() - WINDOW), 200, { signal });
-    return { events: events.reverse(), reach: "of the last 30 minutes", isCut: false };
+    const { events, more } = await recent(session, choice, positionBefore(Date.now() - WINDOW), 200, { signal });
+    return { events: events.reverse(), reach: "of the last 30 minutes", isCut: more };
   }
   const found = [];
   let isCut = false;

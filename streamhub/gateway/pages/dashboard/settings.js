@@ -28,7 +28,8 @@ export function Settings({ session, endpoint, onSaved, onCancel }) {
     try {
       const body = changed(before, given, endpoint === undefined);
       const path = endpoint ? `/webhooks/${encodeURIComponent(endpoint.id)}` : "/webhooks";
-      onSaved(await session.data(path, { method: endpoint ? "PATCH" : "POST", body }));
+      const isSame = Object.keys(body).length === 0;
+      onSaved(isSame ? endpoint : await session.data(path, { method: endpoint ? "PATCH" : "POST", body }));
       return;
     } catch (failure) {
       if (membersIn(failure).some(([name]) => !ALWAYS_SEEN.has(name))) more.current.open = true;
