@@ -5,6 +5,10 @@ export const BASE = new URL("../..", import.meta.url); // where the hub is, also
 const OVER = new Set(["EXPIRED_TOKEN", "INVALID_TOKEN", "MISSING_TOKEN"]);
 const API_KEY = "sh_ak_";
 
+/** What the pages need, all of them together. The replay needs an integration's token, which this makes, too. */
+export const tokenCommand = (org, isTest = false) =>
+  `streamhub token --org ${org} --scope events:read,webhooks:manage,operations:read${isTest ? " --test" : ""}`;
+
 export const isApiKey = (token) => token.startsWith(API_KEY);
 
 /** What a JWT says of itself; null for anything else. The hub judges it, this is for showing alone. */

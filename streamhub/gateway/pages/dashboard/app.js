@@ -1,6 +1,6 @@
 /** Sign in, then one of the pages, by the address's fragment. */
 import { html, render, useEffect, useRef, useState } from "./htm-preact.js";
-import { Session, isApiKey } from "./api.js";
+import { Session, isApiKey, tokenCommand } from "./api.js";
 import { EndpointPage } from "./endpoint.js";
 import { EventPage } from "./event.js";
 import { Events } from "./events.js";
@@ -10,6 +10,13 @@ import { Replay } from "./replay.js";
 import { Webhooks } from "./webhooks.js";
 
 const PAGES = [["events", "Events"], ["replay", "Replay"], ["webhooks", "Webhooks"], ["health", "Health"]];
+
+const NEEDS = [
+  ["Events", html`<code>events:read</code>`],
+  ["Replay", "the token of an integration, no API key"],
+  ["Webhooks", html`<code>webhooks:manage</code>`],
+  ["Health", html`none; its checks <code>operations:read</code>, no API key`],
+];
 
 function SignIn({ onSession, ended }) {
   const [token, setToken] = useState("");
@@ -41,8 +48,10 @@ function SignIn({ onSession, ended }) {
           placeholder="my-org" onInput=${(event) => setOrg(event.target.value)} />`} />`}
       <${Problem} error=${error} title=${titleOf(error)} />
       <button class="primary" disabled=${asks}>${asks ? "Asking the hub …" : "Sign in"}</button>
-      <div class="hint"><p>In development, this prints one:</p>
-        <${Code}>streamhub token --org my-org --scope events:read</${Code}></div>
+      <div class="hint"><p>In development, this prints one for all pages:</p>
+        <${Code}>${tokenCommand("my-org")}</${Code}>
+        <dl class="needs">${NEEDS.map(([page, needed]) => html`<div key=${page}><dt>${page}</dt>
+          <dd>${needed}</dd></div>`)}</dl></div>
     </form>
   </main>`;
 }

@@ -76,7 +76,7 @@ function Status({ tail, sought }) {
   if (sought) return html`<${State} state="history">from ${moment(sought.ms)}</${State}>`;
   const state = tail.isPaused ? "paused" : tail.state;
   return html`<span role="status"><${State} state=${state}>${state === "connected" ? "live" : state}</${State}></span>
-    ${state !== "ended" && html`<span class="hint">${count(Math.round(tail.rate))} events/s</span>`}
+    ${state !== "ended" && html`<span class="hint">${plural(Math.round(tail.rate), "event")}/s</span>`}
     ${tail.waiting > 0 && html`<button type="button" class="small" onClick=${() => tail.resume()}>
         ${plural(tail.waiting, "newer event")}</button>
       ${tail.waiting > KEPT && html`<span class="hint">the newest ${count(KEPT)} are kept</span>`}`}`;

@@ -1,5 +1,6 @@
 /** Small parts that the pages share. Whatever comes from events is text here, never HTML. */
 import { html, useEffect, useRef, useState } from "./htm-preact.js";
+import { tokenCommand } from "./api.js";
 
 const NUMBER = new Intl.NumberFormat("en-US");
 
@@ -124,15 +125,16 @@ export function Problem({ error, session, scope, title }) {
   </div>`;
 }
 
+const IN_DEVELOPMENT = "In development, this prints one for all pages:";
+
 function Remedy({ error, session, scope }) {
-  const test = session.isTest ? " --test" : "";
+  const command = html`<${Code}>${tokenCommand(session.org, session.isTest)}</${Code}>`;
   if (error.code === "MISSING_SCOPE" && scope) {
-    return html`<p>This page needs a token with the scope <code>${scope}</code>. In development:</p>
-      <${Code}>streamhub token --org ${session.org} --scope ${scope}${test}</${Code}>`;
+    return html`<p>This page needs a token with the scope <code>${scope}</code>. ${IN_DEVELOPMENT}</p>${command}`;
   }
   if (error.code === "NOT_INTEGRATION") {
-    return html`<p>This page needs the token of an integration; an API key does not open it. In development:</p>
-      <${Code}>streamhub token --org ${session.org}${test}</${Code}>`;
+    return html`<p>This page needs the token of an integration; an API key does not open it. ${IN_DEVELOPMENT}</p>
+      ${command}`;
   }
   return null;
 }

@@ -47,8 +47,8 @@ export function Replay({ session }) {
     <p class="hint">All events of a window of time, at most 7 days, checked against the hub's sha256.</p>
     <form class="panel spaced" onSubmit=${start}>
       <div class="row">
-        <${Field} label="From (UTC)" render=${time("from")} />
-        <${Field} label="To (UTC)" render=${time("to")} />
+        <${Field} label="From (UTC)" name="date_from" render=${time("from")} />
+        <${Field} label="To (UTC)" name="date_to" render=${time("to")} />
         <div class="field" role="group" aria-label="Windows up to now"><span class="label">Up to now</span>
           <span class="presets">${PRESETS.map(([name, length]) => html`
             <button key=${name} type="button" onClick=${preset(length)}>${name}</button>`)}</span></div>
