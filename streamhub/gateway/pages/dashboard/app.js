@@ -77,11 +77,12 @@ function Left({ at }) {
   return html`<span class=${left < 300 ? "wrong" : ""}>${left > 0 ? `expires in ${span(left)}` : "expired"}</span>`;
 }
 
-function Side({ session, page, onSignOut }) {
+function Side({ session, page, replay, onSignOut }) {
   return html`<header class="side">
     <p class="brand"><img src="dashboard/icon.svg" alt="" width="22" height="22" /> Streamhub</p>
     <nav aria-label="Pages"><ul>${PAGES.map(([name, title]) => html`<li key=${name}>
-      <a href="#/${name}" aria-current=${page === name ? "page" : undefined}>${title}</a></li>`)}
+      <a href="#/${name}" aria-current=${page === name ? "page" : undefined}>${title}${name === "replay" && replay
+        && html`${" "}<span class="tag">${replay}</span>`}</a></li>`)}
     </ul></nav>
     <div class="session">
       <p><strong>${session.org}</strong> <span class="tag ${session.isTest ? "test" : "live"}">
@@ -99,7 +100,7 @@ function routed() {
 }
 
 function Shown({ session, page, rest }) {
-  if (page === "replay") return html`<${Replay} session=${session} />`;
+  if (page === "replay") return null;
   if (page === "health") return html`<${Health} session=${session} />`;
   if (page === "webhooks") {
     return rest[0]
@@ -113,6 +114,8 @@ function App() {
   const [session, setSession] = useState(null);
   const [ended, setEnded] = useState(null);
   const [route, setRoute] = useState(routed);
+  const [replay, setReplay] = useState(null); // the state of one under way
+  const visited = useRef(null); // the session that has opened the replay's page
   const main = useRef();
   useEffect(() => {
     const change = () => setRoute(routed());
@@ -131,11 +134,18 @@ function App() {
     return html`<${SignIn} ended=${ended} onSession=${(made, over = null) => { setEnded(over); setSession(made); }} />`;
   }
   const isList = route.page === "events" && !route.rest[0];
+  const isReplay = route.page === "replay";
+  if (isReplay) visited.current = session;
   return html`<a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>
       Skip to the page</a>
-    <${Side} session=${session} page=${route.page} onSignOut=${() => { setEnded(null); setSession(null); }} />
+    <${Side} session=${session} page=${route.page} replay=${replay} onSignOut=${() => {
+      setEnded(null);
+      setSession(null);
+    }} />
     <main id="main" tabindex="-1" ref=${main}>
       <div hidden=${!isList}><${Events} session=${session} isShown=${isList} /></div>
+      ${visited.current === session && html`<div hidden=${!isReplay}>
+        <${Replay} session=${session} isShown=${isReplay} onState=${setReplay} /></div>`}
       <${Shown} session=${session} page=${route.page} rest=${route.rest} />
     </main>`;
 }

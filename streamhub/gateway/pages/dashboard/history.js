@@ -103,6 +103,7 @@ async function* replayed(session, query, { after, signal }) {
     for await (const line of linesOf(response.body)) {
       const found = JSON.parse(line);
       if (CONTROL.has(found.event) && found.id === undefined) {
+        if (found.event === "replay_started") session.looksUp(found.data.job_id);
         if (found.event === "stream_error") throw Object.assign(new Error(found.data.detail), found.data);
         if (found.event === "stream_complete") return;
       } else {
