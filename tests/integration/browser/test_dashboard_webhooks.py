@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -96,7 +97,7 @@ async def test_an_endpoint_is_made_and_a_delivery_that_failed_is_sent_again(
 async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
     dashboard: Dashboard, place: Running, receiver: Receiver
 ) -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "url": receiver.url, "events": ["orders.update", "skus.*"], "filters": {"resource.code_not_eq": "0"},
         "headers": {"X-Shop": "42"}, "rate": 5, "owner_email": "owner@example.com",
     }  # fmt: skip
@@ -117,7 +118,7 @@ async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
     wrong = form.locator(".field", has_text="Deliveries at the same time").locator(".wrong")
     await wrong.wait_for()
     assert await wrong.inner_text() == "max_in_flight is 'many': give a whole number from 1 to 100."
-    assert "is not for an endpoint to set" in await form.get_by_label("Header").nth(1).locator(".wrong").inner_text()
+    assert "is not for an endpoint to set" in await form.get_by_label("Header", exact=True).nth(1).locator(".wrong").inner_text()
     assert await dashboard.tab.evaluate("document.activeElement.value") == "many"
     await dashboard.is_for_all()
     await form.get_by_label("Deliveries at the same time").fill("3")
@@ -130,7 +131,7 @@ async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
     await dashboard.seen("The settings are saved")
     async with place.shop.pool.acquire() as connection:
         found = await store.get(connection, scope, made["id"])
-    changes = {
+    changes: dict[str, Any] = {
         "events": ["orders.update"], "headers": {"X-Shop": "42", "X-Floor": "shop"}, "max_in_flight": 3, "rate": None,
         "description": "Orders", "auto_disable": False,
     }  # fmt: skip

@@ -82,7 +82,7 @@ def _asked(operation: APIOperation[Any, Any, Any, Any], session: requests.Sessio
     @settings(BOUNDED, max_examples=EXAMPLES if varies else 1)
     @given(requests_of_it)
     def ask(case: Case[Any]) -> None:
-        how = {"session": session, "headers": headers, "timeout": 10, "allow_redirects": False}
+        how: dict[str, Any] = {"session": session, "headers": headers, "timeout": 10, "allow_redirects": False}
         statuses.add(case.call_and_validate(checks=CHECKS, **how).status_code)
 
     ask()

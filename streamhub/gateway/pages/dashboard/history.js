@@ -29,12 +29,18 @@ export function placeOf(text) {
   if (ago) return { ms: Math.floor(Date.now() - Number(ago[1]) * UNITS[ago[2]]), id: null };
   const [, day, time, zone = "Z"] = TIME.exec(given) ?? [];
   const today = new Date().toISOString().slice(0, 10);
-  const ms = day || time ? Date.parse(`${day ?? today}T${padded(time ?? "00:00")}${zone.toUpperCase()}`) : Number.NaN;
+  const ms = isDay(day ?? today) && (day || time) ? Date.parse(`${day ?? today}T${padded(time ?? "00:00")}${zone.toUpperCase()}`) : Number.NaN;
   if (Number.isNaN(ms)) {
     const right = "a time in UTC such as 14:05 or 2026-11-22T14:05:00Z, a distance such as 10m, or an event's id";
     throw new TypeError(`${JSON.stringify(text)} is no place: give ${right}.`);
   }
   return { ms: !day && ms > Date.now() ? ms - UNITS.d : ms, id: null }; // 23:50 at 00:10 was yesterday
+}
+
+/** Date.parse takes February 30 for March 2. */
+function isDay(day) {
+  const ms = Date.parse(`${day}T00:00Z`);
+  return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(day);
 }
 
 const padded = (time) => (time.indexOf(":") === 1 ? `0${time}` : time);
