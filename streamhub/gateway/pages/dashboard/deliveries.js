@@ -43,7 +43,7 @@ function Log({ session, path, turn, state }) {
   const retry = async (id) => {
     try {
       const retried = await session.data(`${path}/deliveries/${id}/retry`, { method: "POST" });
-      setFound((now) => ({ ...now, rows: now.rows.map((each) => (each.id === id ? retried : each)) }));
+      setFound((now) => ({ ...now, rows: now.rows.map((each) => (each.id === id ? { ...each, ...retried } : each)) }));
       await load();
     } catch (failure) {
       setError(failure);
