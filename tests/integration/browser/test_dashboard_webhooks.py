@@ -109,19 +109,19 @@ async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
     form = dashboard.tab.locator("form.form")
     assert await form.get_by_label("Path", exact=True).input_value() == "resource.code"
     assert await form.get_by_label("Condition").input_value() == "not_eq"
-    await form.get_by_label("Deliveries at the same time").fill("many")
+    await form.get_by_label("Deliveries at once").fill("many")
     await dashboard.click("Add a header")
     await form.get_by_label("Name").nth(1).fill("Host")
     await form.get_by_label("Value").nth(2).fill("shop")
     await dashboard.click("Save")
-    wrong = form.locator(".field", has_text="Deliveries at the same time").locator(".wrong")
+    wrong = form.locator(".field", has_text="Deliveries at once").locator(".wrong")
     await wrong.wait_for()
     assert await wrong.inner_text() == "max_in_flight is 'many': give a whole number from 1 to 100."
     assert "is not for an endpoint to set" in await form.get_by_label("Header", exact=True).nth(1).locator(".wrong").inner_text()
     assert await dashboard.tab.evaluate("document.activeElement.value") == "many"
     await dashboard.is_for_all()
-    await form.get_by_label("Deliveries at the same time").fill("3")
-    await form.get_by_label("Attempts in a second").fill("")
+    await form.get_by_label("Deliveries at once").fill("3")
+    await form.get_by_label("Attempts per second").fill("")
     await form.get_by_label("Name").nth(1).fill("X-Floor")
     await form.get_by_label("skus.*").uncheck()
     await form.get_by_label("Description").fill("Orders")

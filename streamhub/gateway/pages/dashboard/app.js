@@ -74,7 +74,8 @@ function Left({ at }) {
   const [now, setNow] = useState(Date.now());
   useEvery(5_000, () => setNow(Date.now()));
   const left = (at - now) / 1000;
-  return html`<span class=${left < 300 ? "wrong" : ""}>${left > 0 ? `expires in ${span(left)}` : "expired"}</span>`;
+  return html`<span class="whole ${left < 300 ? "wrong" : ""}">
+    ${left > 0 ? `expires in ${span(left)}` : "expired"}</span>`;
 }
 
 function Side({ session, page, replay, onSignOut }) {

@@ -5,17 +5,19 @@ import { SCOPE } from "./settings.js";
 
 const PAGE = 50;
 
-export function Deliveries({ session, path, turn }) {
+/** `isDisabled`: nothing is sent to the endpoint now. */
+export function Deliveries({ session, path, turn, isDisabled }) {
   const [state, setState] = useState("");
   return html`<div class="heading spaced"><h2 id="deliveries">Deliveries</h2><span class="grow"></span>
       <label class="hint">State <select value=${state} onChange=${(event) => setState(event.target.value)}>
         <option value="">all</option><option>pending</option><option>delivered</option><option>failed</option>
       </select></label></div>
-    <${Log} key=${state} session=${session} path=${path} turn=${turn} state=${state} />`;
+    <${Log} key=${state} session=${session} path=${path} turn=${turn} state=${state}
+      isDisabled=${isDisabled} />`;
 }
 
 /** The deliveries of one state, or of all. */
-function Log({ session, path, turn, state }) {
+function Log({ session, path, turn, state, isDisabled }) {
   const [found, setFound] = useState(null);
   const [error, setError] = useState(null);
   const [brought, setBrought] = useState(0);
@@ -56,7 +58,8 @@ function Log({ session, path, turn, state }) {
       ${newer === PAGE ? `${PAGE} or more newer` : `${newer} newer`}</button>`}</p>
     ${found?.rows.length > 0 && html`<ul class="deliveries" ref=${list} aria-labelledby="deliveries">
         ${found.rows.map((each) => html`
-          <${Delivery} key=${each.id} delivery=${each} onRetry=${() => retry(each.id)} />`)}</ul>
+          <${Delivery} key=${each.id} delivery=${each} isDisabled=${isDisabled}
+            onRetry=${() => retry(each.id)} />`)}</ul>
       ${!found.isAll && html`<p class="actions"><button type="button" onClick=${() => load(found.rows.at(-1).id)}>
         Older deliveries</button></p>`}`}`;
 }
@@ -83,7 +86,7 @@ function withNewer({ rows, newer, isAll, isOlder }) {
   return { rows: [...newer, ...rows].sort((a, b) => (a.id < b.id ? 1 : -1)), newer: [], isAll, isOlder };
 }
 
-function Delivery({ delivery, onRetry }) {
+function Delivery({ delivery, isDisabled, onRetry }) {
   const { id, type, state, attempts, next_attempt_at: next } = delivery;
   const last = attempts.at(-1);
   return html`<li><details><summary>
@@ -92,8 +95,9 @@ function Delivery({ delivery, onRetry }) {
       <${When} at=${delivery.created_at} /></summary>
     <div class="attempts">
       <p class="id"><code>${id}</code> ${type !== "webhook.test" && html`<a href="#/events/${id}">The event</a>`}
-        <button type="button" class="small" onClick=${onRetry}>Retry now</button></p>
-      ${next && state === "pending" && html`<p class="hint">The next attempt is ${inTime(Date.parse(next))}.</p>`}
+        <button type="button" class="small" disabled=${isDisabled} onClick=${onRetry}>Retry now</button></p>
+      ${state === "pending" && (isDisabled || next) && html`<p class="hint">The next attempt ${isDisabled
+        ? "waits until the endpoint is enabled" : `is ${inTime(Date.parse(next))}`}.</p>`}
       ${attempts.length > 0 && html`<p class="hint">${plural(attempts.length, "attempt")}</p>
         <ol>${attempts.map((each, n) => html`<li key=${n}><${When} at=${each.at} />${" "}
           <strong>${outcomeOf(each)}</strong> <span class="hint">${each.latency_ms} ms</span>

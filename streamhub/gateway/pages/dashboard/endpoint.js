@@ -41,7 +41,7 @@ export function EndpointPage({ session, id }) {
         meanwhile is kept, and goes out once the endpoint is enabled.</p>`}
       <${Actions} endpoint=${endpoint} ask=${ask}><button type="button" ref=${edit} aria-expanded=${edits}
         onClick=${() => setEdits(!edits)}>Edit</button></${Actions}>
-      <p role="status" class="hint">${said}</p>
+      <p role="status" class="hint said">${said}</p>
       <${Problem} error=${failure} session=${session} scope=${SCOPE} />
       ${secret && html`<${Secret} endpoint=${secret} since="rotated" />`}
       ${edits ? html`<${Settings} session=${session} endpoint=${endpoint} onCancel=${leave} onSaved=${() => {
@@ -50,7 +50,8 @@ export function EndpointPage({ session, id }) {
         leave();
         reload();
       }} />` : html`<${Facts} endpoint=${endpoint} />`}
-      <${Deliveries} session=${session} path=${path} turn=${turn} />`}`;
+      <${Deliveries} session=${session} path=${path} turn=${turn}
+        isDisabled=${endpoint.state === "disabled"} />`}`;
 }
 
 function Actions({ endpoint, ask, children }) {
@@ -90,12 +91,13 @@ function Recover({ ask }) {
 function Facts({ endpoint }) {
   const { filters, headers } = endpoint;
   const facts = [
-    ["Events", html`<span class="mono">${endpoint.events.join(", ")}</span>`, "all"],
+    ["Events", endpoint.events.includes("*") ? "all" : html`<span class="mono">${endpoint.events.join(", ")}</span>`,
+      "all"],
     ["Filters", Object.keys(filters).length > 0 && html`<span class="mono">
       ${Object.entries(filters).map(([name, value]) => `${name}=${value}`).join(", ")}</span>`],
     ["Order", endpoint.order === "none" ? "none" : "one resource's events one by one"],
-    ["Deliveries at the same time", endpoint.max_in_flight],
-    ["Attempts in a second, at most", endpoint.rate ?? "no limit"],
+    ["Deliveries at once, at most", endpoint.max_in_flight],
+    ["Attempts per second, at most", endpoint.rate ?? "no limit"],
     ["Headers", Object.keys(headers).length > 0 && html`<span class="mono">${Object.keys(headers).join(", ")}</span>`],
     ["Disabled after six failed attempts", endpoint.auto_disable ? "yes" : "no"],
     ["Owner", endpoint.owner_email],

@@ -29,7 +29,8 @@ export function placeOf(text) {
   if (ago) return { ms: Math.floor(Date.now() - Number(ago[1]) * UNITS[ago[2]]), id: null };
   const [, day, time, zone = "Z"] = TIME.exec(given) ?? [];
   const today = new Date().toISOString().slice(0, 10);
-  const ms = isDay(day ?? today) && (day || time) ? Date.parse(`${day ?? today}T${padded(time ?? "00:00")}${zone.toUpperCase()}`) : Number.NaN;
+  const isPlace = (day || time) && isDay(day ?? today);
+  const ms = isPlace ? Date.parse(`${day ?? today}T${padded(time ?? "00:00")}${zone.toUpperCase()}`) : Number.NaN;
   if (Number.isNaN(ms)) {
     const right = "a time in UTC such as 14:05 or 2026-11-22T14:05:00Z, a distance such as 10m, or an event's id";
     throw new TypeError(`${JSON.stringify(text)} is no place: give ${right}.`);

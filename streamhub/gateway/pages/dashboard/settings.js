@@ -1,7 +1,7 @@
 /** The settings of an endpoint as a form, for a new one and for one that is there. */
 import { html, useEffect, useRef, useState } from "./htm-preact.js";
 import { FieldFilters, fieldsOf, pairsOf } from "./filters.js";
-import { Field, Named, Problem, useLoaded } from "./parts.js";
+import { Field, Named, Problem, plural, useLoaded } from "./parts.js";
 
 export const SCOPE = "webhooks:manage";
 
@@ -37,6 +37,7 @@ export function Settings({ session, endpoint, onSaved, onCancel }) {
     }
     setIsAsking(false);
   };
+  const refused = endpoint ? "Nothing was changed" : "The endpoint was not made";
   const change = (members) => setGiven({ ...given, ...members });
   const set = (name) => (event) => change({ [name]: event.target.value });
   const wrong = (...place) => detailOf(error, place);
@@ -58,8 +59,8 @@ export function Settings({ session, endpoint, onSaved, onCancel }) {
           <select ...${tie} value=${given.order} onChange=${set("order")}>
             <option value="none">none, the fastest</option>
             <option value="resource">one resource's events one by one</option></select>`} />
-        ${field("max_in_flight", "Deliveries at the same time", "10", { inputmode: "numeric" })}
-        ${field("rate", "Attempts in a second, at most", "no limit", { inputmode: "numeric" })}
+        ${field("max_in_flight", "Deliveries at once", "10", { inputmode: "numeric" })}
+        ${field("rate", "Attempts per second", "no limit", { inputmode: "numeric" })}
         ${field("owner_email", "Owner's e-mail", "optional", { hint: "Is told when the endpoint is disabled." })}
       </div>
       <${Headers} value=${given.headers} onChange=${(headers) => change({ headers })} wrong=${wrong} />
@@ -68,8 +69,9 @@ export function Settings({ session, endpoint, onSaved, onCancel }) {
         <span>Disable the endpoint after six failed attempts of a delivery${" "}
           <${Named} name="auto_disable" /></span></label>
     </div></details>
-    <${Problem} error=${error} session=${session} scope=${SCOPE} title=${endpoint ? "Nothing was changed"
-      : "The endpoint was not made"} />
+    ${error?.errors?.length > 0 && membersIn(error).length === error.errors.length
+      ? html`<p class="wrong" role="alert">${refused}: ${plural(error.errors.length, "fault")}, told above.</p>`
+      : html`<${Problem} error=${error} session=${session} scope=${SCOPE} title=${refused} />`}
     <p class="actions"><button class="primary" disabled=${isAsking}>${endpoint ? "Save" : "Create"}</button>
       <button type="button" onClick=${onCancel}>Cancel</button></p>
   </form>`;

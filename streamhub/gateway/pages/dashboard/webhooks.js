@@ -32,9 +32,15 @@ export function Webhooks({ session }) {
         <td><${State} state=${each.state} /></td>
         <td class="address"><a href="#/webhooks/${each.id}">${each.url}</a>
           ${each.description && html`<p class="hint">${each.description}</p>`}</td>
-        <td class="mono">${each.events.slice(0, MOST_NAMED).join(", ")}${each.events.length > MOST_NAMED
-          && html` <span class="hint">and ${each.events.length - MOST_NAMED} more</span>`}</td>
+        <td><${Events} types=${each.events} /></td>
         <td><${When} at=${each.created_at} /></td></tr>`)}</tbody></table></div>`}`;
+}
+
+function Events({ types }) {
+  if (types.includes("*")) return "all";
+  const others = types.length - MOST_NAMED;
+  return html`<span class="mono">${types.slice(0, MOST_NAMED).join(", ")}</span>${others > 0
+    && html` <span class="hint">and ${others} more</span>`}`;
 }
 
 /** The one time that a secret is shown. */
