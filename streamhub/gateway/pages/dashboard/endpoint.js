@@ -1,7 +1,7 @@
 /** One endpoint: what it is, what its owner may do with it, and its deliveries. */
-import { html, useRef, useState } from "./htm-preact.js";
+import { html, useState } from "./htm-preact.js";
 import { Deliveries } from "./deliveries.js";
-import { Confirm, Problem, State, When, useEvery, useLoaded, utcOf } from "./parts.js";
+import { Confirm, Problem, State, When, useEvery, useLoaded, useReturn, utcOf } from "./parts.js";
 import { SCOPE, Settings } from "./settings.js";
 import { Secret } from "./webhooks.js";
 
@@ -13,11 +13,7 @@ export function EndpointPage({ session, id }) {
   const [said, setSaid] = useState("");
   const [turn, setTurn] = useState(0); // of the deliveries
   const [edits, setEdits] = useState(false);
-  const edit = useRef();
-  const leave = () => {
-    setEdits(false);
-    edit.current.focus();
-  };
+  const opener = useReturn(edits);
   useEvery(5_000, reload); // its state changes by itself
   const ask = async (action, done, options = { method: "POST" }) => {
     try {
@@ -32,6 +28,12 @@ export function EndpointPage({ session, id }) {
       setFailure(refusal);
     }
   };
+  const saved = () => {
+    setSaid("The settings are saved.");
+    setFailure(null);
+    setEdits(false);
+    reload();
+  };
   return html`<p class="crumbs"><a href="#/webhooks">Webhooks</a></p>
     <${Problem} error=${error} session=${session} scope=${SCOPE} title="This endpoint cannot be shown" />
     ${endpoint && html`<div class="heading"><h1 class="address">${endpoint.url}</h1>
@@ -39,17 +41,13 @@ export function EndpointPage({ session, id }) {
       ${endpoint.description && html`<p class="hint">${endpoint.description}</p>`}
       ${endpoint.disabled_reason && html`<p class="note">Disabled by the hub: ${endpoint.disabled_reason}. What comes
         meanwhile is kept, and goes out once the endpoint is enabled.</p>`}
-      <${Actions} endpoint=${endpoint} ask=${ask}><button type="button" ref=${edit} aria-expanded=${edits}
+      <${Actions} endpoint=${endpoint} ask=${ask}><button type="button" ref=${opener} aria-expanded=${edits}
         onClick=${() => setEdits(!edits)}>Edit</button></${Actions}>
       <p role="status" class="hint said">${said}</p>
       <${Problem} error=${failure} session=${session} scope=${SCOPE} />
       ${secret && html`<${Secret} endpoint=${secret} since="rotated" />`}
-      ${edits ? html`<${Settings} session=${session} endpoint=${endpoint} onCancel=${leave} onSaved=${() => {
-        setSaid("The settings are saved.");
-        setFailure(null);
-        leave();
-        reload();
-      }} />` : html`<${Facts} endpoint=${endpoint} />`}
+      ${edits ? html`<${Settings} session=${session} endpoint=${endpoint} onSaved=${saved} onCancel=${() =>
+        setEdits(false)} />` : html`<${Facts} endpoint=${endpoint} />`}
       <${Deliveries} session=${session} path=${path} turn=${turn}
         isDisabled=${endpoint.state === "disabled"} />`}`;
 }
@@ -73,8 +71,9 @@ function Actions({ endpoint, ask, children }) {
 
 function Recover({ ask }) {
   const [opens, setOpens] = useState(false);
+  const opener = useReturn(opens);
   const [since, setSince] = useState(() => new Date(Date.now() - 3_600_000).toISOString().slice(0, 19));
-  if (!opens) return html`<button type="button" onClick=${() => setOpens(true)}>Recover</button>`;
+  if (!opens) return html`<button type="button" ref=${opener} onClick=${() => setOpens(true)}>Recover</button>`;
   const send = (event) => {
     event.preventDefault();
     setOpens(false);

@@ -83,12 +83,13 @@ export function Copy({ text, label = "Copy" }) {
 export function Confirm({ label, question, sure, onSure, disabled }) {
   const [asks, setAsks] = useState(false);
   const yes = useRef();
+  const opener = useReturn(asks);
   useEffect(() => {
     if (asks) yes.current.focus();
   }, [asks]);
   if (!asks) {
-    return html`<button type="button" class="danger" disabled=${disabled} onClick=${() => setAsks(true)}>
-      ${label}</button>`;
+    return html`<button type="button" class="danger" ref=${opener} disabled=${disabled} onClick=${() =>
+      setAsks(true)}>${label}</button>`;
   }
   return html`<span class="confirm" role="group" aria-label=${question}>${question}
     <button type="button" class="danger" ref=${yes} onClick=${() => { setAsks(false); onSure(); }}>${sure}</button>
@@ -139,7 +140,19 @@ function Remedy({ error, session, scope }) {
   return null;
 }
 
-/** Runs `load(signal)` at once and whenever `keys` change: `[value, error, again]`. */
+/** A ref for the button that opens something: it gets the focus back once that is closed. */
+export function useReturn(isOpen) {
+  const opener = useRef();
+  const wasOpen = useRef(false);
+  useEffect(() => {
+    if (wasOpen.current && !isOpen) opener.current?.focus();
+    wasOpen.current = isOpen;
+  }, [isOpen]);
+  return opener;
+}
+
+/** Runs `load(signal)` at once and whenever `keys` change: `[value, error, again]`. Where the hub is away for a moment
+ * the value stays, and with it what is being typed beside it. */
 export function useLoaded(load, keys) {
   const [found, setFound] = useState({});
   const [turn, setTurn] = useState(0);
@@ -148,7 +161,8 @@ export function useLoaded(load, keys) {
     const tell = (result) => {
       if (!attempt.signal.aborted) setFound(result);
     };
-    load(attempt.signal).then((value) => tell({ value }), (error) => tell({ error }));
+    load(attempt.signal).then((value) => tell({ value }), (error) =>
+      tell((now) => (error.isFinal ? { error } : { value: now.value, error })));
     return () => attempt.abort();
   }, [...keys, turn]);
   return [found.value, found.error, () => setTurn((n) => n + 1)];

@@ -1,6 +1,6 @@
 /** Webhooks: the endpoints of this environment, and the form for another one. */
 import { html, useState } from "./htm-preact.js";
-import { Copy, Problem, State, When, useLoaded } from "./parts.js";
+import { Copy, Problem, State, When, useLoaded, useReturn } from "./parts.js";
 import { SCOPE, Settings } from "./settings.js";
 
 const MOST_NAMED = 4;
@@ -9,9 +9,10 @@ export function Webhooks({ session }) {
   const [endpoints, error, reload] = useLoaded((signal) => session.data("/webhooks", { signal }), [session]);
   const [adds, setAdds] = useState(false);
   const [made, setMade] = useState(null);
+  const opener = useReturn(adds);
   const isMissing = error?.status === 404;
   return html`<div class="heading"><h1>Webhooks</h1><span class="grow"></span>
-      ${endpoints && !adds && html`<button type="button" class="primary" onClick=${() => {
+      ${endpoints && !adds && html`<button type="button" class="primary" ref=${opener} onClick=${() => {
         setMade(null);
         setAdds(true);
       }}>Add an endpoint</button>`}</div>
