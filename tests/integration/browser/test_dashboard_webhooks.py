@@ -117,7 +117,8 @@ async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
     wrong = form.locator(".field", has_text="Deliveries at once").locator(".wrong")
     await wrong.wait_for()
     assert await wrong.inner_text() == "max_in_flight is 'many': give a whole number from 1 to 100."
-    assert "is not for an endpoint to set" in await form.get_by_label("Header", exact=True).nth(1).locator(".wrong").inner_text()
+    header = form.get_by_label("Header", exact=True).nth(1)
+    assert "is not for an endpoint to set" in await header.locator(".wrong").inner_text()
     assert await dashboard.tab.evaluate("document.activeElement.value") == "many"
     await dashboard.is_for_all()
     await form.get_by_label("Deliveries at once").fill("3")

@@ -57,7 +57,8 @@ async def test_a_taken_id_is_refused_and_its_slug_named(connection: Connection) 
 async def test_where_there_is_none_of_this_slug_the_nearest_one_is_named(connection: Connection) -> None:
     for slug in ("acme-outfitters", "northwind"):
         await organizations.add(connection, slug)
-    for given, meant in {"nortwind": "northwind", "acme": "acme-outfitters", "acme-outfiters": "acme-outfitters"}.items():
+    outfitters = "acme-outfitters"
+    for given, meant in {"nortwind": "northwind", "acme": outfitters, "acme-outfiters": outfitters}.items():
         with pytest.raises(UserError, match=f"did you mean {meant}[?] streamhub org add {given} registers it"):
             await organizations.require(connection, given)
     with pytest.raises(UserError, match="there is no organization 'globex': streamhub org list shows them all"):
