@@ -26,7 +26,8 @@ function Log({ session, path, turn, state, isDisabled }) {
     const query = Object.entries({ state, before, limit: PAGE }).filter(([, value]) => value);
     try {
       const page = await session.data(`${path}/deliveries`, { query });
-      const isRead = Boolean(list.current?.querySelector("details[open]"));
+      const box = list.current;
+      const isRead = Boolean(box?.matches(":hover") || box?.querySelector("details[open], :focus-visible"));
       setFound((now) => grown(now, page, { before, isRead }));
       setError(null);
     } catch (failure) {
@@ -64,8 +65,8 @@ function Log({ session, path, turn, state, isDisabled }) {
         Older deliveries</button></p>`}`}`;
 }
 
-/** What is shown once a page came: the newest one, or the one `before` an id. While a delivery is open, or after older
- * ones were asked for, nothing moves: newer ones wait until they are asked for. */
+/** What is shown once a page came: the newest one, or the one `before` an id. While a delivery is open, or a row is
+ * pointed at, or after older ones were asked for, nothing moves: newer ones wait until they are asked for. */
 function grown(now, page, { before, isRead }) {
   const isAll = page.length < PAGE;
   if (before) return { ...now, rows: [...now.rows, ...page], isAll, isOlder: true };
