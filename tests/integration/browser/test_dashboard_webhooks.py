@@ -85,10 +85,10 @@ async def test_an_endpoint_is_made_and_a_delivery_that_failed_is_sent_again(
     await dashboard.seen("no stock <b>today</b>")
     await dashboard.is_for_all()
     receiver.status = 204
+    await place.shop.append(place.organization, resource_type="orders")
     await dashboard.click("Retry now")
     await delivery.locator("summary .state", has_text="delivered").wait_for()
     assert "2 attempts" in await delivery.inner_text()
-    await place.shop.append(place.organization, resource_type="orders")
     await dashboard.click("1 newer")
     await dashboard.until("() => document.querySelectorAll('ul.deliveries > li').length === 2")
 
