@@ -100,7 +100,9 @@ async def test_a_list_that_is_scrolled_tells_of_newer_rows_and_brings_them(
     await scroll.evaluate("(box) => { box.scrollTop = 300; }")
     await place.shop.append(place.organization, 2, resource_type="scrolled")
     await dashboard.click("2 newer")
-    await dashboard.until("() => document.querySelector('.scroll').scrollTop === 0 && !document.querySelector('.newer')")
+    await dashboard.until(
+        "() => document.querySelector('.scroll').scrollTop === 0 && !document.querySelector('.newer')"
+    )
 
 
 async def test_filters_choose_by_type_and_by_field(dashboard: Dashboard, place: Running) -> None:
