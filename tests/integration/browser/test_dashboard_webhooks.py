@@ -83,7 +83,10 @@ async def test_an_endpoint_is_made_and_a_delivery_that_failed_is_sent_again(
     await delivery.locator("summary", has_text="503").click()
     await dashboard.seen(event.id)
     await dashboard.seen("no stock <b>today</b>")
+    await dashboard.click("Edit")
+    await dashboard.click("Add a header")
     await dashboard.is_for_all()
+    await dashboard.click("Cancel")
     receiver.status = 204
     await place.shop.append(place.organization, resource_type="orders")
     await dashboard.click("Retry now")
@@ -120,7 +123,6 @@ async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
     header = form.get_by_label("Header", exact=True).nth(1)
     assert "is not for an endpoint to set" in await header.locator(".wrong").inner_text()
     assert await dashboard.tab.evaluate("document.activeElement.value") == "many"
-    await dashboard.is_for_all()
     await form.get_by_label("Deliveries at once").fill("3")
     await form.get_by_label("Attempts per second").fill("")
     await form.get_by_label("Name").nth(1).fill("X-Floor")
