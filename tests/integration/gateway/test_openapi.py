@@ -83,7 +83,8 @@ def _asked(operation: APIOperation[Any, Any, Any, Any], session: requests.Sessio
         requests_of_it |= operation.as_strategy(GenerationMode.NEGATIVE, path_parameters=path)
 
     def ask(case: Case[Any]) -> None:
-        statuses.add(case.call_and_validate(session=session, headers=headers, checks=CHECKS, timeout=10).status_code)
+        how: dict[str, Any] = {"session": session, "headers": headers, "timeout": 10, "allow_redirects": False}
+        statuses.add(case.call_and_validate(checks=CHECKS, **how).status_code)
 
     for each in WHOLE.get(name, ()):
         ask(operation.Case(path_parameters=path, **each))
