@@ -134,6 +134,7 @@ async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
     await form.get_by_label("Disable the endpoint").uncheck()
     await dashboard.click("Save")
     await dashboard.seen("The settings are saved")
+    await dashboard.seen("No event of type orders.update was seen in 30 days")
     await dashboard.until("() => document.activeElement.textContent === 'Edit'")
     async with place.shop.pool.acquire() as connection:
         found = await store.get(connection, scope, made["id"])

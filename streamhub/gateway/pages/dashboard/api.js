@@ -80,8 +80,13 @@ export class Session {
 
   /** `data` of the answer; null where there is none. */
   async data(path, options) {
+    return (await this.answer(path, options)).data;
+  }
+
+  /** The answer whole: `warnings` may stand beside its `data`. */
+  async answer(path, options) {
     const response = await this.request(path, options);
-    return response.status === 204 ? null : (await response.json()).data;
+    return response.status === 204 ? { data: null } : response.json();
   }
 
   /** As `data`, of one of the hub's own pages. */

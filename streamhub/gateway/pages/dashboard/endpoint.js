@@ -28,8 +28,8 @@ export function EndpointPage({ session, id }) {
       setFailure(refusal);
     }
   };
-  const saved = () => {
-    setSaid("The settings are saved.");
+  const saved = (_, warnings) => {
+    setSaid(["The settings are saved.", ...warnings].join(" "));
     setFailure(null);
     setEdits(false);
     reload();

@@ -10,7 +10,8 @@ const NEW = { url: "", events: ["*"], filters: {}, order: "none", max_in_flight:
 const PLAIN = ["resource_type_eq", "resource_id_in", "path_prefix"]; // filters that are on no field
 const ALWAYS_SEEN = new Set(["url", "events", "description"]);
 
-/** `endpoint`: the one to change, none for a new one. `onSaved` gets what the hub answered. */
+/** `endpoint`: the one to change, none for a new one. `onSaved` gets what the hub answered, and its
+ * warnings. */
 export function Settings({ session, endpoint, onSaved, onCancel }) {
   const [types] = useLoaded((signal) => session.data("/types", { signal }).catch(() => []), [session]);
   const [before] = useState(endpoint ?? NEW); // it may change meanwhile: what is not touched here is not sent
@@ -29,7 +30,9 @@ export function Settings({ session, endpoint, onSaved, onCancel }) {
       const body = changed(before, given, endpoint === undefined);
       const path = endpoint ? `/webhooks/${encodeURIComponent(endpoint.id)}` : "/webhooks";
       const isSame = Object.keys(body).length === 0;
-      onSaved(isSame ? endpoint : await session.data(path, { method: endpoint ? "PATCH" : "POST", body }));
+      const method = endpoint ? "PATCH" : "POST";
+      const { data, warnings = [] } = isSame ? { data: endpoint } : await session.answer(path, { method, body });
+      onSaved(data, warnings.map(({ detail }) => `${detail[0].toUpperCase()}${detail.slice(1)}.`));
       return;
     } catch (failure) {
       if (membersIn(failure).some(([name]) => !ALWAYS_SEEN.has(name))) more.current.open = true;

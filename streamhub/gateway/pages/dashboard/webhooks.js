@@ -18,9 +18,10 @@ export function Webhooks({ session }) {
       }}>Add an endpoint</button>`}</div>
     ${isMissing ? html`<p class="note">This hub serves no webhooks.</p>`
       : html`<${Problem} error=${error} session=${session} scope=${SCOPE} />`}
-    ${made && html`<${Secret} endpoint=${made} />`}
-    ${adds && html`<${Settings} session=${session} onCancel=${() => setAdds(false)} onSaved=${(endpoint) => {
-      setMade(endpoint);
+    ${made && html`<${Secret} endpoint=${made.endpoint} />
+      ${made.warnings.map((each) => html`<p class="note">${each}</p>`)}`}
+    ${adds && html`<${Settings} session=${session} onCancel=${() => setAdds(false)} onSaved=${(endpoint, warnings) => {
+      setMade({ endpoint, warnings });
       setAdds(false);
       reload();
     }} />`}
