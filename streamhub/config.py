@@ -315,7 +315,7 @@ class Settings(BaseSettings):
     webhook_proxy_url: Annotated[str, AfterValidator(_proxy_url)] | None = Field(
         None, repr=False, description="the URL of an HTTP proxy", examples=["http://user:secret@proxy.example.com:3128"]
     )
-    """An HTTP proxy that webhooks are delivered through, by CONNECT. Unset: directly."""
+    """An HTTP proxy that webhooks go through, by CONNECT, but for loopback in development. Unset: they go directly."""
     smtp_url: Annotated[str, AfterValidator(_smtp_url)] | None = Field(
         None,
         repr=False,

@@ -238,6 +238,7 @@ WITH (fillfactor='50');
 CREATE TABLE streamhub_hub.webhook_cursor (
     only_row boolean DEFAULT true NOT NULL,
     "position" uuid,
+    behind jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT webhook_cursor_only_row_check CHECK (only_row)
 )
 WITH (fillfactor='10');
@@ -430,7 +431,7 @@ CREATE INDEX webhook_deliveries_due ON streamhub_hub.webhook_deliveries USING bt
 
 CREATE INDEX webhook_deliveries_resource ON streamhub_hub.webhook_deliveries USING btree (endpoint, resource_key, event) WHERE (resource_key IS NOT NULL);
 
-CREATE INDEX webhook_deliveries_tests ON streamhub_hub.webhook_deliveries USING btree (endpoint) WHERE (body IS NOT NULL);
+CREATE INDEX webhook_deliveries_tests ON streamhub_hub.webhook_deliveries USING btree (endpoint, event) WHERE (body IS NOT NULL);
 
 CREATE INDEX webhook_endpoints_organization ON streamhub_hub.webhook_endpoints USING btree (organization);
 

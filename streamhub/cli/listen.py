@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ import click
 
 from streamhub.cli.database import say
 from streamhub.cli.remote import Choice, Remote, choice_options, remote_options, spoken
-from streamhub.core.type_patterns import TypePatterns
+from streamhub.core.unseen_types import unseen
 
 if TYPE_CHECKING:
     from streamhub.cli.forwarding import Forwarder
@@ -131,20 +130,8 @@ async def _tell_unseen(hub: StreamHub, types: str) -> None:
     except (StreamHubError, aiohttp.ClientError, OSError):
         return
     if len(seen) < MOST_LISTED:
-        for pattern in dict.fromkeys(types.split(",")):
-            if not any(map(TypePatterns.parse(pattern).matches, seen)):
-                say(f"no event of type {pattern} was seen in 30 days{_instead(pattern, seen)}")
-
-
-def _instead(pattern: str, seen: Sequence[str]) -> str:
-    """What may have been meant."""
-    of_resource = [each for each in seen if each.startswith(f"{pattern}.")]
-    if of_resource:
-        return f"; types are like {of_resource[0]}, and {pattern}.* takes all of them"
-    nearest = difflib.get_close_matches(pattern, seen, n=1, cutoff=0.5)
-    if nearest:
-        return f"; did you mean {nearest[0]}?"
-    return f"; there were {', '.join(seen[:5])}{', …' if len(seen) > 5 else ''}" if seen else ", nor of any other"
+        for _, words in unseen(types.split(","), seen):
+            say(words)
 
 
 def _shown(*, as_json: bool, forwarder: Forwarder | None) -> Show:

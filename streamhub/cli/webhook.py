@@ -22,6 +22,7 @@ from streamhub.core.window import parse_instant
 from streamhub.errors import UserError
 from streamhub.postgres.connections import AnyConnection
 from streamhub.webhooks import endpoint, store
+from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.endpoint import InvalidEndpoint
 from streamhub.webhooks.store import Scope, TooManyEndpoints, TooManyTests
 
@@ -90,15 +91,18 @@ def add(
         **{name: value for name, value in more.items() if value is not None},
     }
     try:
-        fields = endpoint.read(document, development=settings.development_key_file is not None, whole=True)
+        fields = endpoint.read(document, Addresses.of(settings), whole=True)
     except InvalidEndpoint as error:
         raise click.UsageError(str(error)) from None
 
     async def run() -> dict[str, Any]:
         async with hub_connection(settings) as hub:
             organization = await organizations.require(hub, slug)
+            scope = Scope(organization.key, test)
+            for each in await store.unseen_events(hub, scope, fields):
+                say(each.detail)
             try:
-                return await store.create(hub, Scope(organization.key, test), fields)
+                return await store.create(hub, scope, fields)
             except TooManyEndpoints:
                 raise UserError(f"{slug} has {store.MOST_ENDPOINTS} endpoints, the most there may be") from None
 
@@ -127,30 +131,21 @@ def list_(slug: str, as_json: bool, data_dir: Path | None) -> None:
     _print(asyncio.run(run()), as_json)
 
 
-@command.command("enable")
-@click.argument("id_", metavar="ID")
-@json_option
-@data_dir_option
-def enable(id_: str, as_json: bool, data_dir: Path | None) -> None:
-    """Enable an endpoint. What came while it was disabled is delivered now.
+def _switch(name: str, words: str, *, enabled: bool) -> None:
+    """The commands `enable` and `disable`."""
 
-    \b
-      streamhub webhook enable 7f7c7f0e-6f0f-4c0e-9d5c-2f6f7f0e6f0f
-    """
-    _print([_on(id_, data_dir, lambda hub, scope, id_: store.change(hub, scope, id_, {"enabled": True}))], as_json)
+    @command.command(name, help=f"{words}\n\n\b\n  streamhub webhook {name} 7f7c7f0e-6f0f-4c0e-9d5c-2f6f7f0e6f0f")
+    @click.argument("id_", metavar="ID")
+    @json_option
+    @data_dir_option
+    def switch(id_: str, as_json: bool, data_dir: Path | None) -> None:
+        _print(
+            [_on(id_, data_dir, lambda hub, scope, id_: store.change(hub, scope, id_, {"enabled": enabled}))], as_json
+        )
 
 
-@command.command("disable")
-@click.argument("id_", metavar="ID")
-@json_option
-@data_dir_option
-def disable(id_: str, as_json: bool, data_dir: Path | None) -> None:
-    """Disable an endpoint. What comes meanwhile is kept for it.
-
-    \b
-      streamhub webhook disable 7f7c7f0e-6f0f-4c0e-9d5c-2f6f7f0e6f0f
-    """
-    _print([_on(id_, data_dir, lambda hub, scope, id_: store.change(hub, scope, id_, {"enabled": False}))], as_json)
+_switch("enable", "Enable an endpoint. What came while it was disabled is delivered now.", enabled=True)
+_switch("disable", "Disable an endpoint. What comes meanwhile is kept for it.", enabled=False)
 
 
 @command.command("remove")
@@ -227,10 +222,7 @@ def test(id_: str, wait: float, as_json: bool, data_dir: Path | None) -> None:
     delivery = _on(id_, data_dir, work)
     _print_deliveries([delivery], as_json)
     if not delivery["attempts"]:
-        raise UserError(
-            f"no attempt within {wait:g} s: is a process with the role webhooks up? If webhook list says failing, "
-            "deliveries are tried one at a time, up to 60 s apart, and this one waits its turn"
-        )
+        raise UserError(f"no attempt within {wait:g} s: is a process with the role webhooks up?")
     if delivery["state"] != "delivered":
         raise UserError(f"it was not delivered: {delivery['attempts'][-1]['error']}")
 

@@ -7,6 +7,7 @@ from streamhub.core.control import is_reserved
 
 LONGEST: Final = 255
 _TYPE: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_PATTERN: Final = re.compile(r"[A-Za-z0-9_*-]+(\.[A-Za-z0-9_*-]+)*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -33,4 +34,16 @@ def wrong_type(type_: str) -> str | None:
         )
     if is_reserved(type_):
         return "its last segment is the name of a control frame, choose another"
+    return None
+
+
+def wrong_pattern(pattern: str) -> str | None:
+    """What is wrong with a pattern of types, as a predicate: what no type could match. None where nothing is."""
+    problem = wrong_with(pattern)
+    if problem is not None:
+        return problem
+    if not _PATTERN.fullmatch(pattern):
+        return "is no type: letters, digits, _ and - in segments joined by dots, * for any text within one"
+    if is_reserved(pattern):
+        return "ends with the name of a control frame, which no type does"
     return None

@@ -6,7 +6,7 @@ A `*` stands for any text within one segment; a pattern that is `*` alone stands
 from collections.abc import Iterable
 from typing import Final, Self
 
-from streamhub.core.names import wrong_with
+from streamhub.core.names import wrong_pattern
 
 MOST_PATTERNS: Final = 500
 
@@ -34,7 +34,7 @@ class TypePatterns:
         if len(patterns) > MOST_PATTERNS:
             raise ValueError(f"there are {len(patterns)} types; at most {MOST_PATTERNS} are allowed")
         for each in patterns:
-            wrong = wrong_with(each)
+            wrong = wrong_pattern(each)
             if wrong:
                 shown = repr(each if len(each) <= 80 else each[:80] + "…")
                 raise ValueError(f"{shown} {wrong}; give types such as skus.update, ticket.* or *, separated by commas")

@@ -6,6 +6,7 @@ finer than that is rounded up, at both ends, so that windows that meet still mee
 
 import math
 import re
+from calendar import monthrange
 from collections.abc import Iterator
 from datetime import date
 from fractions import Fraction
@@ -50,10 +51,14 @@ def parse_instant(text: str) -> Instant:
         raise ValueError(f"{text!r} names a leap second, which has no place in Unix time: seconds go to 59")
     if second > 59:
         raise ValueError(f"{text!r} has no such time of day: seconds go to 59")
-    try:
-        days = date(year, month, day).toordinal() - _EPOCH_DAY
-    except ValueError:
-        raise ValueError(f"{text!r} names a day that the calendar does not have") from None
+    if year == 0:
+        raise ValueError(f"{text!r} has no such year: years go from 0001 to 9999")
+    if not 1 <= month <= 12:
+        raise ValueError(f"{text!r} has the month {month:02}: months go from 01 to 12")
+    last = monthrange(year, month)[1]
+    if not 1 <= day <= last:
+        raise ValueError(f"{text!r} has the day {day:02}: {year:04}-{month:02} has 01 to {last}")
+    days = date(year, month, day).toordinal() - _EPOCH_DAY
     offset = 0
     if zulu is None:
         if int(offset_hour) > 23 or int(offset_minute) > 59:

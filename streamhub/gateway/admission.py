@@ -44,7 +44,9 @@ async def found(request: web.Request, rule: Rule) -> AsyncIterator[Admitted]:
     """As `admitted`, for a route that asks together with others: it takes `own_statements` for its own statements."""
     gateway = request.app[GATEWAY]
     gateway.admit()
-    claims = await _claims(gateway, bearer(request.headers.getall("Authorization", [])))
+    by_browser = "text/html" in request.headers.get("Accept", "")
+    token = bearer(request.headers.getall("Authorization", []), by_browser=by_browser)
+    claims = await _claims(gateway, token)
     if len(claims.organization_id) > LONGEST_ID:
         detail = f"organization.id has {len(claims.organization_id)} characters; at most {LONGEST_ID} are allowed."
         raise unauthorized("INVALID_TOKEN", f"The token is not valid. Its claim {detail}")

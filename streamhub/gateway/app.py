@@ -35,6 +35,7 @@ from streamhub.web.parameters import LAST_EVENT_ID
 from streamhub.web.refusals import SERVER
 from streamhub.web.route import ORGANIZATION, Route
 from streamhub.web.scopes import events_read, events_write, integration
+from streamhub.webhooks.addresses import Addresses
 
 JOB: Final = ORGANIZATION + "/replays/{job:[^/]+}"
 
@@ -120,7 +121,7 @@ class Kinds:
         self.broadcast = BroadcastShared(gateway)
         self.replay = ReplayShared(gateway)
         self.publishing = Publishing(gateway)
-        self.webhooks = WebhooksShared(development=gateway.settings.development_key_file is not None)
+        self.webhooks = WebhooksShared(Addresses.of(gateway.settings))
         self._live_upkeep = LiveUpkeep(self.live)
         gateway.endings.add(partial(end_cancelled, gateway))
 

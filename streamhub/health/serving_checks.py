@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+import asyncpg
+
 from streamhub.core.lease import ENDED_WITHIN
 from streamhub.core.replays import AT_ONCE as REPLAYS_AT_ONCE
 from streamhub.health.findings import Finding, Patient
@@ -123,23 +125,36 @@ async def webhooks(patient: Patient) -> AsyncIterator[Finding]:
     else:
         text = f"{found.endpoints['ok']} endpoints in order, {found.pending:,} deliveries pending"
         yield Finding("webhooks", "ok", text)
-    unwell = await patient.hub.fetch(census.UNWELL)
-    for row in unwell[:MOST_NAMED]:
-        if row["enabled"]:
-            text, advice = f"its last {row['failures']} attempts failed", "streamhub webhook deliveries"
-        else:
-            text, advice = f"it is disabled: {row['disabled_reason']}", "once it answers: streamhub webhook enable"
-        yield Finding("webhooks", "warn", f"endpoint {row['id']}: {text}", f"{advice} {row['id']}")
-    if len(unwell) > MOST_NAMED:
-        text = f"{len(unwell) - MOST_NAMED} more endpoints are failing or disabled"
-        yield Finding("webhooks", "warn", text, "streamhub webhook list")
-    unusable = await store.unusable(patient.hub)
-    for id_, slug, why in unusable[:MOST_NAMED]:
-        text = f"endpoint {id_} of {slug} is treated as disabled: {why}"
-        yield Finding("webhooks", "warn", text, "set its row right; its events are kept, and delivered then")
-    if len(unusable) > MOST_NAMED:
-        text = f"{len(unusable) - MOST_NAMED} more endpoints are treated as disabled, by what their rows hold"
-        yield Finding("webhooks", "warn", text, "streamhub webhook list")
+    for each in _first([_unwell(row) for row in await patient.hub.fetch(census.UNWELL)], "are failing or disabled"):
+        yield each
+    unusable = [
+        Finding(
+            "webhooks", "warn", f"endpoint {id_} of {slug} is treated as disabled: {why}",
+            "set its row right; its events are kept, and delivered then",
+        )
+        for id_, slug, why in await store.unusable(patient.hub)
+    ]  # fmt: skip
+    for each in _first(unusable, "are treated as disabled, by what their rows hold"):
+        yield each
+
+
+def _unwell(row: asyncpg.Record) -> Finding:
+    if row["enabled"]:
+        text, advice = f"its last {row['failures']} attempts failed", "streamhub webhook deliveries"
+    else:
+        text, advice = f"it is disabled: {row['disabled_reason']}", "once it answers: streamhub webhook enable"
+    return Finding("webhooks", "warn", f"endpoint {row['id']}: {text}", f"{advice} {row['id']}")
+
+
+def _first(endpoints: Sequence[Finding], they: str) -> Sequence[Finding]:
+    """The first of them, and how many more there are."""
+    more = len(endpoints) - MOST_NAMED
+    if more <= 0:
+        return endpoints
+    return [
+        *endpoints[:MOST_NAMED],
+        Finding("webhooks", "warn", f"{more} more endpoints {they}", "streamhub webhook list"),
+    ]
 
 
 def _named(organizations: Sequence[str], count: int) -> str:

@@ -14,7 +14,7 @@ from streamhub.core import ids, window
 from streamhub.core.events import StoredEvent
 from streamhub.history import head
 from streamhub.organizations import ORGANIZATIONS
-from streamhub.postgres.connections import Pool
+from streamhub.postgres.connections import AnyConnection, Pool
 
 LISTED: Final = timedelta(days=30)
 MOST_LISTED: Final = 1_000
@@ -50,9 +50,9 @@ DELETE FROM streamhub_hub.event_types WHERE ctid = ANY (ARRAY(
 """
 
 
-async def seen_lately(pool: Pool, organization: int, *, test: bool) -> list[str]:
+async def seen_lately(hub: Pool | AnyConnection, organization: int, *, test: bool) -> list[str]:
     """The types of an organization's events (the registry's key) in the last 30 days, in order, at most MOST_LISTED."""
-    rows = await pool.fetch(_LIST, organization, test, LISTED, timeout=TIMEOUT)
+    rows = await hub.fetch(_LIST, organization, test, LISTED, timeout=TIMEOUT)
     return [row["type"] for row in rows]
 
 

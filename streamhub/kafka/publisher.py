@@ -158,6 +158,7 @@ class KafkaPublisher:
         self._reported: set[str] = set()
         self._stored = ""
         self._stored_at = float("-inf")
+        self._storing: asyncio.Task[None] | None = None
 
     def announce(self, appended: Appended) -> None:
         """An append that this process has just committed. Returns at once."""
@@ -246,14 +247,22 @@ class KafkaPublisher:
         await run.send(piece.events, piece.until)
         self._sent(len(piece.events))
         self._advanced_at = asyncio.get_running_loop().time()
-        if self._advanced_at - self._stored_at >= STORE_EVERY:
-            await self._store(run, publication)
+        if self._storing is not None and self._storing.done():
+            await self._stored_before()
+        if self._storing is None and self._advanced_at - self._stored_at >= STORE_EVERY:
+            self._storing = asyncio.create_task(self._store(run, publication))  # nothing that is sent waits for it
 
     async def _store(self, run: Run, publication: Publication) -> None:
         if run.acknowledged > self._stored:
             stored = run.acknowledged
             await publication.move(stored)
             self._stored, self._stored_at = stored, asyncio.get_running_loop().time()
+
+    async def _stored_before(self) -> None:
+        """What is being stored is stored. Raises what asyncpg raises."""
+        storing, self._storing = self._storing, None
+        if storing is not None:
+            await storing
 
     async def _rest(self, run: Run, publication: Publication) -> None:
         """Until there is something to send, or it is time to look whether there is."""
@@ -262,6 +271,7 @@ class KafkaPublisher:
                 await self._queue.filled.wait()
         except TimeoutError:
             await run.settled()
+            await self._stored_before()
             await self._store(run, publication)
 
     async def _from_history(self, run: Run, hub: Pool, publication: Publication, report: Report) -> None:
@@ -297,4 +307,6 @@ class KafkaPublisher:
             await run.close()
         finally:
             with suppress(*DATABASE_ERRORS):
-                await asyncio.wait_for(self._store(run, publication), STORED_WITHIN)
+                async with asyncio.timeout(STORED_WITHIN):
+                    await self._stored_before()
+                    await self._store(run, publication)

@@ -7,6 +7,7 @@ names before it was registered is registered then, with a slug made from its id.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -19,12 +20,18 @@ from streamhub.postgres.connections import AnyConnection, Pool
 SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 LONGEST_SLUG = 63
 LONGEST_ID = 255
+MOST_COMPARED = 2_000  # slugs
 
 _ATTEMPTS = 20
 _COLUMNS = "key, id, slug, slug_is_made, enterprise"
 
 ORGANIZATIONS = f"SELECT {_COLUMNS} FROM streamhub_hub.organizations"
 """All of them, for other statements to embed."""
+_ALIKE = """
+SELECT slug FROM streamhub_hub.organizations
+ WHERE starts_with(slug, $1) OR abs(length(slug) - length($1)) <= 2 ORDER BY NOT starts_with(slug, left($1, 1)), slug
+ LIMIT $2
+"""
 _TAKE_SLUG = """
 UPDATE streamhub_hub.organizations SET slug = $2, slug_is_made = false
  WHERE id = $1 AND slug_is_made AND NOT EXISTS (SELECT FROM streamhub_hub.organizations WHERE slug = $2)
@@ -82,7 +89,9 @@ async def require(conn: AnyConnection, slug: str) -> Organization:
     """As `with_slug`. Raises UserError where no organization has this slug."""
     found = await with_slug(conn, slug)
     if found is None:
-        raise UserError(f"there is no organization {slug!r}: streamhub org add {slug} registers it")
+        near = await _nearest(conn, slug)
+        likely = f"did you mean {near}? streamhub" if near else "streamhub"
+        raise UserError(f"there is no organization {slug!r}: {likely} org add {slug} registers it")
     return found
 
 
@@ -111,8 +120,19 @@ async def set_(
     except asyncpg.UniqueViolationError:
         raise UserError(f"the slug {new_slug!r} is taken{await _by_whom(conn, new_slug or '')}") from None
     if row is None:
-        raise UserError(f"there is no organization {slug!r}: streamhub org list shows them all")
+        near = await _nearest(conn, slug)
+        likely = f"did you mean {near}? streamhub" if near else "streamhub"
+        raise UserError(f"there is no organization {slug!r}: {likely} org list shows them all")
     return Organization(*row)
+
+
+async def _nearest(conn: AnyConnection, slug: str) -> str | None:
+    """The slug that an operator may have meant: one that is spelled alike, or goes on where this one ends. It tells of
+    other tenants, so it is for who reads the database alone."""
+    rows = await conn.fetch(_ALIKE, slug, MOST_COMPARED)
+    slugs = [row["slug"] for row in rows]
+    spelled = difflib.get_close_matches(slug, slugs, n=1, cutoff=0.7)
+    return next(iter(spelled or [each for each in slugs if slug and each.startswith(f"{slug}-")]), None)
 
 
 async def with_ids(conn: AnyConnection, ids: Collection[str]) -> dict[str, Organization]:

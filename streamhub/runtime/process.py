@@ -38,6 +38,7 @@ from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
 from streamhub.urls import shown
 from streamhub.webhooks import dispatcher
+from streamhub.webhooks.addresses import Addresses
 
 log = logging.getLogger(__name__)
 
@@ -129,10 +130,9 @@ async def _dispatcher(
 ) -> AsyncIterator[None]:
     options = dispatcher.Options(
         [pause.total_seconds() for pause in settings.webhook_schedule],
-        settings.webhook_allow_addresses,
+        Addresses.of(settings),
         settings.webhook_proxy_url,
         settings.smtp_url,
-        development=settings.development_key_file is not None,
     )
     async with (
         connections(hub_url, "streamhub webhooks", dispatcher.CONNECTIONS) as pool,

@@ -157,9 +157,12 @@ class Authenticator:
             )
 
 
-def bearer(headers: Sequence[str]) -> str:
-    """The token of the Authorization headers of a request. Raises ApiError."""
+def bearer(headers: Sequence[str], *, by_browser: bool = False) -> str:
+    """The token of the Authorization headers of a request. Raises ApiError; a person at a browser, who cannot send one,
+    is told of the dashboard."""
     how = "send the header Authorization: Bearer <token>"
+    if by_browser:
+        how += "; the page for browsers is /-/dashboard"
     if not headers:
         raise unauthorized("MISSING_TOKEN", f"There is no token: {how}.")
     if len(headers) > 1:

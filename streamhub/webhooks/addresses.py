@@ -1,16 +1,17 @@
 """Which addresses may be dialled: public ones, and those of WEBHOOK_ALLOW_ADDRESSES.
 
 An address is judged when it is dialled, on the very address of the socket, so that a name which resolves to another one
-the next time (DNS rebinding) gains nothing. A name with one address that is refused is refused whole.
+the next time (DNS rebinding) gains nothing. A name with one address that is refused is refused whole. An endpoint whose
+URL has an address for a host is not made where that would be refused.
 """
 
 import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from aiohttp.abc import AbstractResolver, ResolveResult
+from streamhub.config import Settings
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -42,11 +43,16 @@ class RefusedAddressError(OSError):
 
 
 class Addresses:
-    """`allowed` are networks that may be dialled besides. `loopback`: in development, 127.0.0.0/8 and ::1."""
+    """`allowed` are networks that may be dialled besides. `development`: 127.0.0.0/8 and ::1 may be, too."""
 
-    def __init__(self, allowed: Sequence[Network] = (), *, loopback: bool = False) -> None:
-        own = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")) if loopback else ()
+    def __init__(self, allowed: Sequence[Network] = (), *, development: bool = False) -> None:
+        own = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")) if development else ()
+        self.development = development
         self._allowed = (*allowed, *own)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(settings.webhook_allow_addresses, development=settings.development_key_file is not None)
 
     def check(self, text: str) -> None:
         """Raises RefusedAddressError where the address, as text, may not be dialled."""
@@ -58,6 +64,12 @@ class Addresses:
             return
         if not _is_public(plain):
             raise RefusedAddressError(f"{address} is not a public address")
+
+    def check_host(self, host: str) -> None:
+        """Raises RefusedAddressError where the host of a URL is an address that may not be dialled; for no name."""
+        address = _address(host)
+        if address is not None:
+            self.check(address)
 
     def open_socket(self, info: tuple[Any, ...]) -> socket.socket:
         """As aiohttp's `socket_factory`: a socket for the address that is about to be dialled."""
@@ -80,41 +92,26 @@ class Addresses:
             try:
                 self.check(str(each[4][0]))
             except RefusedAddressError:
-                if _is_address(host):
+                if _address(host) is not None:
                     raise
                 # Which one is not for the endpoint's owner to learn: it may be the operator's.
                 raise RefusedAddressError("the name has an address that is not public") from None
         return found
 
 
-class Resolver(AbstractResolver):
-    """Gives aiohttp addresses that were judged, all of a name's."""
-
-    def __init__(self, addresses: Addresses) -> None:
-        self._addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._addresses.resolve(host, port, family)
-        return [
-            ResolveResult(
-                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for kind, _, protocol, _, address in found
-        ]  # fmt: skip
-
-    async def close(self) -> None:
-        """It holds nothing."""
-
-
-def _is_address(host: str) -> bool:
+def _address(host: str) -> str | None:
+    """The address that a host is, in any form that the system's resolver takes for one (127.1, 0x7f000001, localhost);
+    None where it is a name."""
+    if host.removesuffix(".").rpartition(".")[2].lower() == "localhost":
+        return "127.0.0.1"
     try:
-        ipaddress.ip_address(host.partition("%")[0])
+        return str(ipaddress.ip_address(host))
     except ValueError:
-        return False
-    return True
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
 
 
 def _carried(address: IPAddress) -> IPAddress:

@@ -77,7 +77,7 @@ class Bodies:
             if self._idle.pop(event, None) is None:
                 self.size += len(body)
             self._used_size += len(body)
-            self._sizes[organization] += len(body)
+            self._count(organization, len(body))
             used = _Used(body, organization, 0)
         self._used[event] = used._replace(times=used.times + 1)
         self._users[endpoint] += 1
@@ -92,10 +92,15 @@ class Bodies:
             self._used[event] = used._replace(times=used.times - 1)
         else:
             self._used_size -= len(used.body)
-            self._sizes[used.organization] -= len(used.body)
+            self._count(used.organization, -len(used.body))
             self._idle[event] = used.body
             self._shrink(self._most)
         self._room.set()
+
+    def _count(self, organization: int, size: int) -> None:
+        self._sizes[organization] += size
+        if not self._sizes[organization]:
+            del self._sizes[organization]
 
     def _shrink(self, most: int) -> None:
         while self.size > most and self._idle:
@@ -160,7 +165,7 @@ class Bodies:
         """What is being read counts as used."""
         self._used_size += room
         for each in organizations:
-            self._sizes[each] += room
+            self._count(each, room)
 
     def _tell(self, wanted: list[_Wanted], found: Mapping[_Wanted, bytes | None]) -> None:
         for each in wanted:

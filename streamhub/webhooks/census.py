@@ -11,22 +11,25 @@ from streamhub.webhooks.store import FAILING_FROM
 
 MOST_COUNTED: Final = 100_000  # deliveries
 
+# Of one whose row cannot be used, its events are skipped as those of a disabled one.
+_WORKS: Final = "e.enabled AND q.skipped_from IS NULL"
+
 CENSUS: Final = f"""
 SELECT e.ok, e.failing, e.disabled, h.last_ms, h.last_counter, h.event_ms, due.age,
        (SELECT count(*) FROM (SELECT FROM streamhub_hub.webhook_deliveries LIMIT {MOST_COUNTED}) AS counted) AS pending,
        coalesce(c.position, (SELECT again_from FROM streamhub_hub.webhook_queues WHERE again_from IS NOT NULL
                               ORDER BY again_from LIMIT 1))::text AS position,
        extract(epoch FROM clock_timestamp())::float8 AS clock
-  FROM (SELECT count(*) FILTER (WHERE e.enabled AND q.failures < {FAILING_FROM}) AS ok,
-               count(*) FILTER (WHERE e.enabled AND q.failures >= {FAILING_FROM}) AS failing,
-               count(*) FILTER (WHERE NOT e.enabled) AS disabled
+  FROM (SELECT count(*) FILTER (WHERE {_WORKS} AND q.failures < {FAILING_FROM}) AS ok,
+               count(*) FILTER (WHERE {_WORKS} AND q.failures >= {FAILING_FROM}) AS failing,
+               count(*) FILTER (WHERE NOT ({_WORKS})) AS disabled
           FROM streamhub_hub.webhook_endpoints AS e JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = e.id) AS e,
        (SELECT extract(epoch FROM clock_timestamp() - min(d.due_at))::float8 AS age
           FROM streamhub_hub.webhook_endpoints AS e
           JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = e.id AND q.failures < {FAILING_FROM}
          CROSS JOIN LATERAL (SELECT due_at FROM streamhub_hub.webhook_deliveries AS d
                               WHERE d.endpoint = e.id AND d.due_at <= clock_timestamp() ORDER BY d.due_at LIMIT 1) AS d
-         WHERE e.enabled) AS due,
+         WHERE {_WORKS}) AS due,
        streamhub_hub.webhook_cursor AS c, ({HEAD}) AS h
 """
 """One row, for other statements to embed; `census_of` reads it."""
@@ -34,7 +37,7 @@ SELECT e.ok, e.failing, e.disabled, h.last_ms, h.last_counter, h.event_ms, due.a
 UNWELL: Final = f"""
 SELECT e.id::text, e.enabled, e.disabled_reason, q.failures
   FROM streamhub_hub.webhook_endpoints AS e JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = e.id
- WHERE NOT e.enabled AND e.disabled_reason IS NOT NULL OR e.enabled AND q.failures >= {FAILING_FROM}
+ WHERE NOT e.enabled AND e.disabled_reason IS NOT NULL OR {_WORKS} AND q.failures >= {FAILING_FROM}
  ORDER BY e.enabled, e.id
 """
 """Endpoints that the hub has disabled, and those whose last attempts failed."""

@@ -17,6 +17,7 @@ from streamhub.postgres.channels import CHANNELS
 from streamhub.postgres.connections import AnyConnection, Pool
 from streamhub.webhooks import endpoint, ordering
 from streamhub.webhooks.ordering import HAS_OLDER
+from streamhub.webhooks.store import MOST_TESTS
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,10 @@ TIMEOUT: Final = 10.0  # seconds
 MOST_TAKEN: Final = 50  # endpoints at once, so that several processes share them
 MOST_READ: Final = 200  # deliveries of one endpoint at once
 KEPT: Final = timedelta(days=30)
+
+LOCKED_WITHIN: Final = "set_config('lock_timeout', '300ms', true)"
+"""As a column of a transaction's first statement: how long it waits for a lock at most. Then it raises
+asyncpg.LockNotAvailableError, and what it was for is done without the endpoints that are locked."""
 
 # Of one moment: the version tells whether another read would give another answer.
 _ENDPOINTS: Final = """
@@ -58,11 +63,31 @@ SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
     ORDER BY d.due_at, d.event LIMIT wanted.most
  ) AS d
 """
-# A fan-out that is about to commit holds the rows FOR SHARE, so its deliveries are seen by the statement after this.
-_LOCK: Final = """
-SELECT endpoint::text FROM streamhub_hub.webhook_queues WHERE endpoint = ANY ($1::uuid[]) AND node = $2
- ORDER BY endpoint FOR NO KEY UPDATE
+# By an index of their own, which is as short as they are few.
+READ_TESTS: Final = f"""
+SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
+       extract(epoch FROM d.created_at)::float8 AS created_at
+  FROM unnest($1::uuid[]) AS wanted (endpoint)
+ CROSS JOIN LATERAL (
+   SELECT * FROM streamhub_hub.webhook_deliveries AS d WHERE d.endpoint = wanted.endpoint AND d.body IS NOT NULL
+    ORDER BY d.event LIMIT {MOST_TESTS}
+ ) AS d
 """
+# A fan-out that is about to commit holds the rows FOR SHARE, so its deliveries are seen by the statement after this.
+_LOCK: Final = f"""
+WITH within AS MATERIALIZED (SELECT {LOCKED_WITHIN})
+SELECT q.endpoint::text FROM within, streamhub_hub.webhook_queues AS q
+ WHERE q.endpoint = ANY ($1::uuid[]) AND q.node = $2 ORDER BY q.endpoint FOR NO KEY UPDATE OF q
+"""
+# After it no statement waits: a row that refers to the endpoint locks it FOR KEY SHARE.
+_LOCK_FREE: Final = f"""
+WITH within AS MATERIALIZED (SELECT {LOCKED_WITHIN})
+SELECT q.endpoint::text
+  FROM within, streamhub_hub.webhook_queues AS q JOIN streamhub_hub.webhook_endpoints AS e ON e.id = q.endpoint
+ WHERE q.endpoint = ANY ($1::uuid[]) AND q.node = $2
+ ORDER BY q.endpoint FOR NO KEY UPDATE OF q SKIP LOCKED FOR KEY SHARE OF e SKIP LOCKED
+"""
+_OURS: Final = "SELECT endpoint::text FROM streamhub_hub.webhook_queues WHERE endpoint = ANY ($1::uuid[]) AND node = $2"
 GIVE_UP: Final = """
 UPDATE streamhub_hub.webhook_queues AS q
    SET node = NULL, failures = given.failures,
@@ -103,6 +128,10 @@ _LOCK_ENDPOINTS: Final = """
 SELECT id::text FROM streamhub_hub.webhook_endpoints WHERE id = ANY ($1::uuid[]) ORDER BY id
    FOR NO KEY UPDATE SKIP LOCKED
 """
+_LOCK_WHOLE: Final = """
+SELECT e.id::text FROM streamhub_hub.webhook_endpoints AS e JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = e.id
+ WHERE e.id = ANY ($1::uuid[]) ORDER BY e.id FOR NO KEY UPDATE SKIP LOCKED
+"""
 _ARE_THERE: Final = "SELECT id::text FROM streamhub_hub.webhook_endpoints WHERE id = ANY ($1::uuid[])"
 _DISABLE: Final = """
 WITH disabled AS (
@@ -116,7 +145,7 @@ UPDATE streamhub_hub.webhook_queues AS q SET notice_due_at = clock_timestamp(), 
 _FORGET: Final = """
 DELETE FROM streamhub_hub.webhook_finished WHERE ctid = ANY (ARRAY(
   SELECT ctid FROM streamhub_hub.webhook_finished WHERE finished_at < clock_timestamp() - $1::interval
-  ORDER BY finished_at LIMIT 5000))
+  ORDER BY finished_at LIMIT 5000 FOR UPDATE SKIP LOCKED))
 """
 _CHANNEL: Final = f"SELECT c.webhooks FROM ({CHANNELS}) AS c"
 
@@ -146,7 +175,7 @@ class Endpoint(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """One that is due. `created_at` in seconds of the Unix epoch."""
+    """One that is due. `created_at` in seconds of the Unix epoch. A test has its `body` with it."""
 
     endpoint: str
     event: str
@@ -154,6 +183,10 @@ class Delivery(NamedTuple):
     resource_key: int | None
     body: bytes | None
     created_at: float
+
+    @property
+    def is_test(self) -> bool:
+        return self.body is not None
 
 
 class Result(NamedTuple):
@@ -223,10 +256,17 @@ async def read(pool: Pool, wanted: Mapping[str, int]) -> list[Delivery]:
     return [Delivery(*row) for row in rows]
 
 
+async def read_tests(pool: Pool, endpoints: Collection[str]) -> list[Delivery]:
+    """Their tests that are pending, the oldest MOST_TESTS of each."""
+    rows = await pool.fetch(READ_TESTS, list(endpoints), timeout=TIMEOUT)
+    return [Delivery(*row) for row in rows]
+
+
 async def give_up(pool: Pool, node: str, failures: Mapping[str, int]) -> None:
-    """These endpoints are free for any node once something of them is due."""
+    """These endpoints are free for any node once something of them is due. One that is locked stays this node's, which
+    takes it once more."""
     async with pool.acquire() as connection, connection.transaction():
-        ours = [row[0] for row in await connection.fetch(_LOCK, list(failures), node, timeout=TIMEOUT)]
+        ours = [row[0] for row in await connection.fetch(_LOCK_FREE, list(failures), node, timeout=TIMEOUT)]
         await connection.execute(GIVE_UP, ours, [failures[each] for each in ours], timeout=TIMEOUT)
 
 
@@ -238,19 +278,24 @@ class Settled(NamedTuple):
     busy: set[str]
 
 
-async def disable(pool: Pool, reasons: Mapping[str, str]) -> None:
-    """Endpoint → why. Raises what asyncpg raises."""
+async def disable(pool: Pool, reasons: Mapping[str, str]) -> set[str]:
+    """Endpoint → why; those that are still to be disabled, as a transaction has them locked. Raises what asyncpg
+    raises."""
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SET LOCAL lock_timeout = '1s'")
-        await connection.execute(_DISABLE, list(reasons), list(reasons.values()), timeout=TIMEOUT)
+        free = [row[0] for row in await connection.fetch(_LOCK_WHOLE, list(reasons), timeout=TIMEOUT)]
+        await connection.execute(_DISABLE, free, [reasons[each] for each in free], timeout=TIMEOUT)
+        there = await connection.fetch(_ARE_THERE, list(reasons), timeout=TIMEOUT)
+    return {row[0] for row in there}.difference(free)
 
 
 async def settle(
-    pool: Pool, node: str, results: Sequence[Result], failures: Mapping[str, int], in_order: Collection[str]
-) -> Settled:
+    pool: Pool, node: str, results: Sequence[Result], failures: Mapping[str, int], in_order: Collection[str],
+    *, waits: bool,
+) -> Settled:  # fmt: skip
     """Write down what came of attempts. Of endpoints that this node does not have any more nothing is written.
 
-    `failures`: in a row, of the endpoints of which it is known; `in_order`: those with order `resource`.
+    `failures`: in a row, of the endpoints of which it is known; `in_order`: those with order `resource`. `waits`: for
+    endpoints that are locked, and raises LockNotAvailableError where one stays so; else they are `busy`.
     """
     reasons = {each.delivery.endpoint: each.disables for each in results if each.disables is not None}
     asked = {each.delivery.endpoint for each in results}
@@ -261,7 +306,10 @@ async def settle(
             if len(locked) < len(reasons):  # else it was deleted
                 there = await connection.fetch(_ARE_THERE, list(reasons), timeout=TIMEOUT)
                 busy = {row[0] for row in there} - locked
-        ours = {row[0] for row in await connection.fetch(_LOCK, list(asked - busy), node, timeout=TIMEOUT)}
+        lock, asked = _LOCK if waits else _LOCK_FREE, asked - busy
+        ours = {row[0] for row in await connection.fetch(lock, list(asked), node, timeout=TIMEOUT)}
+        if not waits:
+            busy |= {row[0] for row in await connection.fetch(_OURS, list(asked), node, timeout=TIMEOUT)} - ours
         written = [each for each in results if each.delivery.endpoint in ours]
         if not written:
             return Settled(ours, busy)

@@ -13,8 +13,9 @@ import orjson
 
 from streamhub.core import filters, signing
 from streamhub.core.filters import FilterProblems, Filters
-from streamhub.core.names import wrong_with
+from streamhub.core.names import wrong_pattern, wrong_with
 from streamhub.core.type_patterns import MOST_PATTERNS, TypePatterns
+from streamhub.webhooks.addresses import Addresses, RefusedAddressError
 
 LONGEST_URL: Final = 2_048
 LONGEST_TEXT: Final = 1_024
@@ -66,7 +67,7 @@ class Choice(NamedTuple):
 _Faults = list[tuple[str, str]]  # the member below, "" for the value itself, and what is wrong
 
 
-def _url(value: Any, wrong: _Faults, development: bool) -> None:
+def _url(value: Any, wrong: _Faults, addresses: Addresses | None) -> None:
     example = "give an https URL such as https://shop.example.com/hooks"
     if not isinstance(value, str) or not value.isprintable() or " " in value or not value:
         wrong.append(("", f"url is {_shown(value)}: {example}."))
@@ -77,13 +78,14 @@ def _url(value: Any, wrong: _Faults, development: bool) -> None:
     if len(value) > LONGEST_URL:
         wrong.append(("", f"url has {len(value)} characters; at most {LONGEST_URL} are allowed."))
         return
-    problem = url_problem(value, development=development)
+    problem = url_problem(value, addresses)
     if problem is not None:
         wrong.append(("", f"url is {_shown_url(value)}: {problem}; {example}."))
 
 
-def url_problem(url: str, *, development: bool) -> str | None:
-    """Why nothing is delivered to this URL; None where something may be."""
+def url_problem(url: str, addresses: Addresses | None) -> str | None:
+    """Why nothing is delivered to this URL; None where something may be. `addresses`: which may be dialled; None: that
+    is not to be judged."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -101,9 +103,18 @@ def url_problem(url: str, *, development: bool) -> str | None:
         return "nothing answers at port 0"
     if not _is_host(parts.netloc, parts.hostname):
         return "its host is neither a name nor an address"
-    if parts.scheme == "https" or (development and parts.hostname in LOOPBACK):
-        return None
-    return "http is for loopback in development alone"
+    if parts.scheme == "http" and not (_is_development(addresses) and parts.hostname in LOOPBACK):
+        return "http is for loopback in development alone"
+    if addresses is not None:
+        try:
+            addresses.check_host(parts.hostname)
+        except RefusedAddressError as error:
+            return str(error)
+    return None
+
+
+def _is_development(addresses: Addresses | None) -> bool:
+    return addresses is None or addresses.development
 
 
 def _is_host(netloc: str, host: str) -> bool:
@@ -116,21 +127,21 @@ def _is_host(netloc: str, host: str) -> bool:
     return len(host) <= LONGEST_HOST and all(_LABEL.fullmatch(each) for each in labels)
 
 
-def _events(value: Any, wrong: _Faults, _development: bool) -> None:
+def _events(value: Any, wrong: _Faults, _addresses: Addresses | None) -> None:
     if not isinstance(value, list) or not value:
         wrong.append(("", f'events is {_shown(value)}: give a list of types, such as ["skus.*"] or ["*"].'))
     elif len(value) > MOST_PATTERNS:
         wrong.append(("", f"events has {len(value)} types; at most {MOST_PATTERNS} are allowed."))
     else:
         for n, each in enumerate(value):
-            problem = "is no string" if not isinstance(each, str) else wrong_with(each)
-            if problem is None and "," in each:
+            problem = "is no string" if not isinstance(each, str) else wrong_pattern(each)
+            if isinstance(each, str) and "," in each:
                 problem = "holds a comma, each type is an entry of its own"
             if problem is not None:
                 wrong.append((f"/{n}", f"events has {_shown(each)}, which {problem}: give types such as skus.*."))
 
 
-def _filters(value: Any, wrong: _Faults, _development: bool) -> None:
+def _filters(value: Any, wrong: _Faults, _addresses: Addresses | None) -> None:
     if not isinstance(value, dict):
         wrong.append(("", f'filters is {_shown(value)}: give an object such as {{"resource.status_eq": "paid"}}.'))
         return
@@ -170,13 +181,13 @@ def _prefix(text: str) -> str | None:
     return None if 0 < len(text) <= LONGEST_PREFIX else f"has {len(text)} characters: 1 to {LONGEST_PREFIX} are right"
 
 
-def _order(value: Any, wrong: _Faults, _development: bool) -> None:
+def _order(value: Any, wrong: _Faults, _addresses: Addresses | None) -> None:
     if value not in ("none", "resource"):
         wrong.append(("", f"order is {_shown(value)}: give none or resource."))
 
 
 def _whole(name: str, most: int, *, optional: bool = False) -> "Judge":
-    def judge(value: Any, wrong: _Faults, _development: bool) -> None:
+    def judge(value: Any, wrong: _Faults, _addresses: Addresses | None) -> None:
         if value is None and optional:
             return
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
@@ -185,7 +196,7 @@ def _whole(name: str, most: int, *, optional: bool = False) -> "Judge":
     return judge
 
 
-def _headers(value: Any, wrong: _Faults, _development: bool) -> None:
+def _headers(value: Any, wrong: _Faults, _addresses: Addresses | None) -> None:
     if not isinstance(value, dict):
         wrong.append(("", f'headers is {_shown(value)}: give an object such as {{"X-Shop": "42"}}.'))
         return
@@ -205,24 +216,24 @@ def _headers(value: Any, wrong: _Faults, _development: bool) -> None:
 
 
 def _boolean(name: str) -> "Judge":
-    def judge(value: Any, wrong: _Faults, _development: bool) -> None:
+    def judge(value: Any, wrong: _Faults, _addresses: Addresses | None) -> None:
         if not isinstance(value, bool):
             wrong.append(("", f"{name} is {_shown(value)}: give true or false."))
 
     return judge
 
 
-def _description(value: Any, wrong: _Faults, _development: bool) -> None:
+def _description(value: Any, wrong: _Faults, _addresses: Addresses | None) -> None:
     if value is not None and (not isinstance(value, str) or len(value) > LONGEST_TEXT or "\0" in value):
         wrong.append(("", f"description is {_shown(value)}: give a text of at most {LONGEST_TEXT} characters."))
 
 
-def _email(value: Any, wrong: _Faults, _development: bool) -> None:
+def _email(value: Any, wrong: _Faults, _addresses: Addresses | None) -> None:
     if value is not None and (not isinstance(value, str) or not value.isascii() or not _EMAIL.fullmatch(value)):
         wrong.append(("", f"owner_email is {_shown(value)}: give one address, such as owner@example.com."))
 
 
-Judge = Callable[[Any, _Faults, bool], None]
+Judge = Callable[[Any, _Faults, Addresses | None], None]
 FIELDS: Final[Mapping[str, Judge]] = {
     "url": _url,
     "events": _events,
@@ -239,8 +250,9 @@ FIELDS: Final[Mapping[str, Judge]] = {
 """What may be given, in the order of the reference."""
 
 
-def read(document: Any, *, development: bool, whole: bool) -> dict[str, Any]:
-    """The fields that are given, all of them right. `whole`: of a new endpoint, which needs `url` and `events`.
+def read(document: Any, addresses: Addresses | None, *, whole: bool) -> dict[str, Any]:
+    """The fields that are given, all of them right. `addresses`: which may be dialled; None: that is not to be judged.
+    `whole`: of a new endpoint, which needs `url` and `events`.
 
     Raises InvalidEndpoint.
     """
@@ -253,7 +265,7 @@ def read(document: Any, *, development: bool, whole: bool) -> dict[str, Any]:
             wrong.append(Wrong(_member(name), f"There is no member {name[:64]!r}; there are {', '.join(FIELDS)}."))
             continue
         faults: _Faults = []
-        judge(value, faults, development)
+        judge(value, faults, addresses)
         wrong += [Wrong(_member(name) + below, detail) for below, detail in faults]
     if whole:
         examples = {"url": "https://shop.example.com/hooks", "events": '["*"]'}
@@ -281,13 +293,13 @@ def of_row(row: "asyncpg.Record | Mapping[str, Any]") -> Row:
     """Judge `url`, `events`, `filters`, `headers`, `rate`, `secret` and `old_secrets` of a row, JSON as text. It raises
     nothing: a row may hold anything, and concerns one endpoint alone.
 
-    The URL is judged as in development: http to loopback is refused where an attempt begins.
+    Whether the URL's address may be dialled is judged where an attempt begins.
     """
     try:
         given = {"filters": orjson.loads(row["filters"]), "headers": orjson.loads(row["headers"])}
         fields = {"url": row["url"], "events": row["events"], "rate": row["rate"], **given}
         try:
-            read(fields, development=True, whole=False)
+            read(fields, None, whole=False)
         except InvalidEndpoint as error:
             return Row(_reason(str(error)))
         if not is_secret(row["secret"]):

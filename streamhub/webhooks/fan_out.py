@@ -6,11 +6,18 @@ The endpoints are those of the newest version at the moment of the lock, so that
 has not heard of it. Events of a disabled endpoint are not made deliveries of: where that began stands in its queue, and
 once it is enabled that stretch of history is looked through for it alone (`again`), as it is for a recovery. With order
 `resource`, newer events wait until that look has come to them.
+
+A transaction of another that has an endpoint locked holds up that one alone. The first step that meets it waits
+LOCKED_WITHIN, then the endpoint is left behind: the cursor's row says from where on, and once the lock is gone that
+stretch is as one that was skipped.
 """
 
 import logging
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
+
+import asyncpg
+import orjson
 
 from streamhub.core import frames, ids
 from streamhub.core.events import StoredEvent, resource_key
@@ -21,8 +28,9 @@ from streamhub.history import head, journal
 from streamhub.postgres.channels import CHANNELS
 from streamhub.postgres.connections import DATABASE_ERRORS, AnyConnection, Pool
 from streamhub.webhooks import ordering
+from streamhub.webhooks.behind import FREE, Behind
 from streamhub.webhooks.bodies import Bodies
-from streamhub.webhooks.deliveries import TIMEOUT, Endpoint, Endpoints, disable
+from streamhub.webhooks.deliveries import LOCKED_WITHIN, TIMEOUT, Endpoint, Endpoints, disable
 from streamhub.webhooks.ordering import HAS_OLDER
 
 log = logging.getLogger(__name__)
@@ -31,7 +39,7 @@ MOST_ROWS: Final = 20_000  # deliveries in one transaction
 MOST_NAMED: Final = 150  # endpoints in a notification, which has less than 8,000 bytes
 
 _LOCK: Final = f"""
-SELECT c.position::text, v.version::bigint, h.*
+SELECT c.position::text, c.behind, v.version::bigint, h.*, {LOCKED_WITHIN}
   FROM streamhub_hub.webhook_cursor AS c, (SELECT sum(version) AS version FROM streamhub_hub.webhook_version) AS v,
        ({head.HEAD}) AS h
  WHERE c.only_row FOR UPDATE OF c SKIP LOCKED
@@ -41,24 +49,28 @@ _FLAGGED: Final = """
 SELECT endpoint::text, skipped_from::text, again_from::text, again_to::text FROM streamhub_hub.webhook_queues
  WHERE again_from IS NOT NULL OR skipped_from IS NOT NULL
 """
-_AGAIN: Final = """
-UPDATE streamhub_hub.webhook_queues
+_AGAIN: Final = f"""{FREE}
+UPDATE streamhub_hub.webhook_queues AS q
    SET again_from = least(again_from, skipped_from), again_to = greatest(again_to, $2), skipped_from = NULL
- WHERE endpoint = ANY ($1::uuid[])
+  FROM free WHERE q.endpoint = free.endpoint
+RETURNING q.endpoint::text
 """
 # FOR SHARE: what gives up a queue waits until the deliveries are there to be seen.
 _SHARE: Final = """
-SELECT endpoint::text, skipped_from IS NOT NULL AS skipped, again_from IS NOT NULL AS again
-  FROM streamhub_hub.webhook_queues
- WHERE endpoint = ANY ($1::uuid[]) ORDER BY endpoint FOR SHARE
+SELECT q.endpoint::text, q.skipped_from IS NOT NULL AS skipped, q.again_from IS NOT NULL AS again
+  FROM streamhub_hub.webhook_queues AS q
+ WHERE q.endpoint = ANY ($1::uuid[]) ORDER BY q.endpoint FOR SHARE
+"""
+# After it no statement waits: a row that refers to the endpoint locks it FOR KEY SHARE.
+_SHARE_FREE: Final = """
+SELECT q.endpoint::text, q.skipped_from IS NOT NULL AS skipped, q.again_from IS NOT NULL AS again
+  FROM streamhub_hub.webhook_queues AS q JOIN streamhub_hub.webhook_endpoints AS e ON e.id = q.endpoint
+ WHERE q.endpoint = ANY ($1::uuid[])
+ ORDER BY q.endpoint FOR NO KEY UPDATE OF q SKIP LOCKED FOR KEY SHARE OF e SKIP LOCKED
 """
 _LATER: Final = """
 UPDATE streamhub_hub.webhook_queues SET again_to = $2
  WHERE endpoint = ANY ($1::uuid[]) AND again_to IS NOT NULL  -- null: it will be beyond
-"""
-_SKIP: Final = """
-UPDATE streamhub_hub.webhook_queues SET skipped_from = greatest(starts_after, $2)
- WHERE endpoint = ANY ($1::uuid[]) AND skipped_from IS NULL
 """
 _ROWS: Final = """
   FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::boolean[], $6::boolean[])
@@ -98,13 +110,14 @@ _WAKE_AND_MOVE: Final = f"""
 WITH moved AS (UPDATE streamhub_hub.webhook_cursor SET position = $3), {_WAKE.removeprefix(chr(10) + "WITH ")}
 """
 _WAITING: Final = """
-  FROM streamhub_hub.webhook_queues
- WHERE (again_from IS NOT NULL OR skipped_from IS NOT NULL) AND again_to IS NOT NULL AND endpoint = ANY ($1::uuid[])
+  FROM streamhub_hub.webhook_queues AS q JOIN streamhub_hub.webhook_endpoints AS e ON e.id = q.endpoint
+ WHERE (q.again_from IS NOT NULL OR q.skipped_from IS NOT NULL) AND q.again_to IS NOT NULL
+   AND q.endpoint = ANY ($1::uuid[])
 """
 # In turn, so that a long stretch of one is in the way of no other.
 _TAKE_AGAIN: Final = f"""
-SELECT endpoint::text, again_from::text, again_to::text {_WAITING}
- ORDER BY endpoint <= $2, endpoint LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+SELECT q.endpoint::text, q.again_from::text, q.again_to::text, {LOCKED_WITHIN} {_WAITING}
+ ORDER BY q.endpoint <= $2, q.endpoint LIMIT 1 FOR NO KEY UPDATE OF q SKIP LOCKED FOR KEY SHARE OF e SKIP LOCKED
 """
 _ARE_WAITING: Final = f"SELECT EXISTS (SELECT {_WAITING})"
 _AGAIN_TO: Final = """
@@ -115,8 +128,9 @@ UPDATE streamhub_hub.webhook_queues
 
 
 class Pass(NamedTuple):
-    """One step. `more`: another step has something to do; `again`: so has `step_again`. `due`: endpoint, event and key
-    of the resource of new deliveries that are due, those of endpoints with an order left out."""
+    """One step, and how many deliveries it made. `more`: the same step has more to do at once; `again`: `step_again`
+    has something to do. `due`: endpoint, event and key of the resource of new deliveries that are due, those of
+    endpoints with an order left out."""
 
     deliveries: int = 0
     more: bool = False
@@ -139,14 +153,19 @@ class FanOut:
     async def step(self) -> Pass:
         """Move the cursor by a page. Raises what asyncpg raises; nothing was moved then."""
         try:
-            found = await self._step()
+            try:
+                found = await self._step(waits=True)
+            except asyncpg.LockNotAvailableError:
+                self._flags_of = -1  # what was written of them is not
+                found = await self._step(waits=False)
         except BaseException:
-            self._flags_of = -1  # what was written of them is not
+            self._flags_of = -1
             raise
         await self._disable_broken()
         return found
 
-    async def _step(self) -> Pass:
+    async def _step(self, *, waits: bool) -> Pass:
+        """`waits`: for endpoints that are locked; else they are left behind. Raises LockNotAvailableError."""
         async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
             row = await connection.fetchrow(_LOCK, timeout=TIMEOUT)
             if row is None:
@@ -159,21 +178,31 @@ class FanOut:
             if position is None:  # the first time
                 position = newest
                 await connection.execute(_MOVE, position, timeout=TIMEOUT)
-            again = await self._flag(connection, position)
+            behind = Behind(connection, position, orjson.loads(row["behind"]))
+            if behind.endpoints and await behind.catch_up():
+                self._flags_of = -1
+            again = await self._flag(connection, position, behind)
             if position >= newest:
+                await behind.write()
                 return Pass(again=again)
             organizations = sorted({organization for organization, _ in self._indexes})
             events, read_to = await journal.page(connection, organizations, position, newest)
             rows, read_to = self._rows(events, read_to)
-            if self._broken:
-                await connection.execute(_SKIP, list(self._broken), position, timeout=TIMEOUT)
-            written = await self._write(connection, rows, position, read_to)
+            await behind.skip(self._broken)
+            written = await self._write(connection, rows, read_to, behind, waits=waits)
+            await behind.write()
         due = [(row[0], row[1], row[3]) for row in written if not self._endpoints.by_id[row[0]].in_order]
         return Pass(len(written), read_to < newest, again, due)
 
     async def step_again(self) -> Pass:
-        """Look through a page of history for one endpoint that was disabled, or is to recover. Nothing was done, but
-        `again`: another process has those that wait."""
+        """Look through a page of history for one endpoint that was disabled, or is to recover. Without `more` nothing
+        was done: with `again` another transaction has those that wait."""
+        try:
+            return await self._step_again()
+        except asyncpg.LockNotAvailableError:  # the others have their turns
+            return Pass(again=True)
+
+    async def _step_again(self) -> Pass:
         known = self._endpoints.enabled
         if not known:
             return Pass()
@@ -181,7 +210,7 @@ class FanOut:
             row = await connection.fetchrow(_TAKE_AGAIN, known, self._turn, timeout=TIMEOUT)
             if row is None:
                 return Pass(again=await connection.fetchval(_ARE_WAITING, known, timeout=TIMEOUT))
-            id_, after, until = row
+            id_, after, until, _ = row
             self._turn = id_
             endpoint = self._endpoints.by_id[id_]
             events, read_to = await journal.page(connection, [endpoint.organization], after, until)
@@ -189,15 +218,16 @@ class FanOut:
                 rows = _in_batch([(endpoint, each) for each in events if _matches(endpoint, each)])
             except Exception as error:  # noqa: BLE001 - of one endpoint: the others have their turns
                 self._breaks(endpoint, error)
-                return Pass(again=True)
+                return Pass(more=True, again=True)
+            made = 0
             if rows:
-                await connection.execute(_INSERT_AGAIN, *zip(*rows, strict=True), timeout=60)
+                made = int((await connection.execute(_INSERT_AGAIN, *zip(*rows, strict=True), timeout=60)).split()[-1])
                 in_order = [row for row in rows if row[4]]
                 await ordering.hold_newer(connection, [(row[0], row[3], row[1]) for row in in_order])
                 await ordering.free_oldest(connection, [(row[0], row[3]) for row in in_order])
                 await connection.execute(_WAKE, [id_], f"again {id_}", timeout=TIMEOUT)
             await connection.execute(_AGAIN_TO, id_, read_to >= until, read_to, timeout=TIMEOUT)
-        return Pass(len(rows), again=True)
+        return Pass(made, more=True, again=True)
 
     def _rebuild(self) -> None:
         for place in self._endpoints.changed:
@@ -211,7 +241,7 @@ class FanOut:
                 self._indexes.pop(place, None)
         self._endpoints.changed.clear()
 
-    async def _flag(self, connection: AnyConnection, position: str) -> bool:
+    async def _flag(self, connection: AnyConnection, position: str, behind: Behind) -> bool:
         """Whether history is to be looked through once more for some endpoint."""
         if self._flags_of == self._endpoints.version:
             return False
@@ -225,12 +255,10 @@ class FanOut:
                 or (row["again_from"] is not None and row["again_to"] is None)
             )
         ]
-        if again:
-            await connection.execute(_AGAIN, again, position, timeout=TIMEOUT)
-        wrong = [each.id for each in self._endpoints.by_id.values() if each.wrong is not None]
-        if wrong:
-            await connection.execute(_SKIP, wrong, position, timeout=TIMEOUT)
-        self._flags_of = self._endpoints.version
+        noted = await connection.fetch(_AGAIN, again, position, timeout=TIMEOUT) if again else []
+        await behind.skip(each.id for each in self._endpoints.by_id.values() if each.wrong is not None)
+        if len(noted) == len(again):  # else one is locked: the next step tries once more
+            self._flags_of = self._endpoints.version
         return any(row["again_from"] is not None for row in rows) or bool(again)
 
     def _rows(self, events: Sequence[StoredEvent], read_to: str) -> tuple[list[tuple[Any, ...]], str]:
@@ -278,25 +306,29 @@ class FanOut:
     async def _disable_broken(self) -> None:
         if self._broken:
             try:
-                await disable(self._pool, self._broken)
+                locked = await disable(self._pool, self._broken)
             except DATABASE_ERRORS as error:  # the next step tries again; it is disabled in this process already
                 log.warning("webhook endpoints %s were not disabled yet: %r", ", ".join(self._broken), error)
             else:
-                self._broken.clear()
+                self._broken = {id_: why for id_, why in self._broken.items() if id_ in locked}
 
     async def _write(
-        self, connection: AnyConnection, rows: list[tuple[Any, ...]], position: str, read_to: str
+        self, connection: AnyConnection, rows: list[tuple[Any, ...]], read_to: str, behind: Behind, *, waits: bool
     ) -> list[tuple[Any, ...]]:
         """Write the rows and move the cursor; which rows those were."""
-        if not rows:
+        asked = sorted({row[0] for row in rows} - behind.endpoints.keys())
+        if not asked:
             await connection.execute(_MOVE, read_to, timeout=TIMEOUT)
             return []
-        asked = sorted({row[0] for row in rows})
-        there = {row["endpoint"]: row for row in await connection.fetch(_SHARE, asked, timeout=TIMEOUT)}
-        enabled = {id_ for id_ in there if self._endpoints.by_id[id_].enabled}
-        skipping = [id_ for id_, row in there.items() if id_ not in enabled and not row["skipped"]]
-        if skipping:
-            await connection.execute(_SKIP, skipping, position, timeout=TIMEOUT)
+        share = _SHARE if waits else _SHARE_FREE
+        there = {row["endpoint"]: row for row in await connection.fetch(share, asked, timeout=TIMEOUT)}
+        if not waits:
+            await behind.leave(set(asked) - there.keys())
+        free = {id_ for id_, row in there.items() if not row["skipped"]}
+        if any(self._endpoints.by_id[id_].enabled for id_ in there.keys() - free):
+            self._flags_of = -1  # it was locked when it was to be flagged, or another process has skipped for it
+        enabled = {id_ for id_ in free if self._endpoints.by_id[id_].enabled}
+        await behind.skip(free - enabled)
         later = [id_ for id_ in enabled if there[id_]["again"] and self._endpoints.by_id[id_].in_order]
         if later:
             await connection.execute(_LATER, later, read_to, timeout=TIMEOUT)

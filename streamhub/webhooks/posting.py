@@ -3,24 +3,26 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from streamhub import __version__
 from streamhub.core import signing
-from streamhub.webhooks.addresses import Addresses, Resolver
-from streamhub.webhooks.endpoint import url_problem
+from streamhub.webhooks.addresses import Addresses
+from streamhub.webhooks.endpoint import LOOPBACK, url_problem
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ class Outcome(NamedTuple):
 
 class _Protocol(ResponseHandler):
     """Closes the connection where answers have no end. aiohttp would read interim ones for ever and without a pause, so
-    that nothing else went on, and keep those that come without a request."""
+    that nothing else went on, and keep those that come without a request. It also forgets an answer that has a fault in
+    its body, where the two come together: here the head is read first, and the body breaks off."""
 
     _answers = 0
 
@@ -71,6 +74,15 @@ class _Protocol(ResponseHandler):
         """A request begins."""
         self._answers = 0
         super().set_response_params(**given)
+
+    def data_received(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n") + 4
+        if not self._answers and 4 <= end < len(data):
+            super().data_received(data[:end])
+            data = data[end:]
+        super().data_received(data)
+        if self.exception() is not None and self._payload is not None:
+            self._payload.set_exception(aiohttp.ClientPayloadError("its body breaks off"))
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         self._answers += 1
@@ -82,43 +94,53 @@ class _Protocol(ResponseHandler):
                 self.transport.abort()
 
 
-class Poster:
-    """`async with`: connections are kept and used again, at most MOST_CONNECTIONS. `tls`: None trusts the authorities
-    of the system."""
+class Resolver(AbstractResolver):
+    """Gives aiohttp addresses that were judged, all of a name's."""
 
-    def __init__(
-        self, addresses: Addresses, *, development: bool, proxy: str | None = None, tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._addresses.resolve(host, port, family)
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for kind, _, protocol, _, address in found
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        """It holds nothing."""
+
+
+class Poster:
+    """`async with`: connections are kept and used again. `proxy`: all goes through it by CONNECT, but for loopback in
+    development, which is this machine's and not the proxy's. `tls`: None trusts the authorities of the system."""
+
+    def __init__(self, addresses: Addresses, *, proxy: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self._addresses = addresses
-        self._development = development
         self._proxy = None if proxy is None else URL(proxy).with_user(None)
         self._proxy_headers = None if proxy is None else _authorization(URL(proxy))
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions = AsyncExitStack()
+        self._direct: aiohttp.ClientSession | None = None
+        self._by_proxy: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Poster":
-        if self._proxy is None:
-            connector = aiohttp.TCPConnector(
-                resolver=Resolver(self._addresses), socket_factory=self._addresses.open_socket, use_dns_cache=False,
-                limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_OPEN,
-            )  # fmt: skip
-        else:  # what is dialled is the proxy alone
-            connector = aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_OPEN)
-        protocol: type[ResponseHandler] = _Protocol
-        connector._factory = partial(protocol, loop=asyncio.get_running_loop())  # noqa: SLF001 - there is no option
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED_WITHIN),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            headers={"User-Agent": f"streamhub/{__version__}"},
-        )
+        judged = {
+            "resolver": Resolver(self._addresses), "socket_factory": self._addresses.open_socket,
+            "use_dns_cache": False,
+        }  # fmt: skip
+        self._direct = await self._sessions.enter_async_context(_session(**judged))
+        if self._proxy is not None:  # what is dialled is the proxy alone
+            self._by_proxy = await self._sessions.enter_async_context(_session())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._sessions.aclose()
 
     async def post(
         self, url: str, body: bytes, id_: str, secrets: Sequence[str], headers: Mapping[str, str]
@@ -141,26 +163,26 @@ class Poster:
         self, url: str, body: bytes, id_: str, secrets: Sequence[str], headers: Mapping[str, str], started: float,
         within: asyncio.Timeout,
     ) -> Outcome:  # fmt: skip
-        problem, target = _judged(url, self._development)
-        if problem is not None:  # a row that was written in SQL
+        problem, target = _judged(url, self._addresses)
+        if problem is not None:  # a row that was written in SQL, or a setting has changed
             return Outcome(None, f"the URL is refused: {problem}", "", 0.0)
-        if self._proxy is not None:
-            parts = urlsplit(url)
-            assert parts.hostname is not None, "url_problem has seen it"
-            await self._addresses.resolve(parts.hostname, parts.port or 443)
-        assert self._session is not None, "within the block"
+        session, host = self._direct, (target.host or "").lower()
+        proxied: dict[str, Any] = {}
+        if self._by_proxy is not None and not (self._addresses.development and host in LOOPBACK):
+            await self._addresses.resolve(host, target.port or 443)
+            session, proxied = self._by_proxy, {"proxy": self._proxy, "proxy_headers": self._proxy_headers}
+        assert session is not None, "within the block"
         sent = {
             **headers, **signing.sign(body, id_, int(time.time()), secrets), "Content-Type": "application/json",
             "Accept-Encoding": "identity",
         }  # fmt: skip
-        async with self._session.post(
+        async with session.post(
             target,
             data=body,
             headers=sent,
             allow_redirects=False,
-            proxy=self._proxy,
-            proxy_headers=self._proxy_headers,
             ssl=True if self._tls is None else self._tls,
+            **proxied,
         ) as answer:
             read = b""
             if not answer.content.at_eof():
@@ -174,10 +196,24 @@ class Poster:
             return Outcome(answer.status, error, excerpt, time.monotonic() - started, retry_after)
 
 
+def _session(**connecting: Any) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=KEPT_OPEN, **connecting)
+    protocol: type[ResponseHandler] = _Protocol
+    connector._factory = partial(protocol, loop=asyncio.get_running_loop())  # noqa: SLF001 - there is no option
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED_WITHIN),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        headers={"User-Agent": f"streamhub/{__version__}"},
+    )
+
+
 @lru_cache(1_000)
-def _judged(url: str, development: bool) -> tuple[str | None, URL]:
+def _judged(url: str, addresses: Addresses) -> tuple[str | None, URL]:
     """Why it is refused, or None, and what is asked for."""
-    problem = url_problem(url, development=development)
+    problem = url_problem(url, addresses)
     return problem, URL() if problem is not None else URL(url, encoded=True)
 
 

@@ -19,6 +19,9 @@ RATE_WITHIN: Final = 1.1  # seconds that count for `rate`: what is sent a second
 class Queue:
     """Times are of one monotonic clock, in seconds. `held`: events that are ready, under way, or not written yet.
 
+    A test is begun before all others, one at a time, beside what `max_in_flight` counts and outside of back-off and
+    order. It counts for `rate`. Its success counts as that of any delivery, its failure for nothing.
+
     `failures`: attempts that failed since the last that did not, up to FAILING_FROM; from there on those of probes
     alone, so that the number says how long the next pause is, to the process that has the endpoint next as well.
     """
@@ -31,16 +34,25 @@ class Queue:
         self.in_flight = 0
         self.is_lost = False  # another process may have it: what is under way ends, and nothing else begins
         self.wants_read = True
+        self.wants_tests = True  # there may be some that are not read, however many others are
+        self.was_read_at = float("-inf")  # when a read has ended last
         self.reads_at = float("inf")  # when something that is known of is due
         self.active_at = now
         self.probe_at = now
         self._ready: deque[Delivery] = deque()
+        self._tests: deque[Delivery] = deque()
+        self._is_testing = False
         self._resources: set[int] = set()  # of which one is under way, with order `resource`
         self._starts: deque[float] = deque()
 
     @property
     def is_failing(self) -> bool:
         return self.failures >= FAILING_FROM
+
+    @property
+    def goes_first(self) -> bool:
+        """Whether what begins next is a test, or the only attempt."""
+        return not self.in_flight or (bool(self._tests) and not self._is_testing)
 
     @property
     def most_read(self) -> int:
@@ -53,7 +65,7 @@ class Queue:
 
     def is_idle(self, now: float, after: float) -> bool:
         """Nothing to do for so many seconds. One that waits for a probe is not: its pause would be forgotten."""
-        if self.held or self.in_flight or self.is_lost:
+        if self.held or self.is_lost:
             return False
         return not self.endpoint.enabled or (now - self.active_at > after and now >= self.probe_at)
 
@@ -65,7 +77,7 @@ class Queue:
             if self.endpoint.in_order and delivery.resource_key is not None:
                 self._drop_newer(delivery)
             self.held.add(delivery.event)
-            self._ready.append(delivery)
+            (self._tests if delivery.is_test else self._ready).append(delivery)
 
     def _drop_newer(self, added: Delivery) -> None:
         """What was due until an older event of its resource came back: its row waits behind that one now."""
@@ -85,44 +97,59 @@ class Queue:
         self.clear()
 
     def clear(self) -> None:
-        """Nothing more is begun; the rows stay as they are."""
-        self.held.difference_update(delivery.event for delivery in self._ready)
+        """Nothing more is begun before it is read once more; the rows stay as they are."""
+        self.held.difference_update(delivery.event for delivery in (*self._ready, *self._tests))
         self._ready.clear()
+        self._tests.clear()
+        self.wants_read = self.wants_tests = True
 
     def change(self, endpoint: Endpoint, now: float) -> None:
         """The endpoint as it is now."""
         before, self.endpoint = self.endpoint, endpoint
         if not endpoint.enabled or endpoint.in_order != before.in_order:
             self.clear()
-            self.wants_read = True
         if endpoint.enabled and not before.enabled:
             self.failures = 0
             self.probe_at = now
 
     def begin(self, now: float) -> Delivery | None:
         """The next delivery, its attempt begun; None where none may begin now."""
-        if self.is_lost or not self.endpoint.enabled or self.wait(now) > 0:
+        if self.is_lost or not self.endpoint.enabled:
             return None
-        at = self._next()
-        assert at is not None, "wait has seen it"
-        delivery = self._ready[at]
-        del self._ready[at]
-        self.in_flight += 1
+        if self._wait_for_test(now) <= 0:
+            delivery = self._tests.popleft()
+            self._is_testing = True
+        elif self._wait_for_next(now) <= 0:
+            at = self._next()
+            assert at is not None, "the wait has seen it"
+            delivery = self._ready[at]
+            del self._ready[at]
+            self.in_flight += 1
+            if self.endpoint.in_order and delivery.resource_key is not None:
+                self._resources.add(delivery.resource_key)
+        else:
+            return None
         self.active_at = now
         if self.endpoint.rate is not None:
             self._starts.append(now)
-        if self.endpoint.in_order and delivery.resource_key is not None:
-            self._resources.add(delivery.resource_key)
         return delivery
 
     def wait(self, now: float) -> float:
         """Seconds until the next attempt may begin, infinite where one has to end first; 0 where it may."""
+        return min(self._wait_for_test(now), self._wait_for_next(now))
+
+    def _wait_for_test(self, now: float) -> float:
+        return float("inf") if self._is_testing or not self._tests else self._wait_for_rate(now)
+
+    def _wait_for_next(self, now: float) -> float:
         if self.in_flight and (self.is_failing or self.in_flight >= self.endpoint.max_in_flight):
             return float("inf")
         if self._next() is None:
             return float("inf")
-        if self.is_failing:
-            return max(0.0, self.probe_at - now)
+        wait = self._wait_for_rate(now)
+        return max(wait, self.probe_at - now) if self.is_failing else wait
+
+    def _wait_for_rate(self, now: float) -> float:
         if self.endpoint.rate is None:
             return 0.0
         while self._starts and self._starts[0] <= now - RATE_WITHIN:
@@ -136,6 +163,9 @@ class Queue:
 
     def left(self, delivery: Delivery) -> None:
         """An attempt is under way no more, and says nothing of the endpoint."""
+        if delivery.is_test:
+            self._is_testing = False
+            return
         self.in_flight -= 1
         if delivery.resource_key is not None:
             self._resources.discard(delivery.resource_key)
@@ -145,7 +175,7 @@ class Queue:
         self.active_at = now
         if outcome.succeeded:
             self.failures = 0
-        elif was_probe or not self.is_failing:
+        elif not delivery.is_test and (was_probe or not self.is_failing):
             self.failures += 1
             if self.is_failing:
                 exponent = min(self.failures - FAILING_FROM, 10)

@@ -17,10 +17,13 @@ import orjson
 
 from streamhub import organizations
 from streamhub.core import ids, signing, window
+from streamhub.core.unseen_types import unseen
 from streamhub.core.window import timestamp
+from streamhub.history import types
 from streamhub.postgres.channels import CHANNELS
 from streamhub.postgres.connections import AnyConnection
 from streamhub.webhooks import endpoint, ordering
+from streamhub.webhooks.endpoint import Wrong
 from streamhub.webhooks.ordering import HAS_OLDER
 
 MOST_ENDPOINTS: Final = 1_000  # of one organization and environment
@@ -124,6 +127,16 @@ async def create(connection: AnyConnection, scope: Scope, fields: Mapping[str, A
     return {**found, "secret": secret}
 
 
+async def unseen_events(connection: AnyConnection, scope: Scope, fields: Mapping[str, Any]) -> list[Wrong]:
+    """Of the `events` that are given, those of which the organization had none lately. An endpoint may ask for them."""
+    if "events" not in fields:
+        return []
+    seen = await types.seen_lately(connection, scope.organization, test=scope.test)
+    if len(seen) >= types.MOST_LISTED:  # there may be more
+        return []
+    return [Wrong(f"/events/{n}", words) for n, words in unseen(fields["events"], seen)]
+
+
 async def list_(connection: AnyConnection, scope: Scope) -> list[dict[str, Any]]:
     rows = await connection.fetch(f"{_SELECT} WHERE {_OWN} ORDER BY e.created_at, e.id LIMIT {MOST_ENDPOINTS}", *scope)
     return [_document(row) for row in rows]
@@ -212,7 +225,8 @@ async def recover(connection: AnyConnection, scope: Scope, id_: str, since_ms: i
 
 
 async def send_test(connection: AnyConnection, scope: Scope, id_: str) -> dict[str, Any] | None:
-    """A delivery of an event `webhook.test`. None where there is no such endpoint. Raises TooManyTests."""
+    """A delivery of an event `webhook.test`: one attempt, which waits for no other delivery. None where there is no
+    such endpoint. Raises TooManyTests."""
     async with _changing(connection):
         found = await _one(connection, scope, id_)
         if found is None:
@@ -232,7 +246,7 @@ async def send_test(connection: AnyConnection, scope: Scope, id_: str) -> dict[s
             "VALUES ($1, $2, 'webhook.test', clock_timestamp(), $3)", id_, event, body,
         )  # fmt: skip
         await connection.execute(_DUE_NOW, id_)
-        await connection.execute(_WAKE, "deliveries")
+        await connection.execute(_WAKE, f"again {id_}")
     return {"id": event, "type": "webhook.test", "state": "pending"}
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from streamhub.gateway import pages
 from streamhub.gateway.pages.files import File, answers
 from streamhub.web.problems import ApiError, Fault
-from streamhub.web.route import Route
+from streamhub.web.route import Answer, Route
 
 # Scripts and styles of ours alone, requests to this hub alone, and no text that becomes HTML.
 SECURITY: Final = {
@@ -23,8 +23,8 @@ SECURITY: Final = {
 _SCRIPT: Final = "text/javascript"
 _STYLE: Final = "text/css"
 _MODULES: Final = (
-    "api", "app", "charts", "checks", "endpoint", "event", "events", "filters", "health", "history", "list", "metrics",
-    "parts", "replay", "replaying", "sha256", "tail", "webhooks",
+    "api", "app", "charts", "checks", "deliveries", "endpoint", "event", "events", "filters", "health", "history",
+    "list", "metrics", "parts", "replay", "replaying", "settings", "sha256", "tail", "webhooks",
 )  # fmt: skip
 
 FILES: Final[Mapping[str, tuple[str, str]]] = {
@@ -51,6 +51,12 @@ async def get_dashboard(request: web.Request) -> web.Response:
     return _PAGE.answer(request)
 
 
+async def get_root(_: web.Request) -> web.Response:
+    """No organization's: who opens the hub's address looks for this. Relative, for a proxy that has the hub below a
+    path."""
+    return web.Response(status=302, headers={"Location": "-/dashboard"})
+
+
 async def get_file(request: web.Request) -> web.Response:
     name = request.match_info["file"]
     if name not in _SERVED:
@@ -64,6 +70,11 @@ ROUTES: Final = (
         name="getDashboard", group="Pages", summary="The dashboard",
         description="Events, replays, webhooks and health in a browser. It asks for a token, and keeps it in memory.",
         answers=answers("A page that loads `/-/dashboard/{file}`.", "text/html", "<!doctype html>\n"),
+    ),
+    Route(
+        "GET", "/", get_root, is_open=True,
+        name="getRoot", group="Pages", summary="To the dashboard",
+        answers=[Answer(302, "To `/-/dashboard`.", (), {"Location": "where the dashboard is, relative"})],
     ),
     Route(
         "GET", "/-/dashboard/{file:[^/]+}", get_file, is_open=True,

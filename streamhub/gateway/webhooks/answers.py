@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from streamhub.core.event_schema import ID
 from streamhub.core.type_patterns import MOST_PATTERNS
-from streamhub.web.route import COUNT, TIME, UUID, Answer, Body, Schema, data_of, json_of, nullable, object_of
+from streamhub.web.route import COUNT, TIME, UUID, Answer, Body, Content, Schema, data_of, json_of, nullable, object_of
 from streamhub.webhooks import endpoint
 from streamhub.webhooks.store import MOST_ENDPOINTS
 
@@ -94,6 +94,21 @@ _EXAMPLE: Final[Mapping[str, Any]] = {
     "disabled_reason": None,
     "created_at": "2026-11-22T10:00:00.000Z",
 }
+_WARNED: Final[Schema] = {
+    "type": "array",
+    "items": object_of({"detail": _TEXT, "source": object_of({"pointer": _TEXT})}),
+    "maxItems": MOST_PATTERNS,
+    "description": "Members that are right and may not be what was meant: of `events`, types that no event had in the "
+    "last 30 days. Left out where there are none.",
+}
+
+
+def _warning(schema: Schema, example: Any) -> Content:
+    """`{"data": …}`, with `warnings` beside it where there are some."""
+    document = object_of({"data": schema})
+    return json_of({**document, "properties": {**document["properties"], "warnings": _WARNED}}, {"data": example})
+
+
 _EXAMPLE_WITH_SECRET: Final = {**_EXAMPLE, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="}
 
 _ATTEMPT: Final = object_of(
@@ -152,9 +167,10 @@ LISTED: Final = Answer(
     [data_of({"type": "array", "items": _ENDPOINT, "maxItems": MOST_ENDPOINTS}, [_EXAMPLE])],
 )
 CREATED: Final = Answer(
-    201, "The endpoint, with its secret, which is shown this once.", [data_of(_WITH_SECRET, _EXAMPLE_WITH_SECRET)]
+    201, "The endpoint, with its secret, which is shown this once.", [_warning(_WITH_SECRET, _EXAMPLE_WITH_SECRET)]
 )
 SHOWN: Final = Answer(200, "The endpoint.", [data_of(_ENDPOINT, _EXAMPLE)])
+CHANGED: Final = Answer(200, "The endpoint.", [_warning(_ENDPOINT, _EXAMPLE)])
 ROTATED: Final = Answer(
     200,
     "The endpoint, with its new secret, which is shown this once. The one before stays valid for 24 hours.",

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +25,7 @@ from streamhub.web.parameters import InvalidValueError, Parameter, refuse_parame
 from streamhub.web.problems import ApiError, Fault, unavailable
 from streamhub.web.scopes import webhooks_manage
 from streamhub.webhooks import endpoint, store
-from streamhub.webhooks.endpoint import InvalidEndpoint
+from streamhub.webhooks.endpoint import InvalidEndpoint, Wrong
 from streamhub.webhooks.store import Scope, TooManyEndpoints, TooManyTests
 
 MOST_BYTES: Final = 128 * 1024
@@ -136,11 +136,12 @@ async def create(request: web.Request) -> web.Response:
             await organizations.take_slug(connection, id_, claims.slug, TIMEOUT)
         try:
             with _unlocked():
+                warnings = await store.unseen_events(connection, Scope(key, claims.test), fields)
                 made = await store.create(connection, Scope(key, claims.test), fields)
         except TooManyEndpoints:
             detail = f"The organization has {store.MOST_ENDPOINTS} endpoints, the most there may be: delete one."
             raise ApiError(Fault("INVALID_ENDPOINT", detail, {"pointer": ""})) from None
-    return _answer(made, status=201)
+    return _answer(made, status=201, warnings=warnings)
 
 
 async def show(request: web.Request) -> web.Response:
@@ -152,7 +153,8 @@ async def change(request: web.Request) -> web.Response:
         pass
     fields = await _fields(request, place.claims, whole=False)
     async with _existing(request) as (connection, scope, id_, _):
-        return _found(await store.change(connection, scope, id_, fields), id_)
+        warnings = await store.unseen_events(connection, scope, fields)
+        return _found(await store.change(connection, scope, id_, fields), id_, warnings=warnings)
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -281,23 +283,28 @@ async def _fields(request: web.Request, claims: Claims, *, whole: bool) -> dict[
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             why = "an escape is half a character" if _LONE_SURROGATE.search(bytes(sent)) else str(error)[:200]
             raise ApiError(Fault("INVALID_JSON", f"The body is no JSON in UTF-8: {why}.")) from None
-    development = request.app[WEBHOOKS].development
     try:
-        return endpoint.read(document, development=development, whole=whole)
+        return endpoint.read(document, request.app[WEBHOOKS].addresses, whole=whole)
     except InvalidEndpoint as error:
         raise ApiError(
             [Fault("INVALID_ENDPOINT", each.detail, {"pointer": each.pointer}) for each in error.wrong[:100]]
         ) from None
 
 
-def _answer(data: Any, *, status: int = 200) -> web.Response:
-    return web.json_response({"data": data}, status=status, headers=_NO_STORE, dumps=json.dumps)
+def _answer(data: Any, *, status: int = 200, warnings: Sequence[Wrong] = ()) -> web.Response:
+    document: dict[str, Any] = {"data": data}
+    if warnings:
+        document["warnings"] = [
+            {"detail": each.detail + ("" if each.detail.endswith("?") else "."), "source": {"pointer": each.pointer}}
+            for each in warnings
+        ]
+    return web.json_response(document, status=status, headers=_NO_STORE, dumps=json.dumps)
 
 
-def _found(data: Any, id_: str, *, status: int = 200) -> web.Response:
+def _found(data: Any, id_: str, *, status: int = 200, warnings: Sequence[Wrong] = ()) -> web.Response:
     if data is None:  # deleted meanwhile
         raise _no("webhook endpoint", id_)
-    return _answer(data, status=status)
+    return _answer(data, status=status, warnings=warnings)
 
 
 def _no(what: str, id_: str) -> ApiError:

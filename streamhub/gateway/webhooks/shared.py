@@ -5,13 +5,14 @@ from typing import Final
 from aiohttp import web
 
 from streamhub.web.bodies import Bodies
+from streamhub.webhooks.addresses import Addresses
 
 MOST_BODIES: Final = 4 * 1024 * 1024  # bytes
 
 
 class WebhooksShared:
-    def __init__(self, *, development: bool) -> None:
-        self.development = development
+    def __init__(self, addresses: Addresses) -> None:
+        self.addresses = addresses
         self.bodies = Bodies(MOST_BODIES)
 
 

@@ -31,7 +31,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "PATCH", ENDPOINT, routes.change,
         name="changeWebhook", group=GROUP, summary="Change a webhook endpoint", rule=webhooks_manage,
         description="What is not named stays as it is.",
-        body=answers.CHANGE, answers=[answers.SHOWN],
+        body=answers.CHANGE, answers=[answers.CHANGED],
     ),
     Route(
         "DELETE", ENDPOINT, routes.delete,

@@ -42,6 +42,7 @@ async def test_a_wrong_token_is_refused_in_the_hubs_words(dashboard: Dashboard) 
     token = dashboard.hub.token(exp=1_700_000_000, iat=1_600_000_000)
     await dashboard.sign_in(token)
     await dashboard.seen("EXPIRED_TOKEN")
+    await dashboard.seen("streamhub token --org my-org --scope events:read,webhooks:manage,operations:read")
     await dashboard.is_for_all()
 
 
@@ -87,6 +88,21 @@ async def test_events_appear_as_they_are_published_and_a_pause_holds_them(dashbo
     assert await dashboard.rows.count() == 3
     await dashboard.click("Resume")
     await dashboard.has_rows(5)
+
+
+async def test_a_list_that_is_scrolled_tells_of_newer_rows_and_brings_them(
+    dashboard: Dashboard, place: Running
+) -> None:
+    await dashboard.signed_in()
+    await place.shop.append(place.organization, 60, resource_type="scrolled")
+    await dashboard.until("() => document.querySelector('table.events').ariaRowCount === '61'")
+    scroll = dashboard.tab.locator(".scroll")
+    await scroll.evaluate("(box) => { box.scrollTop = 300; }")
+    await place.shop.append(place.organization, 2, resource_type="scrolled")
+    await dashboard.click("2 newer")
+    await dashboard.until(
+        "() => document.querySelector('.scroll').scrollTop === 0 && !document.querySelector('.newer')"
+    )
 
 
 async def test_filters_choose_by_type_and_by_field(dashboard: Dashboard, place: Running) -> None:
@@ -154,6 +170,15 @@ async def test_an_event_has_its_delta_as_a_diff_and_its_resources_history_beside
     await dashboard.is_for_all()
     await dashboard.tab.get_by_text("The whole event").click()
     assert json.loads(await dashboard.tab.get_by_label("The event as JSON").inner_text())["id"] == last.id
+    await place.shop.append(place.organization, resource_type="opened", resource_id="one")
+    await dashboard.click("1 newer")
+    await dashboard.until("() => document.querySelectorAll('ol.history li').length === 4")
+    await dashboard.goto("replay")
+    await dashboard.seen("look-ups of this dashboard")
+    jobs = dashboard.tab.locator("table tr", has_text="resource_type_eq=opened")
+    assert await jobs.count() == 0
+    await dashboard.click("Show all jobs")
+    await jobs.first.wait_for()
 
 
 async def test_an_event_is_found_by_its_address_after_a_new_sign_in(dashboard: Dashboard, place: Running) -> None:
@@ -182,7 +207,7 @@ async def test_pages_are_reached_by_keys(dashboard: Dashboard) -> None:
 # -- replay
 
 
-async def test_a_replay_is_checked_against_the_hubs_sha256_and_downloaded(
+async def test_a_replay_goes_on_behind_another_page_is_checked_against_the_hubs_sha256_and_downloaded(
     dashboard: Dashboard, place: Running, tmp_path: Path
 ) -> None:
     events = (await place.shop.append(place.organization, 500, resource_type="replayed")).events
@@ -190,7 +215,11 @@ async def test_a_replay_is_checked_against_the_hubs_sha256_and_downloaded(
     await dashboard.goto("replay")
     await dashboard.tab.get_by_label("Types").locator("visible=true").fill("replayed.update")
     await dashboard.click("1 hour")
-    await dashboard.click("Start")
+    await dashboard.tab.get_by_role("button", name="Start").evaluate(
+        "(start) => { start.click(); location.hash = '#/events'; }"
+    )
+    await dashboard.tab.locator("nav .tag", has_text="completed").wait_for()
+    await dashboard.goto("replay")
     await dashboard.seen("complete: the sha256 is the hub's")
     await dashboard.is_for_all()
     async with dashboard.tab.expect_download() as download:

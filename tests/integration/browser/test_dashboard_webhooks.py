@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -12,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from streamhub.metrics import Metrics
 from streamhub.tokens import DevelopmentKey
+from streamhub.webhooks import store
+from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.dispatcher import Dispatcher, Options
 from tests.integration.browser.shop import READS, Dashboard, Running, running
 
@@ -51,7 +54,9 @@ async def place(
     async with (
         running(database_url, signing_key, token, signing_key_file=key) as place,
         asyncpg.create_pool(database_url, min_size=1, max_size=5) as pool,
-        Dispatcher(database_url, pool, place.hub.gateway.node, Metrics(), Options(SCHEDULE, development=True)),
+        Dispatcher(
+            database_url, pool, place.hub.gateway.node, Metrics(), Options(SCHEDULE, Addresses(development=True))
+        ),
     ):
         yield place
 
@@ -70,7 +75,6 @@ async def test_an_endpoint_is_made_and_a_delivery_that_failed_is_sent_again(
     await dashboard.tab.get_by_label("URL").fill(receiver.url)
     await dashboard.tab.get_by_label("These types").check()
     await dashboard.tab.get_by_label("orders.update").check()
-    await dashboard.is_for_all()
     await dashboard.click("Create")
     secret = await dashboard.tab.locator(".secret code").inner_text()
     assert re.fullmatch(r"whsec_[A-Za-z0-9+/=]+", secret)
@@ -82,11 +86,63 @@ async def test_an_endpoint_is_made_and_a_delivery_that_failed_is_sent_again(
     await delivery.locator("summary", has_text="503").click()
     await dashboard.seen(event.id)
     await dashboard.seen("no stock <b>today</b>")
+    await dashboard.click("Edit")
+    await dashboard.click("Add a header")
     await dashboard.is_for_all()
+    await dashboard.click("Cancel")
     receiver.status = 204
+    await place.shop.append(place.organization, resource_type="orders")
     await dashboard.click("Retry now")
     await delivery.locator("summary .state", has_text="delivered").wait_for()
     assert "2 attempts" in await delivery.inner_text()
+    await dashboard.click("1 newer")
+    await dashboard.until("() => document.querySelectorAll('ul.deliveries > li').length === 2")
+
+
+async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
+    dashboard: Dashboard, place: Running, receiver: Receiver
+) -> None:
+    fields: dict[str, Any] = {
+        "url": receiver.url, "events": ["orders.update", "skus.*"], "filters": {"resource.code_not_eq": "0"},
+        "headers": {"X-Shop": "42"}, "rate": 5, "owner_email": "owner@example.com",
+    }  # fmt: skip
+    scope = store.Scope(place.organization, False)
+    async with place.shop.pool.acquire() as connection:
+        made = await store.create(connection, scope, fields)
+    await dashboard.signed_in(scope=MANAGES)
+    await dashboard.goto(f"webhooks/{made['id']}")
+    await dashboard.click("Edit")
+    form = dashboard.tab.locator("form.form")
+    assert await form.get_by_label("Path", exact=True).input_value() == "resource.code"
+    assert await form.get_by_label("Condition").input_value() == "not_eq"
+    await form.get_by_label("Deliveries at once").fill("many")
+    await dashboard.click("Add a header")
+    await form.get_by_label("Name").nth(1).fill("Host")
+    await form.get_by_label("Value").nth(2).fill("shop")
+    await dashboard.click("Save")
+    wrong = form.locator(".field", has_text="Deliveries at once").locator(".wrong")
+    await wrong.wait_for()
+    assert await wrong.inner_text() == "max_in_flight is 'many': give a whole number from 1 to 100."
+    header = form.get_by_label("Header", exact=True).nth(1)
+    assert "is not for an endpoint to set" in await header.locator(".wrong").inner_text()
+    assert await dashboard.tab.evaluate("document.activeElement.value") == "many"
+    await form.get_by_label("Deliveries at once").fill("3")
+    await form.get_by_label("Attempts per second").fill("")
+    await form.get_by_label("Name").nth(1).fill("X-Floor")
+    await form.get_by_label("skus.*").uncheck()
+    await form.get_by_label("Description").fill("Orders")
+    await form.get_by_label("Disable the endpoint").uncheck()
+    await dashboard.click("Save")
+    await dashboard.seen("The settings are saved")
+    await dashboard.seen("No event of type orders.update was seen in 30 days")
+    await dashboard.until("() => document.activeElement.textContent === 'Edit'")
+    async with place.shop.pool.acquire() as connection:
+        found = await store.get(connection, scope, made["id"])
+    changes: dict[str, Any] = {
+        "events": ["orders.update"], "headers": {"X-Shop": "42", "X-Floor": "shop"}, "max_in_flight": 3, "rate": None,
+        "description": "Orders", "auto_disable": False,
+    }  # fmt: skip
+    assert found == {name: value for name, value in made.items() if name != "secret"} | changes
 
 
 async def test_an_endpoint_is_disabled_enabled_tested_and_deleted(

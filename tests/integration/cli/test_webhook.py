@@ -54,6 +54,12 @@ def test_an_endpoint_is_listed_as_it_was_made(run: Run) -> None:
     }  # fmt: skip
 
 
+def test_a_type_that_no_event_had_is_told_and_the_endpoint_is_made(run: Run) -> None:
+    result = run("webhook", "add", URL, "--org", "my-org", "--events", "prices,*")
+    assert (result.exit_code, len(listed(run))) == (0, 1)
+    assert "no event of type prices was seen in 30 days" in result.stderr
+
+
 def test_an_endpoint_is_disabled_and_enabled(run: Run) -> None:
     id_ = added(run)["id"]
     assert rows(run("webhook", "disable", id_, "--json"))[0]["state"] == "disabled"

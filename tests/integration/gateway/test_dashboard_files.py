@@ -8,7 +8,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from streamhub.gateway.pages import dashboard_files
-from tests.integration.conftest import Hub
+from tests.integration.conftest import Client, Hub
 
 FOLDER: Final = Path(dashboard_files.__file__).parent / "dashboard"
 
@@ -22,6 +22,17 @@ async def test_the_page_has_a_policy_that_lets_in_nothing_but_its_own_files(hub:
     assert set(re.findall(r"\s((?:https?:|\*)\S*)", policy)) == set()
     assert "<style" not in answer.body.decode()
     assert not re.search(r"<script(?![^>]*\bsrc=)", answer.body.decode())
+
+
+async def test_the_hubs_own_address_leads_to_the_dashboard(hub: Hub) -> None:
+    answer = await hub.get("/")
+    assert (answer.status, answer.headers["location"]) == (302, "-/dashboard")
+
+
+async def test_a_browser_that_asks_without_a_token_is_told_of_the_dashboard(hub: Hub) -> None:
+    answer = await (await Client.open(hub.port, "/dashboard", [("Accept", "text/html,*/*;q=0.8")])).answer()
+    assert (answer.status, answer.codes) == (401, ["MISSING_TOKEN"])
+    assert "/-/dashboard" in answer.body.decode()
 
 
 async def test_every_file_of_the_table_is_served_with_its_type(hub: Hub) -> None:

@@ -90,12 +90,45 @@ async def test_all_faults_of_an_endpoint_are_told_with_where_they_are(hub: Hub) 
     assert (await ask(hub, "POST", body={})).pointers == [("INVALID_ENDPOINT", "/url"), ("INVALID_ENDPOINT", "/events")]
 
 
+async def test_types_that_no_event_had_are_accepted_and_told(hub: Hub, organization: int) -> None:
+    await hub.gateway.hub.execute(
+        "INSERT INTO streamhub_hub.event_types (organization, test, type, seen_at) "
+        "VALUES ($1, false, 'prices.update', now()), ($1, true, 'skus.update', now())", organization,
+    )  # fmt: skip
+    answer = await ask(hub, "POST", body={**ENDPOINT, "events": ["prices.*", "prices", "skus.*", "*"]})
+    assert answer.status == 201
+    assert answer.document["warnings"] == [
+        {
+            "detail": "no event of type prices was seen in 30 days; types are like prices.update, and prices.* takes "
+            "all of them.",
+            "source": {"pointer": "/events/1"},
+        },
+        {
+            "detail": "no event of type skus.* was seen in 30 days; there were prices.update.",
+            "source": {"pointer": "/events/2"},
+        },
+    ]
+    path = f"{PATH}/{answer.data['id']}"
+    assert len((await ask(hub, "PATCH", path, {"events": ["price.update"]})).document["warnings"]) == 1
+    for change in ({"events": ["*"]}, {"rate": 5}):
+        assert "warnings" not in (await ask(hub, "PATCH", path, change)).document
+
+
 async def test_http_to_loopback_is_for_development_alone(hub: Hub, start_hub: StartHub, tmp_path: Path) -> None:
     local = {**ENDPOINT, "url": "http://127.0.0.1:9/x"}
     assert (await ask(hub, "POST", body=local)).status == 422
     development = await start_hub(signing_key_file=tmp_path / "key.pem")
     assert (await ask(development, "POST", body=local)).status == 201
     assert (await ask(development, "POST", body={**ENDPOINT, "url": "http://10.0.0.1/"})).status == 422
+
+
+async def test_an_address_that_would_not_be_dialled_is_refused_at_once(start_hub: StartHub) -> None:
+    hub = await start_hub(webhook_allow_addresses="10.20.0.0/16")
+    id_ = (await made(hub, url="https://10.20.3.4/"))["id"]
+    for method, path in (("POST", PATH), ("PATCH", f"{PATH}/{id_}")):
+        answer = await ask(hub, method, path, {**ENDPOINT, "url": "https://10.21.0.1/"})
+        assert answer.pointers == [("INVALID_ENDPOINT", "/url")]
+        assert "10.21.0.1 is not a public address" in answer.document["errors"][0]["detail"]
 
 
 async def test_a_change_leaves_what_it_does_not_name(hub: Hub) -> None:

@@ -54,6 +54,17 @@ async def test_a_taken_id_is_refused_and_its_slug_named(connection: Connection) 
         await organizations.add(connection, "other", "org_1")
 
 
+async def test_where_there_is_none_of_this_slug_the_nearest_one_is_named(connection: Connection) -> None:
+    for slug in ("acme-outfitters", "northwind"):
+        await organizations.add(connection, slug)
+    outfitters = "acme-outfitters"
+    for given, meant in {"nortwind": "northwind", "acme": outfitters, "acme-outfiters": outfitters}.items():
+        with pytest.raises(UserError, match=f"did you mean {meant}[?] streamhub org add {given} registers it"):
+            await organizations.require(connection, given)
+    with pytest.raises(UserError, match="there is no organization 'globex': streamhub org list shows them all"):
+        await organizations.set_(connection, "globex", enterprise=False)
+
+
 async def test_slug_and_enterprise_can_be_changed(connection: Connection) -> None:
     await organizations.add(connection, "my-org", "org_1")
     changed = await organizations.set_(connection, "my-org", new_slug="new", enterprise=False)

@@ -13,6 +13,7 @@ from aiohttp import web
 from streamhub.leases.node import Node
 from streamhub.metrics import Metrics
 from streamhub.webhooks import store
+from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.dispatcher import Dispatcher, Options
 from streamhub.webhooks.store import Scope
 from tests.integration.conftest import History, eventually
@@ -104,7 +105,7 @@ async def start(database_url: str) -> AsyncIterator[Start]:
                 node = Node(pool)
                 await node.start()
                 stack.push_async_callback(node.stop)
-            given = Options(**{"schedule": SCHEDULE, "development": True, **options})
+            given = Options(**{"schedule": SCHEDULE, "addresses": Addresses(development=True), **options})
             return await stack.enter_async_context(Dispatcher(database_url, pool, node, Metrics(), given))
 
         yield begin
@@ -157,7 +158,7 @@ class Owner:
 _SETTLED = """
 SELECT NOT EXISTS (SELECT FROM streamhub_hub.webhook_deliveries)
    AND NOT EXISTS (SELECT FROM streamhub_hub.webhook_queues WHERE again_from IS NOT NULL)
-   AND position >= (SELECT max(id::text)::uuid FROM streamhub_hub.history)
+   AND behind = '{}' AND position >= (SELECT max(id::text)::uuid FROM streamhub_hub.history)
   FROM streamhub_hub.webhook_cursor
 """
 

@@ -4,11 +4,13 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from streamhub.core import signing
 from streamhub.leases.node import Node
 from streamhub.webhooks import store
+from streamhub.webhooks.fan_out import FanOut, Pass
 from tests.integration.conftest import History, eventually
 from tests.integration.webhooks.conftest import Owner, Receiver, Start, hanging
 
@@ -158,6 +160,28 @@ async def test_what_came_while_an_endpoint_was_disabled_is_sent_once_it_is_enabl
     assert sorted(each.id for each in got) == [event.id for event in append.events]
     await history.append(organization)
     assert len(await receiver.has(6)) == 6
+
+
+async def test_what_is_delivered_before_its_fan_out_has_returned_is_not_delivered_again(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = FanOut.step
+
+    async def late(self: FanOut) -> Pass:
+        found = await step(self)
+        if found.deliveries:
+            await owner.settled_but(0)
+        return found
+
+    monkeypatch.setattr(FanOut, "step", late)
+    await owner.add(max_in_flight=1)
+    await start()
+    events = []
+    for n in range(3):
+        events.append((await history.append(organization)).events[0].id)
+        await receiver.has(n + 1)
+        await owner.settled()
+    assert [each.id for each in receiver.received] == events
 
 
 async def test_recover_sends_what_failed_and_nothing_that_was_delivered(

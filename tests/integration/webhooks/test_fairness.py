@@ -6,7 +6,7 @@ import time
 import pytest
 from aiohttp import web
 
-from streamhub.webhooks import deliveries, dispatcher, store
+from streamhub.webhooks import attempts, deliveries, dispatcher, store
 from tests.integration.conftest import History, eventually
 from tests.integration.webhooks.conftest import Owner, Receiver, Start, hanging
 
@@ -21,7 +21,7 @@ async def test_endpoints_of_one_organization_that_hang_leave_attempts_to_others_
     history: History, organization: int, receiver: Receiver, owner: Owner, other: Owner, start: Start,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(dispatcher, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(attempts, "MOST_CONNECTIONS", 20)
     hold = asyncio.Event()
     receiver.answers["/hang"] = hanging(hold)
     for _ in range(4):
@@ -125,6 +125,17 @@ async def test_endpoints_that_are_due_together_are_all_taken_at_once(
     await add_many(owner, count)
     await history.append(organization)
     await receiver.has(count, within=10)
+
+
+async def test_of_an_organization_that_was_served_nothing_is_counted_any_more(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
+) -> None:
+    await owner.add()
+    running = await start()
+    await history.append(organization, 3)
+    await receiver.has(3)
+    await owner.settled()
+    assert (running._attempts._under_way, running._bodies._sizes) == ({}, {})
 
 
 async def test_no_second_at_the_receiver_has_more_than_the_rate(

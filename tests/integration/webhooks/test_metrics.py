@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from streamhub.webhooks import store
 from tests.integration.conftest import History, eventually
 from tests.integration.webhooks.conftest import Owner, Receiver, Start
 
@@ -29,3 +30,20 @@ async def test_attempts_are_counted_by_outcome_and_deliveries_as_they_are_made_a
         )  # fmt: skip
 
     await eventually(is_told)
+
+
+async def test_a_recovery_counts_the_deliveries_that_it_makes(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
+) -> None:
+    id_ = (await owner.add())["id"]
+    metrics = (await start())._metrics
+    await history.append(organization, 3)
+    await receiver.has(3)
+    await owner.settled()
+    async with owner.pool.acquire() as connection:
+        await store.recover(connection, owner.scope, id_, 1)
+    await owner.settled()
+    await history.append(organization)
+    await receiver.has(4)
+    await owner.settled()
+    assert "streamhub_webhook_deliveries_total 4.0\n" in metrics.exposition([]).decode()

@@ -68,6 +68,7 @@ def _read(node: dict[str, Any]) -> int:
 async def test_a_look_for_work_reads_no_more_than_it_gives(busy: tuple[Pool, list[str]]) -> None:
     pool, ids = busy
     assert await rows_read(pool, deliveries.READ, ids, [100] * 5) <= 4 * 101
+    assert await rows_read(pool, deliveries.READ_TESTS, ids) <= 5
     assert await rows_read(pool, deliveries.GIVE_UP, ids, [0] * 5) <= 5
 
 

@@ -114,13 +114,13 @@ async def post(poster: Poster, url: str) -> Outcome:
 
 @asynccontextmanager
 async def production(certificates: Certificates, *allowed: Any, proxy: str | None = None) -> AsyncIterator[Poster]:
-    async with Poster(Addresses(allowed), development=False, proxy=proxy, tls=certificates.client) as poster:
+    async with Poster(Addresses(allowed), proxy=proxy, tls=certificates.client) as poster:
         yield poster
 
 
 @pytest.fixture
 async def local() -> AsyncIterator[Poster]:
-    async with Poster(Addresses(loopback=True), development=True) as poster:
+    async with Poster(Addresses(development=True)) as poster:
         yield poster
 
 
@@ -150,7 +150,7 @@ async def test_an_allowed_address_is_dialled_over_tls_by_its_name(
 
 
 async def test_a_certificate_that_is_not_trusted_is_a_failure(secure: int, receiver: Receiver) -> None:
-    async with Poster(Addresses(LOOPBACK), development=False) as poster:
+    async with Poster(Addresses(LOOPBACK)) as poster:
         outcome = await post(poster, f"https://127.0.0.1:{secure}/a")
     assert outcome.error is not None
     assert "certificate" in outcome.error.lower()
@@ -299,19 +299,38 @@ async def test_no_answer_in_time_is_a_failure(
     assert (outcome.status, outcome.error) == (None, "no answer within 0.2 s")
 
 
-async def test_an_answer_that_is_not_http_is_told_without_the_url(local: Poster) -> None:
-    """Its query may hold a secret."""
+@asynccontextmanager
+async def answering(sent: bytes) -> AsyncIterator[str]:
+    """The URL of a receiver that answers with these bytes."""
 
-    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"SSH-2.0-foo\r\n\r\n")
-        await writer.drain()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b'{"id":"x"}')
+        writer.write(sent)
+        with contextlib.suppress(OSError):
+            await writer.drain()
+            await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(answers, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        outcome = await post(local, f"http://127.0.0.1:{port}/garbage?token=GEHEIM42")
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"Transfer-Encoding: chunked\r\n\r\nno size\r\n", b"Content-Length: 0\r\n\r\nmore"], ids=["chunk", "more"]
+)
+async def test_a_fault_behind_the_head_is_a_body_that_breaks_off_at_once(
+    local: Poster, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(posting, "BODY_WITHIN", 60.0)
+    async with answering(b"HTTP/1.1 200 OK\r\n" + sent) as url:
+        outcome = await post(local, url)
+    assert (outcome.status, outcome.error) == (200, None)
+
+
+async def test_an_answer_that_is_not_http_is_told_without_the_url(local: Poster) -> None:
+    """Its query may hold a secret."""
+    async with answering(b"SSH-2.0-foo\r\n\r\n") as url:
+        outcome = await post(local, f"{url}garbage?token=GEHEIM42")
     assert outcome.error is not None
     assert "SSH-2.0-foo" in outcome.error
     assert "GEHEIM42" not in outcome.error
@@ -483,6 +502,15 @@ async def test_a_name_that_is_not_public_is_not_asked_of_the_proxy(
     assert "is not a public address" in (literal.error or "")
     assert not proxy.asked
     assert not receiver.received
+
+
+async def test_loopback_in_development_is_this_machine_and_not_the_proxys(receiver: Receiver) -> None:
+    async with (
+        ConnectProxy(1) as proxy,
+        Poster(Addresses(development=True), proxy=proxy.url("hub:s%40crt")) as poster,
+    ):
+        outcome = await post(poster, receiver.url())
+    assert (outcome.status, proxy.asked, len(receiver.received)) == (204, [], 1)
 
 
 async def test_an_owner_learns_nothing_of_the_proxy(

@@ -1,15 +1,17 @@
 """Rows written in SQL: one that cannot be used, or that a transaction has open, concerns no other endpoint."""
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 
 from streamhub.core.view import View
-from streamhub.webhooks import fan_out, store
+from streamhub.webhooks import census, fan_out, store
+from streamhub.webhooks.census import WebhookCensus
 from streamhub.webhooks.deliveries import Endpoint
 from tests.integration.conftest import History, eventually
-from tests.integration.webhooks.conftest import Owner, Receiver, Start
+from tests.integration.webhooks.conftest import Owner, Receiver, Start, hanging
 
 
 async def update(owner: Owner, id_: str, set_: str, *values: Any) -> None:
@@ -37,6 +39,30 @@ async def test_events_of_a_row_that_cannot_be_used_are_kept_until_it_can(
     assert (await owner.get(id_))["state"] == "ok"
 
 
+async def test_a_row_that_cannot_be_used_counts_as_disabled_and_what_waits_for_it_is_not_late(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
+) -> None:
+    receiver.answers["/a"] = 500
+    id_ = (await owner.add())["id"]
+    await start(schedule=(60,))
+    await history.append(organization)
+    await receiver.has(1)
+    await update(owner, id_, "secret = 'x'")
+
+    async def is_disabled() -> bool:
+        return (await taken_census(owner)).endpoints == {"ok": 0, "failing": 0, "disabled": 1}
+
+    await eventually(is_disabled)
+    await owner.pool.execute("UPDATE streamhub_hub.webhook_deliveries SET due_at = clock_timestamp() - interval '1 h'")
+    assert (await taken_census(owner)).due_age == 0.0
+
+
+async def taken_census(owner: Owner) -> WebhookCensus:
+    row = await owner.pool.fetchrow(census.CENSUS)
+    assert row is not None
+    return census.census_of(row)
+
+
 async def test_an_endpoint_that_raises_is_disabled_and_the_page_goes_on(
     history: History, organization: int, receiver: Receiver, owner: Owner, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,7 +84,7 @@ async def test_an_endpoint_that_raises_is_disabled_and_the_page_goes_on(
         async def is_disabled() -> bool:
             return not (await owner.get(id_))["enabled"]
 
-        await eventually(is_disabled)
+        await eventually(is_disabled, 15)
     assert "could not be matched" in (await owner.get(id_))["disabled_reason"]
     await update(owner, id_, "enabled = true")
     await receiver.has(2)
@@ -118,3 +144,69 @@ async def test_an_open_transaction_delays_its_own_endpoint_alone(
 
     await eventually(is_disabled)
     assert len(receiver.on("/a")) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "open_"),
+    [
+        ("enabled = false", "UPDATE streamhub_hub.webhook_endpoints SET enabled = true WHERE id = $1"),
+        ("rate = NULL", "UPDATE streamhub_hub.webhook_endpoints SET \"order\" = 'resource' WHERE id = $1"),
+        ("rate = NULL", "DELETE FROM streamhub_hub.webhook_endpoints WHERE id = $1"),
+    ],
+    ids=["enabled", "order", "deleted"],
+)
+async def test_a_transaction_that_has_a_queue_locked_delays_its_own_endpoint_alone(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start, before: str, open_: str
+) -> None:
+    """An attempt of it ends meanwhile, and events come for it: neither is lost."""
+    hold = asyncio.Event()
+    receiver.answers["/a"] = hanging(hold)
+    id_ = (await owner.add())["id"]
+    other = (await owner.add("/b"))["id"]
+    await start()
+    events = [*(await history.append(organization)).events]
+    await receiver.has(1)
+    await receiver.has(1, "/b")
+    await update(owner, id_, before)
+    events += (await history.append(organization)).events
+    await receiver.has(2, "/b")
+    async with owner.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(open_, id_)
+        hold.set()
+        for n in range(3):
+            events += (await history.append(organization, 2)).events
+            await receiver.has(4 + 2 * n, "/b", within=3)
+
+        async def is_written() -> bool:
+            return len(await owner.log(other, "delivered")) == len(events)
+
+        await eventually(is_written, 3)
+        await (transaction.rollback() if "DELETE" in open_ else transaction.commit())
+    await owner.settled()
+    assert {each.id for each in receiver.on("/a")} == {each.id for each in events}
+
+
+async def test_a_locked_endpoint_that_is_deleted_then_is_forgotten(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
+) -> None:
+    id_ = (await owner.add())["id"]
+    await owner.add("/b")
+    await start()
+    await history.append(organization)
+    await receiver.has(1)
+    await receiver.has(1, "/b")
+
+    async def behind() -> bool:
+        return bool(await owner.pool.fetchval("SELECT behind ? $1 FROM streamhub_hub.webhook_cursor", id_))
+
+    async def is_forgotten() -> bool:
+        return not await behind()
+
+    async with owner.pool.acquire() as connection, connection.transaction():
+        await connection.execute("DELETE FROM streamhub_hub.webhook_endpoints WHERE id = $1", id_)
+        await history.append(organization)
+        await receiver.has(2, "/b")
+        assert await behind()
+    await eventually(is_forgotten)

@@ -48,6 +48,17 @@ def test_anything_else_is_refused_by_name(text: str) -> None:
         window.parse_instant(text)
 
 
+def test_the_part_of_a_date_that_is_wrong_is_named() -> None:
+    for text, said in {
+        "2026-13-01T10:00:00Z": "has the month 13: months go from 01 to 12",
+        "2026-02-29T10:00:00Z": "has the day 29: 2026-02 has 01 to 28",
+        "2026-11-00T10:00:00Z": "has the day 00: 2026-11 has 01 to 30",
+        "0000-01-01T10:00:00Z": "years go from 0001",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            window.parse_instant(text)
+
+
 def test_a_leap_second_is_refused_as_one() -> None:
     with pytest.raises(ValueError, match="leap second"):
         window.parse_instant("2016-12-31T23:59:60Z")

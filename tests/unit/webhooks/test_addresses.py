@@ -34,8 +34,21 @@ def test_networks_that_are_allowed_may_be_dialled_in_any_form() -> None:
 
 
 def test_in_development_loopback_may_be_dialled_and_nothing_else() -> None:
-    addresses = Addresses(loopback=True)
+    addresses = Addresses(development=True)
     addresses.check("127.0.0.1")
     addresses.check("::1")
     with pytest.raises(RefusedAddressError):
         addresses.check("169.254.169.254")
+
+
+@pytest.mark.parametrize(
+    "host", [*REFUSED, "localhost", "shop.localhost.", "2130706433", "0x7f.1", "127.1", "012.0.0.1"]
+)
+def test_a_host_that_is_such_an_address_in_any_form_is_refused(host: str) -> None:
+    with pytest.raises(RefusedAddressError):
+        Addresses().check_host(host)
+
+
+@pytest.mark.parametrize("host", ["10.example.com", "shop.example.com", "localhost.example.com", "1.1.1.1"])
+def test_a_name_or_a_public_address_is_a_host(host: str) -> None:
+    Addresses().check_host(host)

@@ -7,6 +7,7 @@ import pytest
 
 from streamhub.core import signing
 from streamhub.webhooks import endpoint
+from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.endpoint import InvalidEndpoint
 
 SECRET = signing.secret_of(b"k" * 32)
@@ -14,7 +15,7 @@ SECRET = signing.secret_of(b"k" * 32)
 
 def faults(**fields: Any) -> list[tuple[str, str]]:
     try:
-        endpoint.read(fields, development=False, whole=False)
+        endpoint.read(fields, Addresses(), whole=False)
     except InvalidEndpoint as error:
         return [(each.pointer, each.detail) for each in error.wrong]
     return []
@@ -65,6 +66,11 @@ def test_a_row_that_cannot_be_read_raises_nothing() -> None:
     assert endpoint.of_row({}).wrong == "its row cannot be used: KeyError"
 
 
+@pytest.mark.parametrize("event", ["foo bar", "skus..update", "skus/update", " skus.*", "skus.*,x", "skus.heartbeat"])
+def test_what_no_type_could_match_is_a_fault_there(event: str) -> None:
+    assert [pointer for pointer, _ in faults(events=["skus.*", event])] == ["/events/1"]
+
+
 @pytest.mark.parametrize(
     ("filters", "pointer"),
     [
@@ -91,6 +97,9 @@ def test_a_nul_in_a_filter_is_a_fault_there(filters: dict[str, str], pointer: st
         ("javascript:alert(1)", "its scheme is not https"),
         ("https://müller.example/", "write the host as xn--…"),
         ("https:///hooks", "it names no host"),
+        ("https://169.254.169.254/latest/meta-data", "169.254.169.254 is not a public address"),
+        ("https://[::ffff:10.0.0.1]/", "is not a public address"),
+        ("https://2130706433/", "127.0.0.1 is not a public address"),
     ],
 )
 def test_a_url_that_is_never_reachable_is_refused_with_why(url: str, said: str) -> None:

@@ -25,6 +25,11 @@ def delivery(event: int, resource: int | None = None) -> Delivery:
     return Delivery("e", str(event), 0, resource, None, 0.0)
 
 
+def trial(name: str) -> Delivery:
+    """A `webhook.test`."""
+    return Delivery("e", name, 0, None, b"{}", 0.0)
+
+
 def begun(queue: Queue, now: float = 0.0) -> list[str]:
     found = []
     while (each := queue.begin(now)) is not None:
@@ -143,3 +148,32 @@ def test_of_a_queue_that_was_lost_nothing_begins() -> None:
     assert not queue.has_room
     queue.add([delivery(3)])  # what a read that was under way has found
     assert queue.held == {"1"}
+
+
+def test_a_test_goes_before_all_others_one_at_a_time_and_outside_of_back_off() -> None:
+    queue = queue_of(FAILING_FROM + 5)
+    queue.add([delivery(1), delivery(2)])
+    fail(queue, 0.0)
+    queue.add([trial("a"), trial("b")])
+    assert begun(queue) == ["a"]
+    queue.ended(trial("a"), BAD, 0.0, was_probe=True)
+    assert begun(queue) == ["b"]
+    assert queue.failures == FAILING_FROM + 6
+
+
+def test_the_success_of_a_test_ends_the_back_off() -> None:
+    queue = queue_of(FAILING_FROM + 5)
+    queue.add([delivery(1), delivery(2)])
+    fail(queue, 0.0)
+    queue.add([trial("a")])
+    assert begun(queue) == ["a"]
+    queue.ended(trial("a"), GOOD, 0.0, was_probe=True)
+    assert begun(queue) == ["2"]
+
+
+def test_a_test_counts_for_the_rate() -> None:
+    queue = queue_of(rate=2)
+    queue.add([delivery(1), delivery(2)])
+    assert begun(queue) == ["1", "2"]
+    queue.add([trial("a")])
+    assert [begun(queue, now) for now in (0.5, 1.2)] == [[], ["a"]]

@@ -4,6 +4,11 @@ import { StreamHub, StreamHubError } from "../client.js";
 export const BASE = new URL("../..", import.meta.url); // where the hub is, also below a path of a proxy
 const OVER = new Set(["EXPIRED_TOKEN", "INVALID_TOKEN", "MISSING_TOKEN"]);
 const API_KEY = "sh_ak_";
+const MOST_LOOK_UPS = 1_000; // more than the hub lists
+
+/** What the pages need, all of them together. The replay needs an integration's token, which this makes, too. */
+export const tokenCommand = (org, isTest = false) =>
+  `streamhub token --org ${org} --scope events:read,webhooks:manage,operations:read${isTest ? " --test" : ""}`;
 
 export const isApiKey = (token) => token.startsWith(API_KEY);
 
@@ -19,6 +24,7 @@ export function claimsOf(token) {
 }
 
 export class Session {
+  lookUps = new Set(); // the replays that answered a question of a page: the newest of them
   #token;
   #onOver;
 
@@ -53,6 +59,12 @@ export class Session {
     return new StreamHub(BASE, { org: this.org, token: this.#token });
   }
 
+  /** A replay that its owner did not ask for as such. */
+  looksUp(job) {
+    this.lookUps.add(job);
+    if (this.lookUps.size > MOST_LOOK_UPS) this.lookUps.delete(this.lookUps.values().next().value);
+  }
+
   /** What a stream's error handler got. */
   judge(error) {
     if (OVER.has(error.code)) this.#onOver(error);
@@ -68,8 +80,13 @@ export class Session {
 
   /** `data` of the answer; null where there is none. */
   async data(path, options) {
+    return (await this.answer(path, options)).data;
+  }
+
+  /** The answer whole: `warnings` may stand beside its `data`. */
+  async answer(path, options) {
     const response = await this.request(path, options);
-    return response.status === 204 ? null : (await response.json()).data;
+    return response.status === 204 ? { data: null } : response.json();
   }
 
   /** As `data`, of one of the hub's own pages. */

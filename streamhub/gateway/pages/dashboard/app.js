@@ -1,6 +1,6 @@
 /** Sign in, then one of the pages, by the address's fragment. */
 import { html, render, useEffect, useRef, useState } from "./htm-preact.js";
-import { Session, isApiKey } from "./api.js";
+import { Session, isApiKey, tokenCommand } from "./api.js";
 import { EndpointPage } from "./endpoint.js";
 import { EventPage } from "./event.js";
 import { Events } from "./events.js";
@@ -10,6 +10,13 @@ import { Replay } from "./replay.js";
 import { Webhooks } from "./webhooks.js";
 
 const PAGES = [["events", "Events"], ["replay", "Replay"], ["webhooks", "Webhooks"], ["health", "Health"]];
+
+const NEEDS = [
+  ["Events", html`<code>events:read</code>`],
+  ["Replay", "the token of an integration, no API key"],
+  ["Webhooks", html`<code>webhooks:manage</code>`],
+  ["Health", html`none; its checks <code>operations:read</code>, no API key`],
+];
 
 function SignIn({ onSession, ended }) {
   const [token, setToken] = useState("");
@@ -41,8 +48,10 @@ function SignIn({ onSession, ended }) {
           placeholder="my-org" onInput=${(event) => setOrg(event.target.value)} />`} />`}
       <${Problem} error=${error} title=${titleOf(error)} />
       <button class="primary" disabled=${asks}>${asks ? "Asking the hub …" : "Sign in"}</button>
-      <div class="hint"><p>In development, this prints one:</p>
-        <${Code}>streamhub token --org my-org --scope events:read</${Code}></div>
+      <div class="hint"><p>In development, this prints one for all pages:</p>
+        <${Code}>${tokenCommand("my-org")}</${Code}>
+        <dl class="needs">${NEEDS.map(([page, needed]) => html`<div key=${page}><dt>${page}</dt>
+          <dd>${needed}</dd></div>`)}</dl></div>
     </form>
   </main>`;
 }
@@ -65,14 +74,16 @@ function Left({ at }) {
   const [now, setNow] = useState(Date.now());
   useEvery(5_000, () => setNow(Date.now()));
   const left = (at - now) / 1000;
-  return html`<span class=${left < 300 ? "wrong" : ""}>${left > 0 ? `expires in ${span(left)}` : "expired"}</span>`;
+  return html`<span class="whole ${left < 300 ? "wrong" : ""}">
+    ${left > 0 ? `expires in ${span(left)}` : "expired"}</span>`;
 }
 
-function Side({ session, page, onSignOut }) {
+function Side({ session, page, replay, onSignOut }) {
   return html`<header class="side">
     <p class="brand"><img src="dashboard/icon.svg" alt="" width="22" height="22" /> Streamhub</p>
     <nav aria-label="Pages"><ul>${PAGES.map(([name, title]) => html`<li key=${name}>
-      <a href="#/${name}" aria-current=${page === name ? "page" : undefined}>${title}</a></li>`)}
+      <a href="#/${name}" aria-current=${page === name ? "page" : undefined}>${title}${name === "replay" && replay
+        && html`${" "}<span class="tag">${replay}</span>`}</a></li>`)}
     </ul></nav>
     <div class="session">
       <p><strong>${session.org}</strong> <span class="tag ${session.isTest ? "test" : "live"}">
@@ -90,7 +101,7 @@ function routed() {
 }
 
 function Shown({ session, page, rest }) {
-  if (page === "replay") return html`<${Replay} session=${session} />`;
+  if (page === "replay") return null;
   if (page === "health") return html`<${Health} session=${session} />`;
   if (page === "webhooks") {
     return rest[0]
@@ -104,6 +115,8 @@ function App() {
   const [session, setSession] = useState(null);
   const [ended, setEnded] = useState(null);
   const [route, setRoute] = useState(routed);
+  const [replay, setReplay] = useState(null); // the state of one under way
+  const visited = useRef(null); // the session that has opened the replay's page
   const main = useRef();
   useEffect(() => {
     const change = () => setRoute(routed());
@@ -122,11 +135,18 @@ function App() {
     return html`<${SignIn} ended=${ended} onSession=${(made, over = null) => { setEnded(over); setSession(made); }} />`;
   }
   const isList = route.page === "events" && !route.rest[0];
+  const isReplay = route.page === "replay";
+  if (isReplay) visited.current = session;
   return html`<a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); main.current.focus(); }}>
       Skip to the page</a>
-    <${Side} session=${session} page=${route.page} onSignOut=${() => { setEnded(null); setSession(null); }} />
+    <${Side} session=${session} page=${route.page} replay=${replay} onSignOut=${() => {
+      setEnded(null);
+      setSession(null);
+    }} />
     <main id="main" tabindex="-1" ref=${main}>
       <div hidden=${!isList}><${Events} session=${session} isShown=${isList} /></div>
+      ${visited.current === session && html`<div hidden=${!isReplay}>
+        <${Replay} session=${session} isShown=${isReplay} onState=${setReplay} /></div>`}
       <${Shown} session=${session} page=${route.page} rest=${route.rest} />
     </main>`;
 }

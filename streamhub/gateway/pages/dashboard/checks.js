@@ -1,5 +1,6 @@
 /** The checks of `streamhub doctor`, what is wrong first, each with its remedy. */
 import { html, useState } from "./htm-preact.js";
+import { tokenCommand } from "./api.js";
 import { Code, Copy, Problem, State, When, useLoaded } from "./parts.js";
 
 const SCOPE = "operations:read";
@@ -25,8 +26,8 @@ export function Checks({ session }) {
 
 function Missing({ session }) {
   return html`<div class="note"><p>The checks tell of all organizations, tables and processes, so they need a token with
-    the scope <code>${SCOPE}</code>. On the server, <code>streamhub doctor</code> prints the same. In development:</p>
-    <${Code}>streamhub token --org ${session.org} --scope events:read,${SCOPE}</${Code}></div>`;
+    the scope <code>${SCOPE}</code>. On the server, <code>streamhub doctor</code> prints the same. In development, this
+    prints a token for all pages:</p><${Code}>${tokenCommand(session.org, session.isTest)}</${Code}></div>`;
 }
 
 function Table({ findings }) {

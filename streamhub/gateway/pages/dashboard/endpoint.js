@@ -1,9 +1,9 @@
-/** One endpoint: what it is, what its owner may do with it, and its deliveries with their attempts. */
-import { html, useEffect, useRef, useState } from "./htm-preact.js";
-import { Confirm, Problem, State, When, plural, span, useEvery, useLoaded, utcOf } from "./parts.js";
-import { SCOPE, Secret } from "./webhooks.js";
-
-const PAGE = 50;
+/** One endpoint: what it is, what its owner may do with it, and its deliveries. */
+import { html, useState } from "./htm-preact.js";
+import { Deliveries } from "./deliveries.js";
+import { Confirm, Problem, State, When, useEvery, useLoaded, useReturn, utcOf } from "./parts.js";
+import { SCOPE, Settings } from "./settings.js";
+import { Secret } from "./webhooks.js";
 
 export function EndpointPage({ session, id }) {
   const path = `/webhooks/${encodeURIComponent(id)}`;
@@ -12,6 +12,8 @@ export function EndpointPage({ session, id }) {
   const [secret, setSecret] = useState(null);
   const [said, setSaid] = useState("");
   const [turn, setTurn] = useState(0); // of the deliveries
+  const [edits, setEdits] = useState(false);
+  const opener = useReturn(edits);
   useEvery(5_000, reload); // its state changes by itself
   const ask = async (action, done, options = { method: "POST" }) => {
     try {
@@ -26,6 +28,12 @@ export function EndpointPage({ session, id }) {
       setFailure(refusal);
     }
   };
+  const saved = (_, warnings) => {
+    setSaid(["The settings are saved.", ...warnings].join(" "));
+    setFailure(null);
+    setEdits(false);
+    reload();
+  };
   return html`<p class="crumbs"><a href="#/webhooks">Webhooks</a></p>
     <${Problem} error=${error} session=${session} scope=${SCOPE} title="This endpoint cannot be shown" />
     ${endpoint && html`<div class="heading"><h1 class="address">${endpoint.url}</h1>
@@ -33,16 +41,20 @@ export function EndpointPage({ session, id }) {
       ${endpoint.description && html`<p class="hint">${endpoint.description}</p>`}
       ${endpoint.disabled_reason && html`<p class="note">Disabled by the hub: ${endpoint.disabled_reason}. What comes
         meanwhile is kept, and goes out once the endpoint is enabled.</p>`}
-      <${Actions} endpoint=${endpoint} ask=${ask} />
-      <p role="status" class="hint">${said}</p>
+      <${Actions} endpoint=${endpoint} ask=${ask}><button type="button" ref=${opener} aria-expanded=${edits}
+        onClick=${() => setEdits(!edits)}>Edit</button></${Actions}>
+      <p role="status" class="hint said">${said}</p>
       <${Problem} error=${failure} session=${session} scope=${SCOPE} />
       ${secret && html`<${Secret} endpoint=${secret} since="rotated" />`}
-      <${Facts} endpoint=${endpoint} />
-      <${Deliveries} session=${session} path=${path} turn=${turn} />`}`;
+      ${edits ? html`<${Settings} session=${session} endpoint=${endpoint} onSaved=${saved} onCancel=${() =>
+        setEdits(false)} />` : html`<${Facts} endpoint=${endpoint} />`}
+      <${Deliveries} session=${session} path=${path} turn=${turn}
+        isDisabled=${endpoint.state === "disabled"} />`}`;
 }
 
-function Actions({ endpoint, ask }) {
+function Actions({ endpoint, ask, children }) {
   return html`<div class="actions">
+    ${children}
     ${endpoint.enabled
       ? html`<button type="button" onClick=${() => ask("/disable", "The endpoint is disabled.")}>Disable</button>`
       : html`<button type="button" class="primary" onClick=${() => ask("/enable",
@@ -59,8 +71,9 @@ function Actions({ endpoint, ask }) {
 
 function Recover({ ask }) {
   const [opens, setOpens] = useState(false);
+  const opener = useReturn(opens);
   const [since, setSince] = useState(() => new Date(Date.now() - 3_600_000).toISOString().slice(0, 19));
-  if (!opens) return html`<button type="button" onClick=${() => setOpens(true)}>Recover</button>`;
+  if (!opens) return html`<button type="button" ref=${opener} onClick=${() => setOpens(true)}>Recover</button>`;
   const send = (event) => {
     event.preventDefault();
     setOpens(false);
@@ -77,89 +90,19 @@ function Recover({ ask }) {
 function Facts({ endpoint }) {
   const { filters, headers } = endpoint;
   const facts = [
-    ["Events", html`<span class="mono">${endpoint.events.join(", ")}</span>`, "all"],
+    ["Events", endpoint.events.includes("*") ? "all" : html`<span class="mono">${endpoint.events.join(", ")}</span>`,
+      "all"],
     ["Filters", Object.keys(filters).length > 0 && html`<span class="mono">
       ${Object.entries(filters).map(([name, value]) => `${name}=${value}`).join(", ")}</span>`],
-    ["Order", endpoint.order === "none" ? "none" : "by resource"],
-    ["At most in flight", endpoint.max_in_flight],
-    ["Attempts in a second", endpoint.rate ?? "no limit"],
+    ["Order", endpoint.order === "none" ? "none" : "one resource's events one by one"],
+    ["Deliveries at once, at most", endpoint.max_in_flight],
+    ["Attempts per second, at most", endpoint.rate ?? "no limit"],
     ["Headers", Object.keys(headers).length > 0 && html`<span class="mono">${Object.keys(headers).join(", ")}</span>`],
-    ["Disabled after six failures", endpoint.auto_disable ? "yes" : "no"],
+    ["Disabled after six failed attempts", endpoint.auto_disable ? "yes" : "no"],
     ["Owner", endpoint.owner_email],
     ["Environment", endpoint.test ? "test" : "live"],
     ["Created", html`<${When} at=${endpoint.created_at} />`],
   ];
   return html`<dl class="facts spaced">${facts.filter(([, value]) => value).map(([name, value, wide]) => html`
     <div key=${name} class=${wide}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
-}
-
-function Deliveries({ session, path, turn }) {
-  const [state, setState] = useState("");
-  const [found, setFound] = useState(null);
-  const [error, setError] = useState(null);
-  const list = useRef();
-  const load = async (before) => {
-    const query = Object.entries({ state, before, limit: PAGE }).filter(([, value]) => value);
-    try {
-      const page = await session.data(`${path}/deliveries`, { query });
-      if (!before && list.current?.querySelector("details[open]")) {
-        const news = new Map(page.map((each) => [each.id, each]));
-        setFound({ ...found, rows: found.rows.map((each) => news.get(each.id) ?? each) }); // what is read does not move
-      } else {
-        const rows = before ? [...found.rows, ...page] : page;
-        setFound({ rows, isAll: page.length < PAGE, isOlder: Boolean(before) });
-      }
-      setError(null);
-    } catch (failure) {
-      setError(failure);
-    }
-  };
-  useEffect(() => void load(), [path, state, turn]);
-  useEvery(2_000, () => {
-    if (found && !found.isOlder) void load(); // one that has paged on keeps its place
-  }, [found, state]);
-  const retry = async (id) => {
-    try {
-      await session.request(`${path}/deliveries/${id}/retry`, { method: "POST" });
-      await load();
-    } catch (failure) {
-      setError(failure);
-    }
-  };
-  return html`<div class="heading spaced"><h2 id="deliveries">Deliveries</h2><span class="grow"></span>
-      <label class="hint">State <select value=${state} onChange=${(event) => setState(event.target.value)}>
-        <option value="">all</option><option>pending</option><option>delivered</option><option>failed</option>
-      </select></label></div>
-    <${Problem} error=${error} session=${session} scope=${SCOPE} />
-    ${found?.rows.length === 0 && html`<p class="empty">No delivery${state ? ` is ${state}` : " yet"}.</p>`}
-    ${found?.rows.length > 0 && html`<ul class="deliveries" ref=${list} aria-labelledby="deliveries">
-        ${found.rows.map((each) => html`
-          <${Delivery} key=${each.id} delivery=${each} onRetry=${() => retry(each.id)} />`)}</ul>
-      ${!found.isAll && html`<p class="actions"><button type="button" onClick=${() => load(found.rows.at(-1).id)}>
-        Older deliveries</button></p>`}`}`;
-}
-
-function Delivery({ delivery, onRetry }) {
-  const { id, type, state, attempts, next_attempt_at: next } = delivery;
-  const last = attempts.at(-1);
-  return html`<li><details><summary>
-      <${State} state=${state} /><span class="mono type">${type}</span>
-      <span class="hint">${last ? outcomeOf(last) : "no attempt yet"}</span>
-      <${When} at=${delivery.created_at} /></summary>
-    <div class="attempts">
-      <p class="id"><code>${id}</code> ${type !== "webhook.test" && html`<a href="#/events/${id}">The event</a>`}
-        <button type="button" class="small" onClick=${onRetry}>Retry now</button></p>
-      ${next && state === "pending" && html`<p class="hint">The next attempt is ${inTime(Date.parse(next))}.</p>`}
-      ${attempts.length > 0 && html`<p class="hint">${plural(attempts.length, "attempt")}</p>
-        <ol>${attempts.map((each, n) => html`<li key=${n}><${When} at=${each.at} />${" "}
-          <strong>${outcomeOf(each)}</strong> <span class="hint">${each.latency_ms} ms</span>
-          ${each.response && html`<pre class="code" tabindex="0"><code>${each.response}</code></pre>`}</li>`)}</ol>`}
-    </div></details></li>`;
-}
-
-const outcomeOf = ({ status, error }) => status ?? error;
-
-function inTime(ms) {
-  const seconds = (ms - Date.now()) / 1000;
-  return seconds > 1 ? `in ${span(seconds)}` : "due now";
 }

@@ -1,8 +1,8 @@
 /** The page of one event: what changed, and what else happened to its resource. */
-import { html, useMemo } from "./htm-preact.js";
-import { known } from "./events.js";
+import { html, useMemo, useState } from "./htm-preact.js";
+import { known, newerOf } from "./events.js";
 import { eventOf, msOf, ofResource } from "./history.js";
-import { Copy, Problem, Type, When, moment, useLoaded } from "./parts.js";
+import { Copy, Problem, Type, When, moment, useEvery, useLoaded } from "./parts.js";
 
 export function EventPage({ session, id }) {
   const [event, error] = useLoaded(async (signal) => known(id) ?? await eventOf(session, id, signal), [session, id]);
@@ -92,10 +92,16 @@ function Raw({ event }) {
 }
 
 function Beside({ event, session }) {
-  const [history, error] = useLoaded((signal) => ofResource(session, event, signal), [session, event.id]);
+  const [history, error, again] = useLoaded((signal) => ofResource(session, event, signal), [session, event.id]);
+  const [newer, setNewer] = useState(0);
+  const last = history && !history.isCut ? history.events[0]?.id ?? event.id : null; // null: more may lie between
+  const count = () => setNewer(last === null ? 0 : newerOf(event.resource_type, event.resource_id, last));
+  useEvery(1_000, count, [last]);
   return html`<aside aria-labelledby="beside"><h2 id="beside">History of ${event.resource_id}</h2>
     ${error && html`<${Problem} error=${error} session=${session} title="It cannot be shown" />`}
     ${!history && !error && html`<p class="hint">Reading …</p>`}
+    ${newer > 0 && html`<p><button type="button" class="small" onClick=${() => { setNewer(0); again(); }}>
+      ${newer} newer</button></p>`}
     ${history && html`<ol class="history">${history.events.map((each) => html`<li key=${each.id}
         aria-current=${each.id === event.id ? "true" : undefined}>
         <a href="#/events/${each.id}"><${Type} type=${each.event} event=${each.event} /></a>

@@ -7,12 +7,16 @@ import { Problem, State, count, moment, plural, useLoaded } from "./parts.js";
 import { KEPT, Tail, rowOf } from "./tail.js";
 
 let textOf = () => undefined; // of the list that is there, by an event's id
+let cameAfter = () => 0;
 
 /** An event that the list still has; null where it has not. */
 export function known(id) {
   const text = textOf(id);
   return text ? JSON.parse(text) : null;
 }
+
+/** How many events of a resource the tail got after this id. */
+export const newerOf = (resourceType, resource, id) => cameAfter(resourceType, resource, id);
 
 export function Events({ session, isShown }) {
   const [asked, setAsked] = useState(NOTHING_ASKED);
@@ -39,6 +43,8 @@ export function Events({ session, isShown }) {
   }, []);
   textOf = (id) => [sought?.rows, tail.current?.rows, tail.current?.shown].flatMap((rows) => rows ?? [])
     .find((row) => row.id === id)?.text;
+  cameAfter = (resourceType, resource, id) => (tail.current?.rows ?? []).filter((row) =>
+    row.id > id && row.resource === resource && row.resourceType === resourceType).length;
   const apply = (event) => {
     event.preventDefault();
     setSought(null);
@@ -70,9 +76,10 @@ function Status({ tail, sought }) {
   if (sought) return html`<${State} state="history">from ${moment(sought.ms)}</${State}>`;
   const state = tail.isPaused ? "paused" : tail.state;
   return html`<span role="status"><${State} state=${state}>${state === "connected" ? "live" : state}</${State}></span>
-    ${state !== "ended" && html`<span class="hint">${count(Math.round(tail.rate))} events/s</span>`}
-    ${tail.waiting > 0 && html`<span class="hint">${plural(tail.waiting, "newer event")}
-      ${tail.waiting > KEPT ? `, the newest ${count(KEPT)} are kept` : ""}</span>`}`;
+    ${state !== "ended" && html`<span class="hint">${plural(Math.round(tail.rate), "event")}/s</span>`}
+    ${tail.waiting > 0 && html`<button type="button" class="small" onClick=${() => tail.resume()}>
+        ${plural(tail.waiting, "newer event")}</button>
+      ${tail.waiting > KEPT && html`<span class="hint">the newest ${count(KEPT)} are kept</span>`}`}`;
 }
 
 function Pause({ tail, sought, onLive }) {

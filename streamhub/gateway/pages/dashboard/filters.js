@@ -1,4 +1,4 @@
-/** Which events: types, one resource type, resources, and field filters. Shared by the tail and by replays. */
+/** Which events: types, one resource type, resources, and field filters. Shared by the tail, replays and webhooks. */
 import { html, useState } from "./htm-preact.js";
 import { Field } from "./parts.js";
 
@@ -18,9 +18,7 @@ export function choiceOf({ types, resourceType, resourceIds, fields }) {
   if (listed(types)) choice.types = listed(types);
   if (resourceType.trim()) choice.resourceTypeEq = resourceType.trim();
   if (listed(resourceIds)) choice.resourceIdIn = listed(resourceIds);
-  const filters = fields.filter(({ path }) => path.trim())
-    .map(({ path, predicate, value }) => [`${path.trim()}_${predicate}`, value]);
-  if (filters.length > 0) choice.filters = Object.fromEntries(filters);
+  if (fields.length > 0) choice.filters = Object.fromEntries(pairsOf(fields));
   return choice;
 }
 
@@ -34,25 +32,44 @@ export function conditions(choice) {
 export function Filters({ value, onChange, types = [] }) {
   const [list] = useState(() => `types-${Math.random().toString(36).slice(2)}`);
   const set = (member) => (event) => onChange({ ...value, [member]: event.target.value });
-  const fields = (changed) => onChange({ ...value, fields: changed });
   const text = (member, placeholder, more = {}) => (tie) => html`<input ...${tie} type="text" spellcheck=${false}
     autocomplete="off" placeholder=${placeholder} value=${value[member]} onInput=${set(member)} ...${more} />`;
   return html`<div class="filters">
     <div class="row">
-      <${Field} label="Types" render=${text("types", "all, or skus.*, *.create", { list })} />
-      <${Field} label="Resource type" render=${text("resourceType", "any")} />
-      <${Field} label="Resource ids" render=${text("resourceIds", "any, or id,id")} />
+      <${Field} label="Types" name="types" render=${text("types", "all, or skus.*, *.create", { list })} />
+      <${Field} label="Resource type" name="resource_type_eq" render=${text("resourceType", "any")} />
+      <${Field} label="Resource ids" name="resource_id_in" render=${text("resourceIds", "any, or id,id")} />
     </div>
     <datalist id=${list}>${types.map((type) => html`<option key=${type} value=${type} />`)}</datalist>
-    ${value.fields.map((each, n) => html`<${FieldFilter} key=${each.key} value=${each}
-      onChange=${(changed) => fields(value.fields.with(n, changed))}
-      onRemove=${() => fields(value.fields.toSpliced(n, 1))} />`)}
-    <button type="button" class="small" onClick=${() => fields([...value.fields,
-      { key: Math.random(), path: "", predicate: "eq", value: "" }])}>Add a field filter</button>
+    <${FieldFilters} value=${value.fields} onChange=${(fields) => onChange({ ...value, fields })} />
   </div>`;
 }
 
-function FieldFilter({ value, onChange, onRemove }) {
+/** The parameters of field filters: `[name, value]`. */
+export const pairsOf = (fields) => fields.map(({ path, predicate, value }) =>
+  [predicate ? `${path.trim()}_${predicate}` : path.trim(), value]);
+
+/** Field filters as controls have them, of `[name, value]`. The longest predicate at the end counts. */
+export function fieldsOf(pairs) {
+  const predicates = PREDICATES.map(([name]) => name).sort((a, b) => b.length - a.length);
+  return pairs.map(([name, value]) => {
+    const predicate = predicates.find((each) => name.endsWith(`_${each}`)) ?? "";
+    return { key: Math.random(), path: predicate ? name.slice(0, -predicate.length - 1) : name, predicate,
+      value: String(value) };
+  });
+}
+
+/** `wrong(name)`: what the hub says of the filter of that name. */
+export function FieldFilters({ value, onChange, wrong = () => null }) {
+  const names = pairsOf(value).map(([name]) => name);
+  return html`${value.map((each, n) => html`<${FieldFilter} key=${each.key} value=${each}
+      isRepeated=${names.indexOf(names[n]) < n} error=${wrong(names[n])}
+      onChange=${(changed) => onChange(value.with(n, changed))} onRemove=${() => onChange(value.toSpliced(n, 1))} />`)}
+    <button type="button" class="small" onClick=${() => onChange([...value,
+      { key: Math.random(), path: "", predicate: "eq", value: "" }])}>Add a field filter</button>`;
+}
+
+function FieldFilter({ value, isRepeated, error, onChange, onRemove }) {
   const set = (member) => (event) => onChange({ ...value, [member]: event.target.value });
   const choose = (event) => {
     const predicate = event.target.value;
@@ -60,16 +77,22 @@ function FieldFilter({ value, onChange, onRemove }) {
     const kept = isOfTruth === OF_TRUTH.has(value.predicate) ? value.value : isOfTruth ? "true" : "";
     onChange({ ...value, predicate, value: kept });
   };
+  const twice = isRepeated ? "There is a filter with this path and condition above." : "";
+  const id = `field-filter-${value.key}`;
+  const tie = { "aria-invalid": error ? "true" : undefined, "aria-describedby": error ? id : undefined };
   return html`<div class="fieldfilter" role="group" aria-label="Field filter">
-    <input type="text" aria-label="Path" spellcheck=${false} autocomplete="off" placeholder="resource.status"
-      value=${value.path} onInput=${set("path")} />
+    <input ...${tie} type="text" aria-label="Path" spellcheck=${false} autocomplete="off"
+      placeholder="resource.status" required value=${value.path} onInput=${set("path")}
+      ref=${(input) => input?.setCustomValidity(twice)} />
     <select aria-label="Condition" value=${value.predicate} onChange=${choose}>
-      ${PREDICATES.map(([name, words]) => html`<option key=${name} value=${name}>${words}</option>`)}</select>
+      ${PREDICATES.map(([name, words]) => html`<option key=${name} value=${name} title=${name}>${words}</option>`)}
+    </select>
     ${OF_TRUTH.has(value.predicate)
       ? html`<select aria-label="Value" value=${value.value} onChange=${set("value")}>
           <option value="true">true</option><option value="false">false</option></select>`
       : html`<input type="text" aria-label="Value" spellcheck=${false} autocomplete="off" placeholder="paid"
           value=${value.value} onInput=${set("value")} />`}
     <button type="button" class="small" aria-label="Remove this filter" onClick=${onRemove}>Remove</button>
+    ${error && html`<p class="wrong" id=${id}>${error}</p>`}
   </div>`;
 }

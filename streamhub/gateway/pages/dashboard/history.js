@@ -29,12 +29,19 @@ export function placeOf(text) {
   if (ago) return { ms: Math.floor(Date.now() - Number(ago[1]) * UNITS[ago[2]]), id: null };
   const [, day, time, zone = "Z"] = TIME.exec(given) ?? [];
   const today = new Date().toISOString().slice(0, 10);
-  const ms = day || time ? Date.parse(`${day ?? today}T${padded(time ?? "00:00")}${zone.toUpperCase()}`) : Number.NaN;
+  const isPlace = (day || time) && isDay(day ?? today);
+  const ms = isPlace ? Date.parse(`${day ?? today}T${padded(time ?? "00:00")}${zone.toUpperCase()}`) : Number.NaN;
   if (Number.isNaN(ms)) {
     const right = "a time in UTC such as 14:05 or 2026-11-22T14:05:00Z, a distance such as 10m, or an event's id";
     throw new TypeError(`${JSON.stringify(text)} is no place: give ${right}.`);
   }
   return { ms: !day && ms > Date.now() ? ms - UNITS.d : ms, id: null }; // 23:50 at 00:10 was yesterday
+}
+
+/** Date.parse takes February 30 for March 2. */
+function isDay(day) {
+  const ms = Date.parse(`${day}T00:00Z`);
+  return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(day);
 }
 
 const padded = (time) => (time.indexOf(":") === 1 ? `0${time}` : time);
@@ -71,8 +78,8 @@ export async function eventOf(session, id, signal) {
 export async function ofResource(session, { resource_type: type, resource_id: id, id: at }, signal) {
   const choice = { resourceTypeEq: type, resourceIdIn: id };
   if (!session.isIntegration) {
-    const { events } = await recent(session, choice, positionBefore(Date.now() - WINDOW), 200, { signal });
-    return { events: events.reverse(), reach: "of the last 30 minutes", isCut: false };
+    const { events, more } = await recent(session, choice, positionBefore(Date.now() - WINDOW), 200, { signal });
+    return { events: events.reverse(), reach: "of the last 30 minutes", isCut: more };
   }
   const found = [];
   let isCut = false;
@@ -103,6 +110,7 @@ async function* replayed(session, query, { after, signal }) {
     for await (const line of linesOf(response.body)) {
       const found = JSON.parse(line);
       if (CONTROL.has(found.event) && found.id === undefined) {
+        if (found.event === "replay_started") session.looksUp(found.data.job_id);
         if (found.event === "stream_error") throw Object.assign(new Error(found.data.detail), found.data);
         if (found.event === "stream_complete") return;
       } else {

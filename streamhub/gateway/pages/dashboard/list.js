@@ -1,17 +1,19 @@
 /** The list of events. Of thousands of rows only those in sight are in the page. */
 import { html, useLayoutEffect, useRef, useState } from "./htm-preact.js";
-import { Type, clock } from "./parts.js";
+import { Type, clock, count } from "./parts.js";
 
 const ROW = 30; // pixels, as style.css has it
 const MORE = 10; // rows above and below those in sight
 
 /** `rows` with the oldest first; `total` is the number of the last one. `newestFirst` turns the list. Rows that come
- * above what a reader has scrolled to, or has focused, do not move it. */
+ * above what a reader has scrolled to, or has focused, do not move it; a button tells of them. */
 export function List({ rows, total, newestFirst, label, current }) {
   const box = useRef();
   const [top, setTop] = useState(0);
   const [height, setHeight] = useState(600);
   const before = useRef(total);
+  const seen = useRef(total); // the total when the list was at its top for the last time
+  if (top === 0 || total < seen.current) seen.current = total;
   useLayoutEffect(() => {
     const seen = new ResizeObserver(([entry]) => setHeight(entry.contentRect.height));
     seen.observe(box.current);
@@ -22,13 +24,23 @@ export function List({ rows, total, newestFirst, label, current }) {
     before.current = total;
     const { activeElement: focused } = document;
     const isHeld = box.current.scrollTop > 0 || focused !== box.current && box.current.contains(focused);
-    if (newestFirst && added > 0 && isHeld) box.current.scrollTop += added * ROW;
+    if (newestFirst && added > 0 && isHeld) {
+      if (top === 0) seen.current -= added;
+      box.current.scrollTop += added * ROW;
+    }
   }, [total]);
   const first = Math.max(0, Math.floor(top / ROW) - MORE);
   const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + MORE);
   const shown = [];
   for (let n = first; n < last; n += 1) shown.push(rows[newestFirst ? rows.length - 1 - n : n]);
-  return html`<div class="scroll" ref=${box} role="region" aria-label=${label} tabindex="0"
+  const newer = newestFirst ? total - seen.current : 0;
+  const rise = () => {
+    box.current.focus({ preventScroll: true });
+    box.current.scrollTop = 0;
+  };
+  return html`<div class="listed">${newer > 0 && html`<button type="button" class="small newer" onClick=${rise}>
+      ${count(newer)} newer</button>`}
+    <div class="scroll" ref=${box} role="region" aria-label=${label} tabindex="0"
       onScroll=${() => setTop(box.current.scrollTop)}>
     <table class="events" aria-rowcount=${rows.length + 1}>
       <thead><tr aria-rowindex="1"><th scope="col">Time (UTC)</th><th scope="col">Type</th><th scope="col">Resource</th>
@@ -41,7 +53,7 @@ export function List({ rows, total, newestFirst, label, current }) {
           style=${{ height: `${(rows.length - last) * ROW}px` }}></td></tr>
       </tbody>
     </table>
-  </div>`;
+  </div></div>`;
 }
 
 function Row({ row, index, isCurrent }) {

@@ -1,5 +1,6 @@
 /** Small parts that the pages share. Whatever comes from events is text here, never HTML. */
 import { html, useEffect, useRef, useState } from "./htm-preact.js";
+import { tokenCommand } from "./api.js";
 
 const NUMBER = new Intl.NumberFormat("en-US");
 
@@ -82,12 +83,13 @@ export function Copy({ text, label = "Copy" }) {
 export function Confirm({ label, question, sure, onSure, disabled }) {
   const [asks, setAsks] = useState(false);
   const yes = useRef();
+  const opener = useReturn(asks);
   useEffect(() => {
     if (asks) yes.current.focus();
   }, [asks]);
   if (!asks) {
-    return html`<button type="button" class="danger" disabled=${disabled} onClick=${() => setAsks(true)}>
-      ${label}</button>`;
+    return html`<button type="button" class="danger" ref=${opener} disabled=${disabled} onClick=${() =>
+      setAsks(true)}>${label}</button>`;
   }
   return html`<span class="confirm" role="group" aria-label=${question}>${question}
     <button type="button" class="danger" ref=${yes} onClick=${() => { setAsks(false); onSure(); }}>${sure}</button>
@@ -96,17 +98,19 @@ export function Confirm({ label, question, sure, onSure, disabled }) {
 
 let fields = 0;
 
-/** `render` gets the attributes that tie the control to its label and hint. */
-export function Field({ label, hint, error, render, wide }) {
+/** `render` gets the attributes that tie the control to its label and hint. `name` is what the API calls it. */
+export function Field({ label, name, hint, error, render, wide }) {
   const [id] = useState(() => `field-${(fields += 1)}`);
   const described = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ") || undefined;
   return html`<div class="field ${wide ? "wide" : ""}">
-    <label for=${id}>${label}</label>
+    <span class="named"><label for=${id}>${label}</label>${name && html` <${Named} name=${name} />`}</span>
     ${render({ id, "aria-describedby": described, "aria-invalid": error ? "true" : undefined })}
     ${hint && html`<p class="hint" id="${id}-hint">${hint}</p>`}
     ${error && html`<p class="wrong" id="${id}-error">${error}</p>`}
   </div>`;
 }
+
+export const Named = ({ name }) => html`<code class="name" title="What the API calls it">${name}</code>`;
 
 export const Code = ({ children }) => html`<pre class="code" tabindex="0"><code>${children}</code></pre>`;
 
@@ -122,20 +126,33 @@ export function Problem({ error, session, scope, title }) {
   </div>`;
 }
 
+const IN_DEVELOPMENT = "In development, this prints one for all pages:";
+
 function Remedy({ error, session, scope }) {
-  const test = session.isTest ? " --test" : "";
+  const command = html`<${Code}>${tokenCommand(session.org, session.isTest)}</${Code}>`;
   if (error.code === "MISSING_SCOPE" && scope) {
-    return html`<p>This page needs a token with the scope <code>${scope}</code>. In development:</p>
-      <${Code}>streamhub token --org ${session.org} --scope ${scope}${test}</${Code}>`;
+    return html`<p>This page needs a token with the scope <code>${scope}</code>. ${IN_DEVELOPMENT}</p>${command}`;
   }
   if (error.code === "NOT_INTEGRATION") {
-    return html`<p>This page needs the token of an integration; an API key does not open it. In development:</p>
-      <${Code}>streamhub token --org ${session.org}${test}</${Code}>`;
+    return html`<p>This page needs the token of an integration; an API key does not open it. ${IN_DEVELOPMENT}</p>
+      ${command}`;
   }
   return null;
 }
 
-/** Runs `load(signal)` at once and whenever `keys` change: `[value, error, again]`. */
+/** A ref for the button that opens something: it gets the focus back once that is closed. */
+export function useReturn(isOpen) {
+  const opener = useRef();
+  const wasOpen = useRef(false);
+  useEffect(() => {
+    if (wasOpen.current && !isOpen) opener.current?.focus();
+    wasOpen.current = isOpen;
+  }, [isOpen]);
+  return opener;
+}
+
+/** Runs `load(signal)` at once and whenever `keys` change: `[value, error, again]`. Where the hub is away for a moment
+ * the value stays, and with it what is being typed beside it. */
 export function useLoaded(load, keys) {
   const [found, setFound] = useState({});
   const [turn, setTurn] = useState(0);
@@ -144,7 +161,8 @@ export function useLoaded(load, keys) {
     const tell = (result) => {
       if (!attempt.signal.aborted) setFound(result);
     };
-    load(attempt.signal).then((value) => tell({ value }), (error) => tell({ error }));
+    load(attempt.signal).then((value) => tell({ value }), (error) =>
+      tell((now) => (error.isFinal ? { error } : { value: now.value, error })));
     return () => attempt.abort();
   }, [...keys, turn]);
   return [found.value, found.error, () => setTurn((n) => n + 1)];

@@ -14,18 +14,31 @@ const PAINT_EVERY = 250; // milliseconds
 const inputOf = (ms) => new Date(ms).toISOString().slice(0, 19);
 const upToNow = (length) => ({ from: inputOf(Date.now() - length + 1000), to: inputOf(Date.now() + 1000) });
 
-export function Replay({ session }) {
+/** It stays when another page is shown, so the replay under way goes on: one at a time, at most MOST_KEPT bytes of it.
+ * `onState` is told the state of a replay that is not in sight: null where there is none, or its end was seen. */
+export function Replay({ session, isShown, onState }) {
   const [range, setRange] = useState(() => upToNow(3_600_000));
   const [asked, setAsked] = useState(NOTHING_ASKED);
   const [, setPaints] = useState(0);
   const current = useRef(null);
   const [types] = useLoaded((signal) => session.data("/types", { signal }), [session]);
   const [jobs, jobsError, reload] = useLoaded((signal) => session.data("/replays", { signal }), [session]);
-  useEffect(() => () => current.current?.cancel(), []);
+  const wasShown = useRef(isShown);
+  useEffect(() => {
+    if (isShown && !wasShown.current) reload();
+    wasShown.current = isShown;
+  }, [isShown]);
   const run = current.current;
+  const seen = useRef(null); // the run whose end was seen
+  if (isShown && run?.isOver) seen.current = run;
+  const state = run !== null && run !== seen.current ? run.state : null;
+  useEffect(() => onState(isShown ? null : state), [isShown, state]);
+  useEffect(() => () => {
+    current.current?.cancel();
+    onState(null);
+  }, []);
   const start = (event) => {
     event.preventDefault();
-    run?.cancel();
     const mine = current.current = new Replaying();
     const query = [["date_from", range.from], ["date_to", range.to]].filter(([, at]) => at)
       .map(([name, at]) => [name, utcOf(at)]).concat(queryOf(choiceOf(asked)));
@@ -47,8 +60,8 @@ export function Replay({ session }) {
     <p class="hint">All events of a window of time, at most 7 days, checked against the hub's sha256.</p>
     <form class="panel spaced" onSubmit=${start}>
       <div class="row">
-        <${Field} label="From (UTC)" render=${time("from")} />
-        <${Field} label="To (UTC)" render=${time("to")} />
+        <${Field} label="From (UTC)" name="date_from" render=${time("from")} />
+        <${Field} label="To (UTC)" name="date_to" render=${time("to")} />
         <div class="field" role="group" aria-label="Windows up to now"><span class="label">Up to now</span>
           <span class="presets">${PRESETS.map(([name, length]) => html`
             <button key=${name} type="button" onClick=${preset(length)}>${name}</button>`)}</span></div>
@@ -60,7 +73,7 @@ export function Replay({ session }) {
     ${run && html`<${Run} key=${run.startedAt} run=${run} session=${session} />`}
     <h2>Jobs of this environment</h2>
     <${Problem} error=${jobsError} session=${session} title="The jobs cannot be listed" />
-    ${jobs && html`<${Jobs} jobs=${jobs} session=${session} onChange=${reload} />`}`;
+    ${jobs && html`<${Jobs} jobs=${jobs} session=${session} isShown=${isShown} onChange=${reload} />`}`;
 }
 
 function Run({ run, session }) {
@@ -107,11 +120,14 @@ function Result({ run }) {
   </dl></div>`;
 }
 
-function Jobs({ jobs, session, onChange }) {
+function Jobs({ jobs, session, isShown, onChange }) {
   const [error, setError] = useState(null);
+  const [showsAll, setShowsAll] = useState(false);
+  const shown = showsAll ? jobs : jobs.filter(({ job_id: id }) => !session.lookUps.has(id));
+  const left = jobs.length - shown.length;
   useEvery(3_000, () => {
-    if (jobs.some(({ state }) => state === "running" || state === "queued")) onChange();
-  }, [jobs]);
+    if (isShown && jobs.some(({ state }) => state === "running" || state === "queued")) onChange();
+  }, [jobs, isShown]);
   const end = async (id) => {
     try {
       await session.request(`/replays/${id}`, { method: "DELETE" });
@@ -121,12 +137,12 @@ function Jobs({ jobs, session, onChange }) {
     }
     onChange();
   };
-  if (jobs.length === 0) return html`<p class="empty">No replay has run yet.</p>`;
   return html`<${Problem} error=${error} session=${session} />
-    <div class="wide" role="region" aria-label="Jobs" tabindex="0"><table>
+    ${shown.length === 0 && html`<p class="empty">No replay has run yet.</p>`}
+    ${shown.length > 0 && html`<div class="wide" role="region" aria-label="Jobs" tabindex="0"><table>
       <thead><tr><th scope="col">Created</th><th scope="col">State</th><th scope="col">Events</th>
         <th scope="col">Asked for</th><th scope="col"><span class="unseen">Action</span></th></tr></thead>
-      <tbody>${jobs.map((job) => html`<tr key=${job.job_id}>
+      <tbody>${shown.map((job) => html`<tr key=${job.job_id}>
         <td><${When} at=${job.created_at} /></td>
         <td><${State} state=${job.state}>${job.state}${job.state === "running"
           ? ` ${Math.floor(job.progress * 100)} %` : ""}</${State}></td>
@@ -134,7 +150,10 @@ function Jobs({ jobs, session, onChange }) {
         <td class="mono asked">${askedIn(job.request)}</td>
         <td>${["queued", "running"].includes(job.state) && html`<${Confirm} label="Cancel" sure="Cancel it"
           question="End this replay?" onSure=${() => end(job.job_id)} />`}</td></tr>`)}</tbody>
-    </table></div>`;
+    </table></div>`}
+    ${left > 0 && html`<p class="actions"><span class="hint">${plural(left, "look-up")} of this dashboard (a seek, a
+      resource's history) ${left === 1 ? "is" : "are"} left out.</span>
+      <button type="button" class="small" onClick=${() => setShowsAll(true)}>Show all jobs</button></p>`}`;
 }
 
 function askedIn({ date_from: from, date_to: to, ...rest }) {

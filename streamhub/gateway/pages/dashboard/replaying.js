@@ -22,6 +22,7 @@ export class Replaying {
   /** Never throws: `problem` says what went wrong. `changed` is called after each piece. */
   async run(session, query, changed) {
     this.startedAt = performance.now();
+    addEventListener("beforeunload", warn);
     try {
       const response = await session.request("/replay", {
         query, headers: { Accept: "application/x-ndjson" }, signal: this.#attempt.signal,
@@ -40,6 +41,7 @@ export class Replaying {
         this.problem = session.judge(error);
       }
     }
+    removeEventListener("beforeunload", warn);
     this.endedAt = performance.now();
     changed();
   }
@@ -108,6 +110,9 @@ export class Replaying {
     }
   }
 }
+
+/** The browser asks whether to leave: a reload would end the replay. */
+const warn = (event) => event.preventDefault();
 
 function isControl(data, at) {
   return CONTROL.every((byte, n) => data[at + n] === byte);

@@ -18,6 +18,7 @@ export function rowOf(event) {
     type: event.type,
     event: event.event,
     resource: event.resource_id ?? "",
+    resourceType: event.resource_type,
     note: noteOf(event),
     who: event.who === null || event.who === undefined ? "" : shortened(nameOf(event.who)),
     text: text.length <= LONGEST_TEXT ? text : null,

@@ -349,7 +349,7 @@ CREATE TABLE streamhub_hub.webhook_deliveries (
 CREATE INDEX webhook_deliveries_due ON streamhub_hub.webhook_deliveries (endpoint, due_at, event);
 CREATE INDEX webhook_deliveries_resource ON streamhub_hub.webhook_deliveries (endpoint, resource_key, event)
  WHERE resource_key IS NOT NULL;
-CREATE INDEX webhook_deliveries_tests ON streamhub_hub.webhook_deliveries (endpoint) WHERE body IS NOT NULL;
+CREATE INDEX webhook_deliveries_tests ON streamhub_hub.webhook_deliveries (endpoint, event) WHERE body IS NOT NULL;
 
 -- Deliveries that have ended, for 30 days.
 CREATE TABLE streamhub_hub.webhook_finished (
@@ -370,7 +370,8 @@ CREATE INDEX webhook_finished_at ON streamhub_hub.webhook_finished (finished_at)
 -- How far history has been made deliveries of. What moves it locks the row.
 CREATE TABLE streamhub_hub.webhook_cursor (
   only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-  position       uuid                   -- null: nothing was yet
+  position       uuid,                  -- null: nothing was yet
+  behind         jsonb NOT NULL DEFAULT '{}'  -- endpoint: id beyond which nothing was for it, as its queue was locked
 ) WITH (fillfactor = 10);
 INSERT INTO streamhub_hub.webhook_cursor DEFAULT VALUES;
 
