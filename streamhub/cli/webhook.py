@@ -23,7 +23,7 @@ from streamhub.errors import UserError
 from streamhub.postgres.connections import AnyConnection
 from streamhub.webhooks import endpoint, store
 from streamhub.webhooks.addresses import Addresses
-from streamhub.webhooks.endpoint import InvalidEndpoint
+from streamhub.webhooks.endpoint import InvalidEndpoint, Wrong
 from streamhub.webhooks.store import Scope, TooManyEndpoints, TooManyTests
 
 COLUMNS: Final = ("id", "org", "test", "url", "events", "filters", "state", "disabled_reason", "created_at")
@@ -93,7 +93,7 @@ def add(
     try:
         fields = endpoint.read(document, Addresses.of(settings), whole=True)
     except InvalidEndpoint as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(" ".join(map(_in_options, error.wrong))) from None
 
     async def run() -> dict[str, Any]:
         async with hub_connection(settings) as hub:
@@ -322,6 +322,14 @@ async def _scope(hub: AnyConnection, id_: str) -> Scope:
 
 def _unknown(id_: str) -> UserError:
     return UserError(f"there is no webhook endpoint {id_[:64]!r}: streamhub webhook list --org SLUG")
+
+
+def _in_options(wrong: Wrong) -> str:
+    """As the person who typed the command knows the fields."""
+    field = wrong.pointer.split("/")[1] if wrong.pointer else ""
+    option = {"url": "URL", "filters": "--filter", "headers": "--header"}.get(field, "--" + field.replace("_", "-"))
+    is_named = field and wrong.detail.startswith(f"{field} ")
+    return option + wrong.detail.removeprefix(field) if is_named else wrong.detail
 
 
 def _once(option: str, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:

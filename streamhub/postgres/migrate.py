@@ -128,7 +128,11 @@ async def _migrate_once(connection: Connection, kind: str) -> list[str]:
             if await _is_done(connection, applied, name, sql):
                 continue
             if name in applied and name != FUNCTIONS:
-                raise UserError(f"migration {name} of the {kind} schema was changed after it ran here")
+                raise UserError(
+                    f"migration {name} of the {kind} schema was changed after it ran here: this database is of another "
+                    "checkout of streamhub. Use that one, or a new database (an embedded one: name another directory "
+                    "with --data-dir or STREAMHUB_DATA_DIR, or remove this one if nothing in it is needed)"
+                )
             if kind == "source":
                 await _capture_role(connection)
                 await _publisher_role(connection)

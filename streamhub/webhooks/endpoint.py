@@ -69,8 +69,12 @@ _Faults = list[tuple[str, str]]  # the member below, "" for the value itself, an
 
 def _url(value: Any, wrong: _Faults, addresses: Addresses | None) -> None:
     example = "give an https URL such as https://shop.example.com/hooks"
-    if not isinstance(value, str) or not value.isprintable() or " " in value or not value:
+    if not isinstance(value, str) or not value:
         wrong.append(("", f"url is {_shown(value)}: {example}."))
+        return
+    if not value.isprintable() or " " in value:
+        what = "a space" if " " in value else "a character that cannot be printed"
+        wrong.append(("", f"url is {_shown_url(value)}: it has {what}; {example}."))
         return
     if not value.isascii():
         wrong.append(("", "url has a character that is not ASCII: write the host as xn--…, and others as %XX."))

@@ -130,6 +130,14 @@ def test_every_fault_of_an_endpoint_is_wrong_usage_and_named(run: Run) -> None:
         assert named in result.stderr
 
 
+def test_a_fault_is_told_by_the_name_of_the_option(run: Run) -> None:
+    given = ("--events", "*", "--max-in-flight", "1000", "--owner-email", "x")
+    result = run("webhook", "add", "https://exa mple.com/", "--org", "my-org", *given)
+    assert "URL is 'https://exa mple.com/': it has a space; give" in result.stderr
+    assert "--max-in-flight is 1000: give a whole number" in result.stderr
+    assert "--owner-email is 'x'" in result.stderr
+
+
 def test_http_is_for_loopback_in_development_alone(run: Run, tmp_path: Any) -> None:
     arguments = ("webhook", "add", "http://127.0.0.1:1/a", "--org", "my-org", "--events", "*")
     assert run(*arguments).exit_code == 0
