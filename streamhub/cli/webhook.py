@@ -124,9 +124,11 @@ def list_(slug: str, as_json: bool, data_dir: Path | None) -> None:
     async def run() -> list[dict[str, Any]]:
         async with hub_connection(load(data_dir=data_dir)) as hub:
             organization = await organizations.require(hub, slug)
-            return [
-                each for test in (False, True) for each in await store.list_(hub, Scope(organization.key, test))
-            ]  # fmt: skip
+            scopes = [Scope(organization.key, test) for test in (False, True)]
+            found = [(scope, each) for scope in scopes for each in await store.list_(hub, scope)]
+            for scope, each in found:
+                await _say_failing(hub, scope, each)
+            return [each for _, each in found]
 
     _print(asyncio.run(run()), as_json)
 
@@ -270,7 +272,12 @@ def deliveries(
     async def run() -> list[dict[str, Any]]:
         async with hub_connection(load(data_dir=data_dir)) as hub:
             scope = await _scope(hub, id_)
-            return await store.deliveries(hub, scope, id_, before=before, limit=limit, state=state) or []
+            found = await store.deliveries(hub, scope, id_, before=before, limit=limit, state=state) or []
+            if (its := await store.get(hub, scope, id_)) is not None:
+                await _say_failing(hub, scope, its)
+                if its["state"] == "disabled" and any(each["state"] == "pending" for each in found):
+                    say(f"{id_} is disabled: what is pending is sent after streamhub webhook enable {id_}")
+            return found
 
     _print_deliveries(asyncio.run(run()), as_json)
 
@@ -322,6 +329,17 @@ async def _scope(hub: AnyConnection, id_: str) -> Scope:
 
 def _unknown(id_: str) -> UserError:
     return UserError(f"there is no webhook endpoint {id_[:64]!r}: streamhub webhook list --org SLUG")
+
+
+async def _say_failing(hub: AnyConnection, scope: Scope, its: dict[str, Any]) -> None:
+    """What `failing` means, and why it is so."""
+    if its["state"] == "failing":
+        error = await store.pending_error(hub, scope, its["id"])
+        say(
+            f"{its['id']} is failing: {store.FAILING_FROM} attempts or more failed in a row"
+            f"{f' ({error})' if error else ''}. "
+            "One delivery at a time is tried, about a minute apart at most, whatever is due, until one succeeds."
+        )
 
 
 def _in_options(wrong: Wrong) -> str:

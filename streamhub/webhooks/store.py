@@ -66,6 +66,11 @@ SELECT event::text, type, state, jsonb_array_length(log) AS attempts, NULL::time
   FROM streamhub_hub.webhook_finished WHERE endpoint = $1 AND event < $2 AND state = 'failed'
  ORDER BY event DESC LIMIT $3
 """
+_PENDING_ERROR: Final = f"""
+SELECT d.log->-1->>'error'
+  FROM streamhub_hub.webhook_endpoints AS e JOIN streamhub_hub.webhook_deliveries AS d ON d.endpoint = e.id
+ WHERE {_OWN} AND e.id = $3 AND d.attempts > 0 ORDER BY d.attempts, d.due_at, d.event LIMIT 1
+"""
 _AT_ONCE: Final = f"""
 UPDATE streamhub_hub.webhook_deliveries AS d
    SET attempts = 0, not_before = NULL,
@@ -279,6 +284,11 @@ async def retry(connection: AnyConnection, scope: Scope, id_: str, event: str) -
         await connection.execute(_DUE_NOW, id_)
         await connection.execute(_WAKE, f"again {id_}")
     return {"id": event, "state": "pending"}
+
+
+async def pending_error(connection: AnyConnection, scope: Scope, id_: str) -> str | None:
+    """Why the last attempt of a pending delivery failed: of the one with fewest, so a late one. None: none failed."""
+    return await connection.fetchval(_PENDING_ERROR, *scope, id_)  # type: ignore[no-any-return]
 
 
 async def deliveries(

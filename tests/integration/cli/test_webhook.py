@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
 import pytest
 from click.testing import Result
 
@@ -128,6 +129,23 @@ def test_every_fault_of_an_endpoint_is_wrong_usage_and_named(run: Run) -> None:
     assert result.exit_code == 2
     for named in ("'ftp://a'", "rate is 0", "colour_eq"):
         assert named in result.stderr
+
+
+async def test_what_failing_means_is_told_with_the_last_error(
+    run: Run, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    id_ = added(run)["id"]
+    await connection.execute("UPDATE streamhub_hub.webhook_queues SET failures = 12")
+    await connection.execute(
+        "INSERT INTO streamhub_hub.webhook_deliveries (endpoint, event, type, due_at, attempts, log) "
+        "VALUES ($1, gen_random_uuid(), 'a.b', now(), 2, $2)", id_,
+        '[{"at": "", "status": 500, "error": "it answered 500", "latency_ms": 3, "response": ""}]',
+    )  # fmt: skip
+    for arguments in (("list", "--org", "my-org"), ("deliveries", id_)):
+        said = run("webhook", *arguments).stderr
+        assert (
+            f"{id_} is failing: 10 attempts or more failed in a row (it answered 500). One delivery at a time" in said
+        )
 
 
 def test_a_fault_is_told_by_the_name_of_the_option(run: Run) -> None:
