@@ -13,7 +13,7 @@ import pytest
 from servers import containers
 from servers import postgres as debian
 from servers.access import Access
-from servers.directories import data_directory
+from servers.clusters import cluster_directory
 from servers.kafka import Broker, NoBrokerError
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.postgres.migrate import migrate_hub, migrate_source
@@ -39,7 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "needs_postgres_18: what it tests came with PostgreSQL 18")
-    config.addinivalue_line("markers", "runs_once: it moves so much data that one server has to be enough")
+    config.addinivalue_line("markers", "runs_once: one server is enough; it moves much data, or tests our own code")
+    config.addinivalue_line("markers", "from_nothing: its command finds no cluster, and creates one")
     config.addinivalue_line("markers", "needs_fsync: it judges fsync, which Debian's runs without here")
 
 
@@ -72,7 +73,7 @@ def _newest_url() -> Iterator[str]:
             yield url
         return
     # Not pytest's directory: it is closed to the user that PostgreSQL runs as where we are root.
-    directory = data_directory()
+    directory = cluster_directory()
     postgres = EmbeddedPostgres(directory)
     postgres.start()
     try:
