@@ -16,6 +16,8 @@ from servers.access import Access
 from servers.clusters import cluster_directory
 from servers.kafka import Broker, NoBrokerError
 from streamhub.embedded import EmbeddedPostgres
+from streamhub.history import head
+from streamhub.history.partitions import Partitions
 from streamhub.postgres.migrate import migrate_hub, migrate_source
 from tests.support.database import Connection, Pool
 from tests.support.fresh_databases import FreshDatabases
@@ -120,13 +122,15 @@ def postgres_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 async def template(postgres_url: str) -> AsyncIterator[str]:
-    """The name of a database with the schemas of a hub and of a source in it; copying it is quick."""
+    """The name of a database with the schemas of a hub and of a source in it, and with the weeks of history that the
+    first relay makes; copying it is quick."""
     server = await asyncpg.connect(postgres_url)
     await server.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}")
     await server.execute(f"CREATE DATABASE {TEMPLATE}")
     connection = await asyncpg.connect(database_of(postgres_url, TEMPLATE))
     await migrate_hub(connection)
     await migrate_source(connection)
+    await Partitions(connection).ensure(await head.now_ms(connection))
     await connection.close()
     yield TEMPLATE
     await server.execute(f"DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")

@@ -17,6 +17,7 @@ import pytest
 import streamhub
 from servers.clusters import cluster_directory
 from streamhub.embedded import EmbeddedPostgres
+from streamhub.history.partitions import existing
 from streamhub.postgres.migrate import migrate_hub, migrate_source
 from tests.support.stage import Stage
 
@@ -31,6 +32,13 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
     connection = await asyncpg.connect(database_url)
     yield Stage(database_url, connection)
     connection.terminate()
+
+
+@pytest.fixture
+async def without_weeks(stage: Stage) -> None:
+    """Its database as it is before its first relay."""
+    for week in await existing(stage.connection):
+        await stage.sql(f"DROP TABLE streamhub_hub.{week.name}")
 
 
 @pytest.fixture
