@@ -63,6 +63,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms={session}
 broker.heartbeat.interval.ms=300
+metadata.max.idle.interval.ms=0
 log.cleaner.dedupe.buffer.size=2097152
 file.delete.delay.ms=1000
 {settings}"""
