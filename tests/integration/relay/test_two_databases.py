@@ -18,8 +18,6 @@ from streamhub.relay.outbox import Ranges, delete
 from tests.integration.relay.conftest import NewDatabase
 from tests.support.stage import Stage, kinds, rebuilt, running, until
 
-pytestmark = pytest.mark.runs_once
-
 INSERT = "INSERT INTO skus VALUES ({}, 'org_1', 1, 'a')"
 
 
