@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 TIMEOUT: Final = 10.0  # seconds
 MOST_TAKEN: Final = 50  # endpoints at once, so that several processes share them
 MOST_READ: Final = 200  # deliveries of one endpoint at once
+MOST_PAUSES: Final = 20  # of WEBHOOK_SCHEDULE: no delivery that is pending has been attempted more often
 KEPT: Final = timedelta(days=30)
 
 LOCKED_WITHIN: Final = "set_config('lock_timeout', '300ms', true)"
@@ -61,6 +62,23 @@ SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
    SELECT * FROM streamhub_hub.webhook_deliveries AS d
     WHERE d.endpoint = wanted.endpoint AND d.due_at <= statement_timestamp()
     ORDER BY d.due_at, d.event LIMIT wanted.most
+ ) AS d
+"""
+# Of each endpoint the one that has most attempts of those that are due; of several such the oldest. The index of what
+# was tried gives it by a search for each number of attempts, however many are pending.
+READ_MOST_TRIED: Final = f"""
+SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
+       extract(epoch FROM d.created_at)::float8 AS created_at
+  FROM unnest($1::uuid[]) AS wanted (endpoint)
+ CROSS JOIN LATERAL (
+   SELECT d.* FROM generate_series({MOST_PAUSES}, 1, -1) AS tried (attempts)
+    CROSS JOIN LATERAL (
+      SELECT * FROM streamhub_hub.webhook_deliveries AS d
+       WHERE d.endpoint = wanted.endpoint AND d.attempts = tried.attempts AND d.attempts > 0
+         AND d.due_at <= statement_timestamp()
+       ORDER BY d.due_at, d.event LIMIT 1
+    ) AS d
+    ORDER BY tried.attempts DESC LIMIT 1
  ) AS d
 """
 # By an index of their own, which is as short as they are few.
@@ -253,6 +271,12 @@ async def take(pool: Pool, node: str, endpoints: Collection[str]) -> dict[str, i
 async def read(pool: Pool, wanted: Mapping[str, int]) -> list[Delivery]:
     """The oldest that are due of each endpoint, up to so many; what is under way is among them."""
     rows = await pool.fetch(READ, list(wanted), list(wanted.values()), timeout=TIMEOUT)
+    return [Delivery(*row) for row in rows]
+
+
+async def read_most_tried(pool: Pool, endpoints: Collection[str]) -> list[Delivery]:
+    """Of each endpoint the one that has most attempts of those that are due, if one has any; the oldest of several."""
+    rows = await pool.fetch(READ_MOST_TRIED, list(endpoints), timeout=TIMEOUT)
     return [Delivery(*row) for row in rows]
 
 
