@@ -129,9 +129,8 @@ async def _migrate_once(connection: Connection, kind: str) -> list[str]:
                 continue
             if name in applied and name != FUNCTIONS:
                 raise UserError(
-                    f"migration {name} of the {kind} schema was changed after it ran here: this database is of another "
-                    "checkout of streamhub. Use that one, or a new database (an embedded one: name another directory "
-                    "with --data-dir or STREAMHUB_DATA_DIR, or remove this one if nothing in it is needed)"
+                    f"migration {name} of the {kind} schema was changed after it ran here: go on with the version of "
+                    "streamhub that ran it, or begin with another database, or another --data-dir"
                 )
             if kind == "source":
                 await _capture_role(connection)

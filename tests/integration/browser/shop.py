@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 from axe_playwright_python.async_playwright import Axe
 from cryptography.hazmat.primitives.asymmetric import rsa
-from playwright.async_api import Browser, BrowserContext, Locator
+from playwright.async_api import Browser, BrowserContext, Locator, ViewportSize
 from playwright.async_api import Page as Tab
 
 from streamhub.config import Settings
@@ -22,7 +22,8 @@ from streamhub.web.auth import Authenticator, Issuer, PemKeys
 from tests.integration.conftest import ISSUER, History, Hub, public_pem
 
 PATIENCE: Final = 20_000  # milliseconds
-WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 400, "height": 800}
+WIDE: Final[ViewportSize] = {"width": 1280, "height": 800}
+NARROW: Final[ViewportSize] = {"width": 400, "height": 800}
 READS: Final = "events:read"
 
 
@@ -91,7 +92,7 @@ class Dashboard:
 
     @classmethod
     async def open(cls, browser: Browser, hub: Hub) -> "Dashboard":
-        context = await browser.new_context(viewport=WIDE, accept_downloads=True)  # type: ignore[arg-type]
+        context = await browser.new_context(viewport=WIDE, accept_downloads=True)
         dashboard = cls(context, await context.new_page(), hub)
         await dashboard.tab.goto(dashboard.url)
         return dashboard
@@ -151,9 +152,9 @@ class Dashboard:
             await self.tab.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             found = await Axe().run(self.tab, options=options)
             assert found.violations_count == 0, f"{scheme}: {found.generate_report()}"
-        await self.tab.set_viewport_size(NARROW)  # type: ignore[arg-type]
+        await self.tab.set_viewport_size(NARROW)
         assert await self.tab.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], await self._wide()
-        await self.tab.set_viewport_size(WIDE)  # type: ignore[arg-type]
+        await self.tab.set_viewport_size(WIDE)
 
     async def _wide(self) -> Any:
         """The elements that reach beyond the window."""

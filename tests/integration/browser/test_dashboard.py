@@ -14,7 +14,7 @@ from playwright.async_api import Page as Tab
 
 from servers.ports import free_port
 from streamhub.core import ids
-from tests.integration.browser.shop import READS, Dashboard, Running, moment, running
+from tests.integration.browser.shop import NARROW, READS, WIDE, Dashboard, Running, moment, running
 from tests.support.hub import new_database
 
 
@@ -48,7 +48,7 @@ async def test_a_wrong_token_is_refused_in_the_hubs_words(dashboard: Dashboard) 
 
 async def test_the_token_is_in_memory_alone(dashboard: Dashboard) -> None:
     token = dashboard.hub.token(scope=READS)
-    await dashboard.sign_in(token)
+    await dashboard.sign_in(f"Authorization: Bearer {token}")
     await dashboard.is_live()
     kept = await dashboard.tab.evaluate(
         "[location.href, document.cookie, JSON.stringify(localStorage), JSON.stringify(sessionStorage),"
@@ -82,6 +82,9 @@ async def test_events_appear_as_they_are_published_and_a_pause_holds_them(dashbo
     await place.shop.append(place.organization, 3, resource_type="tailed")
     await dashboard.has_rows(3)
     await dashboard.is_for_all()
+    await dashboard.tab.set_viewport_size(NARROW)
+    assert await dashboard.rows.first.locator("td:visible").count() == 5
+    await dashboard.tab.set_viewport_size(WIDE)
     await dashboard.click("Pause")
     await place.shop.append(place.organization, 2, resource_type="tailed")
     await dashboard.seen("2 newer events")
@@ -122,7 +125,10 @@ async def test_filters_choose_by_type_and_by_field(dashboard: Dashboard, place: 
     assert set(await dashboard.types()) == {"filtered.update"}
     await dashboard.tab.get_by_label("Path").locator("visible=true").fill("price")
     await dashboard.click("Apply")
-    await dashboard.seen("UNKNOWN_PARAMETER")
+    await dashboard.seen("The filters were not applied")
+    assert "price_gteq" in await dashboard.tab.get_by_label("Field filter", exact=True).locator(".wrong").inner_text()
+    await place.shop.append(place.organization, 3, resource_type="filtered")
+    await dashboard.has_rows(3)
 
 
 @pytest.mark.parametrize("kind", ["integration", "application"])
@@ -144,8 +150,12 @@ async def test_seeking_shows_what_was_published_from_a_time_or_an_id_on(
     await seek.fill(moment(first.events[0].id))
     await dashboard.click("Seek")
     await dashboard.seen("5 events from")
+    await seek.fill("later")
+    await dashboard.click("Seek")
+    await dashboard.seen("is no place")
     await dashboard.click("Back to live")
     await dashboard.is_live()
+    assert await dashboard.tab.get_by_text("is no place").count() == 0
 
 
 async def test_an_event_has_its_delta_as_a_diff_and_its_resources_history_beside_it(
@@ -188,6 +198,10 @@ async def test_an_event_is_found_by_its_address_after_a_new_sign_in(dashboard: D
     await dashboard.tab.locator("h1", has_text="linked.update").wait_for()
     await dashboard.goto(f"events/{ids.event_id(ids.milliseconds(event.id) - 5, 0)}")
     await dashboard.seen("There is no event")
+    await dashboard.goto("events/nope")
+    await dashboard.seen("is no event's id")
+    await dashboard.goto("nope")
+    await dashboard.seen("There is no page at #/nope")
 
 
 async def test_pages_are_reached_by_keys(dashboard: Dashboard) -> None:
@@ -238,7 +252,12 @@ async def test_a_replay_starts_from_a_time_without_seconds(dashboard: Dashboard)
     await dashboard.signed_in()
     await dashboard.goto("replay")
     start = datetime.now(UTC).replace(second=0) - timedelta(hours=1)
-    await dashboard.tab.get_by_label("From (UTC)").fill(start.strftime("%Y-%m-%dT%H:%M:%S"))
+    begins = dashboard.tab.get_by_label("From (UTC)")
+    await begins.fill("2099-01-01T00:00:00")
+    await dashboard.click("Start")
+    await dashboard.tab.locator(".field", has=begins).locator(".wrong").wait_for()
+    assert await dashboard.tab.get_by_label("The replay", exact=True).count() == 0
+    await begins.fill(start.strftime("%Y-%m-%dT%H:%M:%S"))
     await dashboard.click("Start")
     await dashboard.seen("complete: the sha256 is the hub's")
 
@@ -247,6 +266,7 @@ async def test_a_replay_that_is_refused_says_why(dashboard: Dashboard) -> None:
     await dashboard.signed_in(application__kind="application")
     await dashboard.goto("replay")
     await dashboard.click("Start")
+    await dashboard.seen("The replay was not started")
     await dashboard.seen("NOT_INTEGRATION")
 
 

@@ -1,5 +1,6 @@
 """Webhooks in the dashboard, from the form to the retry of a delivery that failed."""
 
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from streamhub.core import ids
 from streamhub.metrics import Metrics
+from streamhub.postgres.connections import AnyConnection
 from streamhub.tokens import DevelopmentKey
 from streamhub.webhooks import store
 from streamhub.webhooks.addresses import Addresses
@@ -20,6 +23,7 @@ from tests.integration.browser.shop import READS, Dashboard, Running, running
 
 SCHEDULE = (60.0,)  # seconds: no attempt but the first one and those that are asked for
 MANAGES = f"{READS} webhooks:manage"
+LONG = "x" * 400  # without a place to break
 
 
 class Receiver:
@@ -31,7 +35,7 @@ class Receiver:
 
     async def take(self, request: web.Request) -> web.Response:
         await request.read()
-        return web.Response(status=self.status, text="no stock <b>today</b>")
+        return web.Response(status=self.status, text=f"no stock <b>today</b> {LONG}")
 
 
 @pytest.fixture
@@ -74,6 +78,8 @@ async def test_an_endpoint_is_made_and_a_delivery_that_failed_is_sent_again(
     await dashboard.seen("its scheme is not https")
     await dashboard.tab.get_by_label("URL").fill(receiver.url)
     await dashboard.tab.get_by_label("These types").check()
+    await dashboard.click("Create")
+    await dashboard.seen("Tick at least one type")
     await dashboard.tab.get_by_label("orders.update").check()
     await dashboard.click("Create")
     secret = await dashboard.tab.locator(".secret code").inner_text()
@@ -104,13 +110,18 @@ async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
 ) -> None:
     fields: dict[str, Any] = {
         "url": receiver.url, "events": ["orders.update", "skus.*"], "filters": {"resource.code_not_eq": "0"},
-        "headers": {"X-Shop": "42"}, "rate": 5, "owner_email": "owner@example.com",
+        "headers": {"X-Shop": "42"}, "max_in_flight": 3, "rate": 5,
+        "owner_email": "owner@example.com",
     }  # fmt: skip
     scope = store.Scope(place.organization, False)
     async with place.shop.pool.acquire() as connection:
         made = await store.create(connection, scope, fields)
+        await _is_failing(connection, made["id"], "it answered 502")
     await dashboard.signed_in(scope=MANAGES)
     await dashboard.goto(f"webhooks/{made['id']}")
+    await dashboard.seen("The hub tries one delivery at a time")
+    await dashboard.seen("it answered 502")
+    await dashboard.seen("within about a minute")
     await dashboard.click("Edit")
     form = dashboard.tab.locator("form.form")
     assert await form.get_by_label("Path", exact=True).input_value() == "resource.code"
@@ -126,7 +137,7 @@ async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
     header = form.get_by_label("Header", exact=True).nth(1)
     assert "is not for an endpoint to set" in await header.locator(".wrong").inner_text()
     assert await dashboard.tab.evaluate("document.activeElement.value") == "many"
-    await form.get_by_label("Deliveries at once").fill("3")
+    await form.get_by_label("Deliveries at once").fill("")
     await form.get_by_label("Attempts per second").fill("")
     await form.get_by_label("Name").nth(1).fill("X-Floor")
     await form.get_by_label("skus.*").uncheck()
@@ -139,8 +150,8 @@ async def test_an_endpoint_is_edited_and_each_fault_stands_at_its_field(
     async with place.shop.pool.acquire() as connection:
         found = await store.get(connection, scope, made["id"])
     changes: dict[str, Any] = {
-        "events": ["orders.update"], "headers": {"X-Shop": "42", "X-Floor": "shop"}, "max_in_flight": 3, "rate": None,
-        "description": "Orders", "auto_disable": False,
+        "events": ["orders.update"], "headers": {"X-Shop": "42", "X-Floor": "shop"}, "max_in_flight": 10, "rate": None,
+        "description": "Orders", "auto_disable": False, "state": "failing",
     }  # fmt: skip
     assert found == {name: value for name, value in made.items() if name != "secret"} | changes
 
@@ -157,15 +168,37 @@ async def test_an_endpoint_is_disabled_enabled_tested_and_deleted(
     await dashboard.tab.get_by_role("link", name=receiver.url).click()
     await dashboard.click("Disable")
     await dashboard.seen("The endpoint is disabled")
+    await dashboard.click("Send a test event")
+    await dashboard.seen("enable it first")
     await place.shop.append(place.organization, resource_type="orders")
     await dashboard.click("Enable")
     await dashboard.seen("what came meanwhile is delivered now")
     await dashboard.tab.locator("ul.deliveries summary", has_text="orders.update").wait_for()
     await dashboard.click("Send a test event")
     await dashboard.tab.locator("ul.deliveries summary", has_text="webhook.test").wait_for()
+    await dashboard.seen("The test event was delivered: 204 in")
     await dashboard.click("Rotate the secret")
     await dashboard.click("Rotate")
     await dashboard.seen("new secret")
+    await dashboard.seen("The one before stays valid")
+    await dashboard.click("Recover")
+    since = dashboard.tab.get_by_label("Deliver again what failed since")
+    await since.fill("2099-01-01T00:00:00")
+    await dashboard.click("Recover")
+    await dashboard.seen("since lies in the future")
+    assert (await since.input_value()).startswith("2099-01-01T00:00")
+    await dashboard.click("Cancel")
     await dashboard.click("Delete")
     await dashboard.click("Delete it")
     await dashboard.seen("No endpoint yet")
+
+
+async def _is_failing(connection: AnyConnection, endpoint: str, error: str) -> None:
+    """As after ten attempts that failed, the last of them with this error."""
+    await connection.execute("UPDATE streamhub_hub.webhook_queues SET failures = 10 WHERE endpoint = $1", endpoint)
+    attempt = {"at": "2026-11-22T10:00:00.000Z", "status": 502, "error": error, "latency_ms": 5, "response": ""}
+    await connection.execute(
+        "INSERT INTO streamhub_hub.webhook_deliveries (endpoint, event, type, attempts, due_at, log) "
+        "VALUES ($1, $2, 'orders.update', 1, clock_timestamp() + interval '30 s', $3)",
+        endpoint, ids.event_id(ids.milliseconds("01a202b2-c57c-7000-8000-00000000002a"), 0), json.dumps([attempt]),
+    )  # fmt: skip

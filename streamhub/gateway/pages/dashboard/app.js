@@ -19,10 +19,11 @@ const NEEDS = [
 ];
 
 function SignIn({ onSession, ended }) {
-  const [token, setToken] = useState("");
+  const [pasted, setPasted] = useState("");
   const [org, setOrg] = useState("");
   const [error, setError] = useState(ended);
   const [asks, setAsks] = useState(false);
+  const token = tokenIn(pasted);
   const submit = async (event) => {
     event.preventDefault();
     setError(null);
@@ -41,8 +42,8 @@ function SignIn({ onSession, ended }) {
       <h1 class="brand"><img src="dashboard/icon.svg" alt="" width="26" height="26" />${" "}Streamhub</h1>
       <p>Paste a token of your organization. It stays in this page's memory, and is gone with it.</p>
       <${Field} label="Token" hint="A JWT, or an API key." render=${(tie) => html`
-        <input ...${tie} type="password" autocomplete="off" spellcheck=${false} required autofocus value=${token}
-          onInput=${(event) => setToken(event.target.value.trim().replace(/^TOKEN=/, ""))} />`} />
+        <input ...${tie} type="password" autocomplete="off" spellcheck=${false} required autofocus value=${pasted}
+          onInput=${(event) => setPasted(event.target.value)} />`} />
       ${isApiKey(token) && html`<${Field} label="Organization" hint="Its slug: an API key does not tell it."
         render=${(tie) => html`<input ...${tie} type="text" spellcheck=${false} autocomplete="off" required value=${org}
           placeholder="my-org" onInput=${(event) => setOrg(event.target.value)} />`} />`}
@@ -55,6 +56,9 @@ function SignIn({ onSession, ended }) {
     </form>
   </main>`;
 }
+
+/** What is pasted may be a line of a shell's, or a header. */
+const tokenIn = (text) => text.trim().replace(/^(export\s+)?TOKEN=|^(Authorization:\s*)?Bearer\s+/i, "").trim();
 
 function titleOf(error) {
   if (error?.status === 404) return "This process serves no streams: open the dashboard of one with the role gateway";
@@ -90,17 +94,27 @@ function Side({ session, page, replay, onSignOut }) {
         ${session.isApiKey ? "key" : session.isTest ? "test" : "live"}</span></p>
       <p class="hint">${session.kind}${session.expiresAt && html`, <${Left} at=${session.expiresAt} />`}</p>
       <p class="actions"><button type="button" class="small" onClick=${onSignOut}>Sign out</button>
-        <a href="docs">Routes</a></p>
+        <a href="docs" target="_blank" rel="noopener">Routes<span class="unseen"> (in a new tab)</span></a></p>
     </div>
   </header>`;
 }
 
+/** `page` is null where there is none at this address. */
 function routed() {
-  const [page, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
-  return { page: PAGES.some(([name]) => name === page) ? page : "events", rest };
+  const parts = location.hash.replace(/^#\/?/, "").split("/");
+  try {
+    const [page, ...rest] = parts.map(decodeURIComponent);
+    return { page: PAGES.some(([name]) => name === page) ? page : page === "" ? "events" : null, rest };
+  } catch {
+    return { page: null, rest: parts }; // a percent sign that begins no escape
+  }
 }
 
 function Shown({ session, page, rest }) {
+  if (page === null) {
+    return html`<h1>No such page</h1><p class="empty">There is no page at ${location.hash}. Choose one of those at the
+      side, or go to <a href="#/events">the events</a>.</p>`;
+  }
   if (page === "replay") return null;
   if (page === "health") return html`<${Health} session=${session} />`;
   if (page === "webhooks") {
@@ -123,8 +137,8 @@ function App() {
     addEventListener("hashchange", change);
     return () => removeEventListener("hashchange", change);
   }, []);
-  const title = PAGES.find(([name]) => name === route.page)[1];
-  const place = `${route.page}/${route.rest.join("/")}`;
+  const title = PAGES.find(([name]) => name === route.page)?.[1] ?? "No such page";
+  const place = route.page === null ? location.hash : `${route.page}/${route.rest.join("/")}`;
   const first = useRef(place);
   useEffect(() => {
     document.title = session ? `${title} · ${session.org} · Streamhub` : "Streamhub";

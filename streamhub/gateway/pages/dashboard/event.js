@@ -1,10 +1,17 @@
 /** The page of one event: what changed, and what else happened to its resource. */
 import { html, useMemo, useState } from "./htm-preact.js";
 import { known, newerOf } from "./events.js";
-import { eventOf, msOf, ofResource } from "./history.js";
+import { eventOf, isId, msOf, ofResource } from "./history.js";
 import { Copy, Problem, Type, When, moment, useEvery, useLoaded } from "./parts.js";
 
 export function EventPage({ session, id }) {
+  if (isId(id)) return html`<${Sought} session=${session} id=${id} />`;
+  return html`<p class="crumbs"><a href="#/events">Events</a></p>
+    <p class="empty">${JSON.stringify(id)} is no event's id: give one such as
+      ${" "}01a202b2-c57c-7000-8000-00000000002a.</p>`;
+}
+
+function Sought({ session, id }) {
   const [event, error] = useLoaded(async (signal) => known(id) ?? await eventOf(session, id, signal), [session, id]);
   return html`<p class="crumbs"><a href="#/events">Events</a></p>
     ${error && html`<${Problem} error=${error} session=${session} title="This event cannot be shown" />`}

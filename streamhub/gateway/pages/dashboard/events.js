@@ -1,10 +1,10 @@
 /** Events: a live tail with filters and a pause, and seeking to a time or an id. */
 import { html, useEffect, useRef, useState } from "./htm-preact.js";
-import { Filters, NOTHING_ASKED, choiceOf, conditions } from "./filters.js";
+import { Filters, NOTHING_ASKED, choiceOf, conditions, isAtFields } from "./filters.js";
 import { piece, placeOf } from "./history.js";
 import { List } from "./list.js";
 import { Problem, State, count, moment, plural, useLoaded } from "./parts.js";
-import { KEPT, Tail, rowOf } from "./tail.js";
+import { KEPT, Tails, rowOf } from "./tail.js";
 
 let textOf = () => undefined; // of the list that is there, by an event's id
 let cameAfter = () => 0;
@@ -20,59 +20,76 @@ export const newerOf = (resourceType, resource, id) => cameAfter(resourceType, r
 
 export function Events({ session, isShown }) {
   const [asked, setAsked] = useState(NOTHING_ASKED);
-  const [choice, setChoice] = useState({});
   const [hasFilters, setHasFilters] = useState(false);
   const [, setPaints] = useState(0);
   const [sought, setSought] = useState(null);
-  const tail = useRef(null);
+  const [seekError, setSeekError] = useState(null);
+  const tails = useRef(null);
+  const form = useRef();
   const shown = useRef(isShown);
   shown.current = isShown;
   const [types] = useLoaded((signal) => session.data("/types", { signal }), [session]);
   useEffect(() => {
-    const mine = new Tail(session, choice, () => {
+    const mine = tails.current = new Tails(session, () => {
       if (shown.current && !document.hidden) setPaints((n) => n + 1);
     });
-    tail.current = mine;
+    mine.open({});
     setPaints((n) => n + 1);
     return () => mine.close();
-  }, [session, choice]);
+  }, [session]);
   useEffect(() => {
     const painted = () => setPaints((n) => n + 1);
     document.addEventListener("visibilitychange", painted);
     return () => document.removeEventListener("visibilitychange", painted);
   }, []);
-  textOf = (id) => [sought?.rows, tail.current?.rows, tail.current?.shown].flatMap((rows) => rows ?? [])
+  const tail = tails.current?.shown ?? null;
+  const refusal = tails.current?.refusal ?? null;
+  useEffect(() => {
+    if (shown.current) form.current.querySelector("[aria-invalid]")?.focus();
+  }, [refusal]);
+  textOf = (id) => [sought?.rows, tail?.rows, tail?.shown].flatMap((rows) => rows ?? [])
     .find((row) => row.id === id)?.text;
-  cameAfter = (resourceType, resource, id) => (tail.current?.rows ?? []).filter((row) =>
+  cameAfter = (resourceType, resource, id) => (tail?.rows ?? []).filter((row) =>
     row.id > id && row.resource === resource && row.resourceType === resourceType).length;
-  const apply = (event) => {
-    event.preventDefault();
+  const toLive = () => {
     setSought(null);
-    setChoice(choiceOf(asked));
+    setSeekError(null);
   };
+  const apply = (given) => {
+    toLive();
+    setAsked(given);
+    tails.current.open(choiceOf(given));
+  };
+  const choice = tail?.choice ?? {};
   const number = conditions(choice);
-  const current = tail.current?.choice === choice ? tail.current : null; // else the one for it comes in a moment
   return html`<h1>Events</h1>
     <div class="bar">
-      <${Status} tail=${current} sought=${sought} />
+      <${Status} tail=${tail} isOpening=${tails.current?.isOpening} sought=${sought} />
       <span class="grow"></span>
       <button type="button" aria-expanded=${hasFilters} aria-controls="filters" onClick=${() =>
         setHasFilters(!hasFilters)}>Filters${number > 0 && html` <span class="tag">${number}</span>`}</button>
-      <${Seek} session=${session} choice=${choice} sought=${sought} onSought=${setSought} />
-      <${Pause} tail=${current} sought=${sought} onLive=${() => setSought(null)} />
+      <${Seek} session=${session} choice=${choice} sought=${sought} onSought=${setSought}
+        error=${seekError} onError=${setSeekError} />
+      <${Pause} tail=${tail} sought=${sought} onLive=${toLive} />
     </div>
-    <form id="filters" hidden=${!hasFilters} class="panel" onSubmit=${apply}>
-      <${Filters} value=${asked} onChange=${setAsked} types=${types ?? []} />
+    ${seekError && html`<p class="wrong said" id="seek-wrong" role="alert">${seekError.message}</p>`}
+    <form id="filters" hidden=${!hasFilters} class="panel" ref=${form} onSubmit=${(event) => {
+      event.preventDefault();
+      apply(asked);
+    }}>
+      <${Filters} value=${asked} onChange=${setAsked} types=${types ?? []} error=${refusal?.error} />
+      ${refusal && (isAtFields(refusal.error, refusal.choice)
+        ? html`<p class="wrong" role="alert">The filters were not applied; the list goes on as it was.</p>`
+        : html`<${Problem} error=${refusal.error} session=${session} title="The filters were not applied" />`)}
       <p class="actions"><button class="primary">Apply</button>
-        <button type="button" onClick=${() => { setAsked(NOTHING_ASKED); setChoice({}); setSought(null); }}>
-          Clear</button></p>
+        <button type="button" onClick=${() => apply(NOTHING_ASKED)}>Clear</button></p>
     </form>
     ${sought ? html`<${Found} session=${session} choice=${choice} sought=${sought} onSought=${setSought} />`
-      : current && html`<${Live} tail=${current} session=${session} />`}`;
+      : tail && html`<${Live} tail=${tail} session=${session} />`}`;
 }
 
-function Status({ tail, sought }) {
-  if (!tail || sought?.isAsking) return html`<${State} state="connecting" />`;
+function Status({ tail, isOpening, sought }) {
+  if (!tail || isOpening || sought?.isAsking) return html`<${State} state="connecting" />`;
   if (sought) return html`<${State} state="history">from ${moment(sought.ms)}</${State}>`;
   const state = tail.isPaused ? "paused" : tail.state;
   return html`<span role="status"><${State} state=${state}>${state === "connected" ? "live" : state}</${State}></span>
@@ -102,21 +119,20 @@ function Live({ tail, session }) {
     </div>`;
 }
 
-function Seek({ session, choice, sought, onSought }) {
+function Seek({ session, choice, sought, onSought, error, onError }) {
   const [text, setText] = useState("");
-  const [error, setError] = useState(null);
   const attempt = useRef(null);
   useEffect(() => () => attempt.current?.abort(), []);
   const go = async (event) => {
     event.preventDefault();
     attempt.current?.abort();
     const mine = attempt.current = new AbortController();
-    setError(null);
+    onError(null);
     let place;
     try {
       place = placeOf(text);
     } catch (wrong) {
-      setError(wrong);
+      onError(wrong);
       return;
     }
     onSought({ ...place, rows: sought?.rows ?? [], isAsking: true });
@@ -125,9 +141,11 @@ function Seek({ session, choice, sought, onSought }) {
   return html`<form class="seek" onSubmit=${go}>
     <input type="text" aria-label="Seek to a time or an id" aria-invalid=${error ? "true" : undefined}
       aria-describedby=${error ? "seek-wrong" : undefined} placeholder="14:05, 10m or an id" spellcheck=${false}
-      autocomplete="off" required value=${text} onInput=${(event) => setText(event.target.value)} />
+      autocomplete="off" required value=${text} onInput=${(event) => {
+        setText(event.target.value);
+        onError(null);
+      }} />
     <button>Seek</button>
-    ${error && html`<p class="wrong" id="seek-wrong" role="alert">${error.message}</p>`}
   </form>`;
 }
 

@@ -1,5 +1,6 @@
 /** Which events: types, one resource type, resources, and field filters. Shared by the tail, replays and webhooks. */
 import { html, useState } from "./htm-preact.js";
+import { queryOf } from "./history.js";
 import { Field } from "./parts.js";
 
 const PREDICATES = [
@@ -28,20 +29,36 @@ export function conditions(choice) {
   return Object.keys(others).length + Object.keys(filters).length;
 }
 
-/** The controls of one choice. `types` are those to pick from. */
-export function Filters({ value, onChange, types = [] }) {
+/** What a refusal says of the parameter of this name; null for nothing. */
+export function wordsOf(error, name) {
+  const found = (error?.errors ?? []).filter(({ source }) => source?.parameter === name);
+  return found.map(({ detail }) => detail).join(" ") || null;
+}
+
+/** Whether each fault of a refusal is at a parameter of this choice, or at one of `others`: so at a control. */
+export function isAtFields(error, choice, others = []) {
+  const names = new Set([...queryOf(choice).map(([name]) => name), ...others]);
+  return error?.errors?.length > 0 && error.errors.every(({ source }) => names.has(source?.parameter));
+}
+
+/** The controls of one choice. `types` are those to pick from; `error` is what the hub refused of it. */
+export function Filters({ value, onChange, types = [], error = null }) {
+  const wrong = (name) => wordsOf(error, name);
   const [list] = useState(() => `types-${Math.random().toString(36).slice(2)}`);
   const set = (member) => (event) => onChange({ ...value, [member]: event.target.value });
   const text = (member, placeholder, more = {}) => (tie) => html`<input ...${tie} type="text" spellcheck=${false}
     autocomplete="off" placeholder=${placeholder} value=${value[member]} onInput=${set(member)} ...${more} />`;
   return html`<div class="filters">
     <div class="row">
-      <${Field} label="Types" name="types" render=${text("types", "all, or skus.*, *.create", { list })} />
-      <${Field} label="Resource type" name="resource_type_eq" render=${text("resourceType", "any")} />
-      <${Field} label="Resource ids" name="resource_id_in" render=${text("resourceIds", "any, or id,id")} />
+      <${Field} label="Types" name="types" error=${wrong("types")} render=${text("types", "all, or skus.*, *.create", { list })} />
+      <${Field} label="Resource type" name="resource_type_eq" error=${wrong("resource_type_eq")}
+        render=${text("resourceType", "any")} />
+      <${Field} label="Resource ids" name="resource_id_in" error=${wrong("resource_id_in")}
+        render=${text("resourceIds", "any, or id,id")} />
     </div>
     <datalist id=${list}>${types.map((type) => html`<option key=${type} value=${type} />`)}</datalist>
-    <${FieldFilters} value=${value.fields} onChange=${(fields) => onChange({ ...value, fields })} />
+    <${FieldFilters} value=${value.fields} wrong=${wrong}
+      onChange=${(fields) => onChange({ ...value, fields })} />
   </div>`;
 }
 

@@ -21,6 +21,8 @@ const AGO = /^-?\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)(?:\s*ago)?$/;
 const TIME = /^(\d{4}-\d{2}-\d{2})?[t ]?(\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?(z|[+-]\d{2}:\d{2})?$/;
 const UNITS = { s: 1e3, m: 6e4, min: 6e4, h: 3.6e6, d: 8.64e7 };
 
+export const isId = (text) => ID.test(text);
+
 /** Where a text points to: `{ms, id}`, the id null for a time. Throws TypeError that says what would be right. */
 export function placeOf(text) {
   const given = text.trim().toLowerCase();

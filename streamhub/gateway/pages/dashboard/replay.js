@@ -1,6 +1,6 @@
 /** Replay: a piece of history, its progress, the check of what came, and the file. Below it the jobs there were. */
 import { html, useEffect, useRef, useState } from "./htm-preact.js";
-import { Filters, NOTHING_ASKED, choiceOf } from "./filters.js";
+import { Filters, NOTHING_ASKED, choiceOf, isAtFields, wordsOf } from "./filters.js";
 import { queryOf } from "./history.js";
 import {
   Confirm, Field, Problem, State, When, bytes, count, plural, span, useEvery, useLoaded, utcOf,
@@ -29,6 +29,11 @@ export function Replay({ session, isShown, onState }) {
     wasShown.current = isShown;
   }, [isShown]);
   const run = current.current;
+  const refusal = run?.isRefused ? run.problem : null;
+  const form = useRef();
+  useEffect(() => {
+    if (isShown) form.current.querySelector("[aria-invalid]")?.focus();
+  }, [refusal]);
   const seen = useRef(null); // the run whose end was seen
   if (isShown && run?.isOver) seen.current = run;
   const state = run !== null && run !== seen.current ? run.state : null;
@@ -40,8 +45,9 @@ export function Replay({ session, isShown, onState }) {
   const start = (event) => {
     event.preventDefault();
     const mine = current.current = new Replaying();
+    mine.choice = choiceOf(asked);
     const query = [["date_from", range.from], ["date_to", range.to]].filter(([, at]) => at)
-      .map(([name, at]) => [name, utcOf(at)]).concat(queryOf(choiceOf(asked)));
+      .map(([name, at]) => [name, utcOf(at)]).concat(queryOf(mine.choice));
     let timer = null;
     void mine.run(session, query, () => {
       timer ??= setTimeout(() => {
@@ -58,19 +64,21 @@ export function Replay({ session, isShown, onState }) {
     onInput=${set(name)} />`;
   return html`<h1>Replay</h1>
     <p class="hint">All events of a window of time, at most 7 days, checked against the hub's sha256.</p>
-    <form class="panel spaced" onSubmit=${start}>
+    <form class="panel spaced" ref=${form} onSubmit=${start}>
       <div class="row">
-        <${Field} label="From (UTC)" name="date_from" render=${time("from")} />
-        <${Field} label="To (UTC)" name="date_to" render=${time("to")} />
+        <${Field} label="From (UTC)" name="date_from" error=${wordsOf(refusal, "date_from")} render=${time("from")} />
+        <${Field} label="To (UTC)" name="date_to" error=${wordsOf(refusal, "date_to")} render=${time("to")} />
         <div class="field" role="group" aria-label="Windows up to now"><span class="label">Up to now</span>
           <span class="presets">${PRESETS.map(([name, length]) => html`
             <button key=${name} type="button" onClick=${preset(length)}>${name}</button>`)}</span></div>
       </div>
-      <${Filters} value=${asked} onChange=${setAsked} types=${types ?? []} />
+      <${Filters} value=${asked} onChange=${setAsked} types=${types ?? []} error=${refusal} />
       <p class="actions"><button class="primary" disabled=${run && !run.isOver}>Start</button>
         ${run && !run.isOver && html`<button type="button" onClick=${() => { run.cancel(); }}>Cancel</button>`}</p>
     </form>
-    ${run && html`<${Run} key=${run.startedAt} run=${run} session=${session} />`}
+    ${refusal && !isAtFields(refusal, run.choice, ["date_from", "date_to"]) && html`
+      <${Problem} error=${refusal} session=${session} title="The replay was not started" />`}
+    ${run && !refusal && html`<${Run} key=${run.startedAt} run=${run} session=${session} />`}
     <h2>Jobs of this environment</h2>
     <${Problem} error=${jobsError} session=${session} title="The jobs cannot be listed" />
     ${jobs && html`<${Jobs} jobs=${jobs} session=${session} isShown=${isShown} onChange=${reload} />`}`;

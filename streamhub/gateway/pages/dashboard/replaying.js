@@ -13,6 +13,7 @@ export class Replaying {
   complete = null; // what `stream_complete` told
   sha256 = null; // of the events that came
   problem = null;
+  isRefused = false; // it has never started
   isTooLarge = false;
   #parts = [];
   #hash = new Sha256();
@@ -23,8 +24,9 @@ export class Replaying {
   async run(session, query, changed) {
     this.startedAt = performance.now();
     addEventListener("beforeunload", warn);
+    let response = null;
     try {
-      const response = await session.request("/replay", {
+      response = await session.request("/replay", {
         query, headers: { Accept: "application/x-ndjson" }, signal: this.#attempt.signal,
       });
       const reader = response.body.getReader();
@@ -38,6 +40,7 @@ export class Replaying {
     } catch (error) {
       if (this.state !== "cancelled") {
         this.state = "failed";
+        this.isRefused = response === null;
         this.problem = session.judge(error);
       }
     }

@@ -27,6 +27,7 @@ export function Settings({ session, endpoint, onSaved, onCancel }) {
     setIsAsking(true);
     setError(null);
     try {
+      if (documentOf(given).events.length === 0) throw noTypes();
       const body = changed(before, given, endpoint === undefined);
       const path = endpoint ? `/webhooks/${encodeURIComponent(endpoint.id)}` : "/webhooks";
       const isSame = Object.keys(body).length === 0;
@@ -69,8 +70,9 @@ export function Settings({ session, endpoint, onSaved, onCancel }) {
       <${Headers} value=${given.headers} onChange=${(headers) => change({ headers })} wrong=${wrong} />
       <label class="choice"><input type="checkbox" checked=${given.auto_disable}
         onChange=${(event) => change({ auto_disable: event.target.checked })} />
-        <span>Disable the endpoint after six failed attempts of a delivery${" "}
+        <span>Disable the endpoint once a delivery has failed for the last time${" "}
           <${Named} name="auto_disable" /></span></label>
+      <p class="hint">The hub's schedule says how often it tries: by default six times, over about 27 hours.</p>
     </div></details>
     ${error?.errors?.length > 0 && membersIn(error).length === error.errors.length
       ? html`<p class="wrong" role="alert">${refused}: ${plural(error.errors.length, "fault")}, told above.</p>`
@@ -172,7 +174,7 @@ function documentOf(given) {
     events: given.all ? ["*"] : [...new Set([...given.picked, ...others])],
     filters: Object.fromEntries([...plain, ...pairsOf(given.fields)]),
     order: given.order,
-    max_in_flight: number(given.max_in_flight),
+    max_in_flight: given.max_in_flight.trim() ? number(given.max_in_flight) : NEW.max_in_flight,
     rate: given.rate.trim() ? number(given.rate) : null,
     headers: Object.fromEntries(given.headers.map(({ name, text }) => [name.trim(), text.trim()])),
     auto_disable: given.auto_disable,
@@ -186,6 +188,12 @@ function changed(before, given, isNew) {
   const was = documentOf(givenOf(before));
   return Object.fromEntries(Object.entries(documentOf(given)).filter(([name, value]) =>
     isNew && (name === "url" || name === "events") || JSON.stringify(value) !== JSON.stringify(was[name])));
+}
+
+/** A fault at `events`, as the hub would tell it, in words of the form. */
+function noTypes() {
+  const detail = "Tick at least one type, or choose all events.";
+  return Object.assign(new TypeError(detail), { errors: [{ detail, source: { pointer: "/events" } }] });
 }
 
 // -- what the hub says

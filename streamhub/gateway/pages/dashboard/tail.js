@@ -54,6 +54,58 @@ function brief(value) {
 
 const shortened = (text) => (text.length > LONGEST_NOTE ? `${text.slice(0, LONGEST_NOTE - 1)}…` : text);
 
+/** The tail that is shown, and one that takes its place once it is connected: a choice that the hub refuses leaves the
+ * one before as it is. */
+export class Tails {
+  shown = null;
+  refusal = null; // `{error, choice}` of the choice that was refused last
+  #session;
+  #paint;
+  #next = null;
+
+  /** `paint` is called after a change, at most every PAINT_EVERY. */
+  constructor(session, paint) {
+    this.#session = session;
+    this.#paint = paint;
+  }
+
+  get isOpening() {
+    return this.#next !== null;
+  }
+
+  open(choice) {
+    this.#next?.close();
+    this.refusal = null;
+    const next = this.#next = new Tail(this.#session, choice, () => {
+      if (next === this.#next) this.#settle(next);
+      this.#paint();
+    });
+    if (this.shown === null || this.shown.state === "ended") this.#show(next);
+    this.#paint();
+  }
+
+  close() {
+    this.shown?.close();
+    this.#next?.close();
+  }
+
+  #settle(next) {
+    if (next.state === "ended") {
+      next.close();
+      this.#next = null;
+      this.refusal = { error: next.problem, choice: next.choice };
+    } else if (next.state === "connected" || next.problem !== null) {
+      this.#show(next);
+    }
+  }
+
+  #show(next) {
+    this.shown?.close();
+    this.shown = next;
+    this.#next = null;
+  }
+}
+
 export class Tail {
   rows = []; // the newest last
   total = 0;

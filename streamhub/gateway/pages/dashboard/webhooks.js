@@ -49,7 +49,8 @@ function Events({ types }) {
 export function Secret({ endpoint, since = "created" }) {
   return html`<div class="secret" role="status">
     <p><strong>The endpoint's ${since === "created" ? "" : "new "}secret</strong>, shown this once. Deliveries are
-      signed with it: keep it where the receiver reads it.</p>
+      signed with it: keep it where the receiver reads it.${endpoint.validUntil && html` The one before stays valid
+        until <${When} at=${endpoint.validUntil} /> UTC; until then, deliveries carry a signature by each.`}</p>
     <p class="actions"><code>${endpoint.secret}</code> <${Copy} text=${endpoint.secret} label="Copy the secret" />
       ${since === "created" && html`<a href="#/webhooks/${endpoint.id}">Open the endpoint</a>`}</p>
   </div>`;
