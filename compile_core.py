@@ -12,6 +12,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def compile_core(root: Path, target: Path) -> list[Path]:
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         raise WithoutError("Python's headers are not installed (python3-dev)")
     try:
-        from Cython.Build import cythonize  # noqa: PLC0415 - build requirements, which a checkout may lack
+        cythonize: Any = import_module("Cython.Build").cythonize  # build requirements, which a checkout may lack
         from setuptools import Distribution, Extension  # noqa: PLC0415
     except ImportError as error:
         raise WithoutError(f"{error.name} is not installed") from None

@@ -104,6 +104,8 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(value, timedelta):
         return f"`{_duration(value)}`"
+    if isinstance(value, tuple) and all(isinstance(each, timedelta) for each in value):
+        return f"`{','.join(map(_duration, value))}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{_size(value)}`" if "a size" in (field.description or "") else f"`{value}`"
@@ -112,7 +114,7 @@ def _default(field: FieldInfo) -> str:
 def _duration(value: timedelta) -> str:
     seconds = int(value.total_seconds())
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % length == 0:
+        if seconds and seconds % length == 0 and (unit, seconds) != ("d", length):  # 24h, as people write it
             return f"{seconds // length}{unit}"
     return f"{seconds}s"
 

@@ -13,9 +13,11 @@ import pytest
 from servers import containers
 from servers import postgres as debian
 from servers.access import Access
-from servers.directories import data_directory
+from servers.clusters import cluster_directory
 from servers.kafka import Broker, NoBrokerError
 from streamhub.embedded import EmbeddedPostgres
+from streamhub.history import head
+from streamhub.history.partitions import Partitions
 from streamhub.postgres.migrate import migrate_hub, migrate_source
 from tests.support.database import Connection, Pool
 from tests.support.fresh_databases import FreshDatabases
@@ -39,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "needs_postgres_18: what it tests came with PostgreSQL 18")
-    config.addinivalue_line("markers", "runs_once: it moves so much data that one server has to be enough")
+    config.addinivalue_line("markers", "runs_once: one server is enough; it moves much data, or tests our own code")
+    config.addinivalue_line("markers", "from_nothing: its command finds no cluster, and creates one")
     config.addinivalue_line("markers", "needs_fsync: it judges fsync, which Debian's runs without here")
 
 
@@ -72,7 +75,7 @@ def _newest_url() -> Iterator[str]:
             yield url
         return
     # Not pytest's directory: it is closed to the user that PostgreSQL runs as where we are root.
-    directory = data_directory()
+    directory = cluster_directory()
     postgres = EmbeddedPostgres(directory)
     postgres.start()
     try:
@@ -119,13 +122,15 @@ def postgres_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 async def template(postgres_url: str) -> AsyncIterator[str]:
-    """The name of a database with the schemas of a hub and of a source in it; copying it is quick."""
+    """The name of a database with the schemas of a hub and of a source in it, and with the weeks of history that the
+    first relay makes; copying it is quick."""
     server = await asyncpg.connect(postgres_url)
     await server.execute(f"DROP DATABASE IF EXISTS {TEMPLATE}")
     await server.execute(f"CREATE DATABASE {TEMPLATE}")
     connection = await asyncpg.connect(database_of(postgres_url, TEMPLATE))
     await migrate_hub(connection)
     await migrate_source(connection)
+    await Partitions(connection).ensure(await head.now_ms(connection))
     await connection.close()
     yield TEMPLATE
     await server.execute(f"DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")

@@ -433,6 +433,8 @@ CREATE INDEX webhook_deliveries_resource ON streamhub_hub.webhook_deliveries USI
 
 CREATE INDEX webhook_deliveries_tests ON streamhub_hub.webhook_deliveries USING btree (endpoint, event) WHERE (body IS NOT NULL);
 
+CREATE INDEX webhook_deliveries_tried ON streamhub_hub.webhook_deliveries USING btree (endpoint, attempts, due_at, event) WHERE (attempts > 0);
+
 CREATE INDEX webhook_endpoints_organization ON streamhub_hub.webhook_endpoints USING btree (organization);
 
 CREATE INDEX webhook_finished_at ON streamhub_hub.webhook_finished USING btree (finished_at);

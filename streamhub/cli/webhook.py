@@ -353,8 +353,11 @@ def _print_deliveries(found: Sequence[dict[str, Any]], as_json: bool) -> None:
 
 
 def _shown(attempts: Sequence[dict[str, Any]]) -> str | None:
-    """What came of the last one: `204 in 12 ms`, or the error."""
+    """What came of the last one: `204 in 12 ms`, or why there was no answer."""
     if not attempts:
         return None
     last = attempts[-1]
-    return f"{last['error'] or last['status']} in {last['latency_ms']} ms"
+    if last["status"] is None:
+        return str(last["error"])
+    hint = " (redirects are not followed)" if 300 <= last["status"] < 400 else ""
+    return f"{last['status']}{hint} in {last['latency_ms']} ms"

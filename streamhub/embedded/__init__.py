@@ -12,7 +12,7 @@ user. `server` creates, starts and stops the cluster.
 """
 
 from streamhub.embedded.account import installed_binaries
-from streamhub.embedded.directory import check_free, url_of_running
+from streamhub.embedded.directory import check_free, has_server, url_of_running
 from streamhub.embedded.server import EmbeddedPostgres
 
-__all__ = ["EmbeddedPostgres", "check_free", "installed_binaries", "url_of_running"]
+__all__ = ["EmbeddedPostgres", "check_free", "has_server", "installed_binaries", "url_of_running"]

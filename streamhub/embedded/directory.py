@@ -40,6 +40,12 @@ def url_of_running(data_dir: Path, wait: float = 30.0) -> str | None:
     return None
 
 
+def has_server(data_dir: Path) -> bool:
+    """Whether there is a server's data, or a process that makes them just now. It creates nothing. Raises UserError."""
+    base = base_directory(data_dir)
+    return (base / "data").is_dir() or _is_locked(base / "lock")
+
+
 def url(base: Path) -> str:
     try:
         password = (base / "password").read_text().strip()

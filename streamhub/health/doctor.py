@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from streamhub import capture
 from streamhub.config import Settings
 from streamhub.databases import hub_connection, source_connection
+from streamhub.embedded import has_server
 from streamhub.errors import UserError
 from streamhub.health.checks import CHECKS
 from streamhub.health.findings import Finding, Patient
@@ -21,8 +22,13 @@ log = logging.getLogger(__name__)
 async def examine(settings: Settings, report: Callable[[str], None] = log.info) -> list[Finding]:
     """All findings, in the order of the checks. A check that raises a database error is a failed finding.
 
-    `report` gets a sentence about each slow step of a start of the embedded PostgreSQL.
+    It creates no hub. `report` gets a sentence about each slow step of a start of the embedded PostgreSQL.
     """
+    try:
+        if (nowhere := _nowhere(settings)) is not None:
+            return [nowhere]
+    except UserError as error:
+        return [Finding("database", "fail", str(error))]
     findings: list[Finding] = []
     async with AsyncExitStack() as stack:
         try:
@@ -45,8 +51,18 @@ async def examine(settings: Settings, report: Callable[[str], None] = log.info) 
     return findings
 
 
+def _nowhere(settings: Settings) -> Finding | None:
+    """Raises UserError."""
+    if not settings.embedded or has_server(settings.data_dir):
+        return None
+    advice = "give the hub's own directory with --data-dir (STREAMHUB_DATA_DIR), or its STREAMHUB_DATABASE_URL"
+    return Finding("database", "fail", f"there is no hub in {settings.data_dir}", advice)
+
+
 async def fix_captures(settings: Settings, report: Callable[[str], None] = log.info) -> None:
     """Fix the captures of the hub's database and of all sources. `report` gets a sentence for each fix and failure."""
+    if _nowhere(settings) is not None:
+        return  # `examine` says so
     for name in (None, *settings.source_urls):
         source = name or "hub"
         try:

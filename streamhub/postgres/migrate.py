@@ -128,7 +128,10 @@ async def _migrate_once(connection: Connection, kind: str) -> list[str]:
             if await _is_done(connection, applied, name, sql):
                 continue
             if name in applied and name != FUNCTIONS:
-                raise UserError(f"migration {name} of the {kind} schema was changed after it ran here")
+                raise UserError(
+                    f"migration {name} of the {kind} schema was changed after it ran here: go on with the version of "
+                    "streamhub that ran it, or begin with another database, or another --data-dir"
+                )
             if kind == "source":
                 await _capture_role(connection)
                 await _publisher_role(connection)

@@ -191,9 +191,10 @@ async def keep_lean(connect: Connect, consumer: Consumer) -> None:
     while True:
         connection: asyncpg.Connection[Any] | None = None
         try:
-            connection = await connect()
             while True:
                 await rest(lean.pause)
+                if connection is None:
+                    connection = await connect()
                 await lean.vacuum(connection)
                 await lean.forget(connection)
                 pauses.reset()

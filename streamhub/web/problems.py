@@ -102,6 +102,9 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         "A live stream has one consumer: retry after Retry-After; `meta` has the exact time.",
     ),
     "REPLAY_FINISHED": Problem(409, "The replay has ended already", "Only a replay that is queued or running ends."),
+    "ENDPOINT_DISABLED": Problem(
+        409, "The webhook endpoint is disabled", "Nothing is sent to it: enable it, or set right what `detail` names."
+    ),
     "BODY_TOO_LARGE": Problem(413, "The body is too large", "An event has at most 1 MiB, a request at most 16 MiB."),
     "TOO_MANY_EVENTS": Problem(413, "Too many events", "A request publishes at most 1,000 events: send several."),
     "UNSUPPORTED_MEDIA_TYPE": Problem(

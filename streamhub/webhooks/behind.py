@@ -15,8 +15,10 @@ _WRITE: Final = "UPDATE streamhub_hub.webhook_cursor SET behind = $1::text::json
 # Those that are locked no more, or are gone.
 _CATCH_UP: Final = """
 WITH given AS (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS given (endpoint, after)), free AS (
-  SELECT q.endpoint, given.after FROM streamhub_hub.webhook_queues AS q JOIN given ON given.endpoint = q.endpoint
-   ORDER BY q.endpoint FOR NO KEY UPDATE OF q SKIP LOCKED
+  SELECT q.endpoint, given.after
+    FROM given JOIN streamhub_hub.webhook_queues AS q ON q.endpoint = given.endpoint
+    JOIN streamhub_hub.webhook_endpoints AS e ON e.id = q.endpoint
+   ORDER BY q.endpoint FOR NO KEY UPDATE OF q SKIP LOCKED FOR KEY SHARE OF e SKIP LOCKED
 ), noted AS (
   UPDATE streamhub_hub.webhook_queues AS q SET skipped_from = least(skipped_from, greatest(starts_after, free.after))
     FROM free WHERE q.endpoint = free.endpoint
@@ -28,10 +30,13 @@ SELECT endpoint::text FROM given
 """
 FREE: Final = """
 WITH free AS (
-  SELECT endpoint FROM streamhub_hub.webhook_queues WHERE endpoint = ANY ($1::uuid[])
-   ORDER BY endpoint FOR NO KEY UPDATE SKIP LOCKED)
+  SELECT q.endpoint
+    FROM streamhub_hub.webhook_queues AS q JOIN streamhub_hub.webhook_endpoints AS e ON e.id = q.endpoint
+   WHERE q.endpoint = ANY ($1::uuid[])
+   ORDER BY q.endpoint FOR NO KEY UPDATE OF q SKIP LOCKED FOR KEY SHARE OF e SKIP LOCKED)
 """
-"""Of these endpoints, the queues that no other transaction has locked."""
+"""Of these endpoints, those that no other transaction has locked. The endpoint's own row counts: a queue that is
+updated a second time in one transaction locks it, as the foreign key is checked once more."""
 
 _SKIP: Final = f"""{FREE}
 UPDATE streamhub_hub.webhook_queues AS q SET skipped_from = greatest(starts_after, $2)

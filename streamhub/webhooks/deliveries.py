@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 TIMEOUT: Final = 10.0  # seconds
 MOST_TAKEN: Final = 50  # endpoints at once, so that several processes share them
 MOST_READ: Final = 200  # deliveries of one endpoint at once
+MOST_PAUSES: Final = 20  # of WEBHOOK_SCHEDULE: no delivery that is pending has been attempted more often
 KEPT: Final = timedelta(days=30)
 
 LOCKED_WITHIN: Final = "set_config('lock_timeout', '300ms', true)"
@@ -63,6 +64,23 @@ SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
     ORDER BY d.due_at, d.event LIMIT wanted.most
  ) AS d
 """
+# Of each endpoint the one that has most attempts of those that are due; of several such the oldest. The index of what
+# was tried gives it by a search for each number of attempts, however many are pending.
+READ_MOST_TRIED: Final = f"""
+SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
+       extract(epoch FROM d.created_at)::float8 AS created_at
+  FROM unnest($1::uuid[]) AS wanted (endpoint)
+ CROSS JOIN LATERAL (
+   SELECT d.* FROM generate_series({MOST_PAUSES}, 1, -1) AS tried (attempts)
+    CROSS JOIN LATERAL (
+      SELECT * FROM streamhub_hub.webhook_deliveries AS d
+       WHERE d.endpoint = wanted.endpoint AND d.attempts = tried.attempts AND d.attempts > 0
+         AND d.due_at <= statement_timestamp()
+       ORDER BY d.due_at, d.event LIMIT 1
+    ) AS d
+    ORDER BY tried.attempts DESC LIMIT 1
+ ) AS d
+"""
 # By an index of their own, which is as short as they are few.
 READ_TESTS: Final = f"""
 SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
@@ -86,6 +104,21 @@ SELECT q.endpoint::text
   FROM within, streamhub_hub.webhook_queues AS q JOIN streamhub_hub.webhook_endpoints AS e ON e.id = q.endpoint
  WHERE q.endpoint = ANY ($1::uuid[]) AND q.node = $2
  ORDER BY q.endpoint FOR NO KEY UPDATE OF q SKIP LOCKED FOR KEY SHARE OF e SKIP LOCKED
+"""
+# Of results their rows, and what follows in their resource ($3, $4): the endpoints of which one is locked. Of the two
+# oldest of a resource one is the oldest once the other is gone.
+_ROWS_LOCKED: Final = """
+WITH wanted AS (
+  SELECT d.endpoint, d.event FROM unnest($1::uuid[], $2::uuid[]) AS r (endpoint, event)
+    JOIN streamhub_hub.webhook_deliveries AS d USING (endpoint, event)
+   UNION
+  SELECT r.endpoint, w.event FROM unnest($3::uuid[], $4::bigint[]) AS r (endpoint, resource_key)
+   CROSS JOIN LATERAL (SELECT event FROM streamhub_hub.webhook_deliveries AS w
+                        WHERE w.endpoint = r.endpoint AND w.resource_key = r.resource_key ORDER BY w.event LIMIT 2) AS w
+), locked AS (
+  SELECT d.endpoint, d.event FROM wanted JOIN streamhub_hub.webhook_deliveries AS d USING (endpoint, event)
+     FOR UPDATE OF d SKIP LOCKED)
+SELECT DISTINCT endpoint::text FROM wanted LEFT JOIN locked USING (endpoint, event) WHERE locked.endpoint IS NULL
 """
 _OURS: Final = "SELECT endpoint::text FROM streamhub_hub.webhook_queues WHERE endpoint = ANY ($1::uuid[]) AND node = $2"
 GIVE_UP: Final = """
@@ -256,6 +289,12 @@ async def read(pool: Pool, wanted: Mapping[str, int]) -> list[Delivery]:
     return [Delivery(*row) for row in rows]
 
 
+async def read_most_tried(pool: Pool, endpoints: Collection[str]) -> list[Delivery]:
+    """Of each endpoint the one that has most attempts of those that are due, if one has any; the oldest of several."""
+    rows = await pool.fetch(READ_MOST_TRIED, list(endpoints), timeout=TIMEOUT)
+    return [Delivery(*row) for row in rows]
+
+
 async def read_tests(pool: Pool, endpoints: Collection[str]) -> list[Delivery]:
     """Their tests that are pending, the oldest MOST_TESTS of each."""
     rows = await pool.fetch(READ_TESTS, list(endpoints), timeout=TIMEOUT)
@@ -295,7 +334,8 @@ async def settle(
     """Write down what came of attempts. Of endpoints that this node does not have any more nothing is written.
 
     `failures`: in a row, of the endpoints of which it is known; `in_order`: those with order `resource`. `waits`: for
-    endpoints that are locked, and raises LockNotAvailableError where one stays so; else they are `busy`.
+    endpoints that are locked, and raises LockNotAvailableError where one stays so; else they are `busy`, as are those
+    of which a delivery is locked.
     """
     reasons = {each.delivery.endpoint: each.disables for each in results if each.disables is not None}
     asked = {each.delivery.endpoint for each in results}
@@ -308,7 +348,13 @@ async def settle(
                 busy = {row[0] for row in there} - locked
         lock, asked = _LOCK if waits else _LOCK_FREE, asked - busy
         ours = {row[0] for row in await connection.fetch(lock, list(asked), node, timeout=TIMEOUT)}
+        ended = [
+            (each.delivery.endpoint, each.delivery.resource_key)
+            for each in results
+            if each.state != "pending" and each.delivery.endpoint in in_order and each.delivery.resource_key is not None
+        ]
         if not waits:
+            ours -= await _rows_locked(connection, [each for each in results if each.delivery.endpoint in ours], ended)
             busy |= {row[0] for row in await connection.fetch(_OURS, list(asked), node, timeout=TIMEOUT)} - ours
         written = [each for each in results if each.delivery.endpoint in ours]
         if not written:
@@ -325,20 +371,24 @@ async def settle(
         )
         counted = [each for each in ours if each in failures]
         await connection.execute(_FAILURES, counted, [failures[each] for each in counted], timeout=TIMEOUT)
-        await ordering.free_oldest(
-            connection,
-            [
-                (each.delivery.endpoint, each.delivery.resource_key)
-                for each in written
-                if each.state != "pending"
-                and each.delivery.endpoint in in_order
-                and each.delivery.resource_key is not None
-            ],
-        )
+        await ordering.free_oldest(connection, [each for each in ended if each[0] in ours])
         disabled = [each for each in reasons if each in ours]
         if disabled:
             await connection.execute(_DISABLE, disabled, [reasons[each] for each in disabled], timeout=TIMEOUT)
     return Settled(ours, busy)
+
+
+async def _rows_locked(
+    connection: AnyConnection, results: Sequence[Result], ended: Sequence[tuple[str, int]]
+) -> set[str]:
+    """Endpoints of which another transaction has locked what the results change."""
+    given = (
+        [each.delivery.endpoint for each in results],
+        [each.delivery.event for each in results],
+        [endpoint for endpoint, _ in ended],
+        [resource_key for _, resource_key in ended],
+    )
+    return {row[0] for row in await connection.fetch(_ROWS_LOCKED, *given, timeout=TIMEOUT)}
 
 
 async def forget(pool: Pool) -> bool:

@@ -241,6 +241,7 @@ class Dispatcher:
                 self._takes = await self._take(now)
             soon = min((queue.look(now) for queue in self._queues.values()), default=LOOK_EVERY)
             await self._read()
+            await self._choose_probes(time.monotonic())
             wait = min(self._begin(), soon, 0.0 if self._takes else LOOK_EVERY)
             if now >= self._gives_up_at:
                 self._gives_up_at = now + LOOK_EVERY
@@ -288,6 +289,16 @@ class Dispatcher:
             self._queues[id_].was_read_at = time.monotonic()
         for id_, its in found.items():
             self._queues[id_].wants_read = self._queues[id_].wants_read or len(its) >= wanted[id_]
+
+    async def _choose_probes(self, now: float) -> None:
+        wanted = {id_: queue for id_, queue in self._queues.items() if queue.wants_most_tried(now)}
+        if not wanted:
+            return
+        self._results.written.clear()
+        found = {each.endpoint: each for each in await deliveries.read_most_tried(self._pool, list(wanted))}
+        for id_, queue in wanted.items():
+            each = found.get(id_)
+            queue.choose_probe(None if each is None or (id_, each.event) in self._results.written else each)
 
     def _begin(self) -> float:
         """Seconds until another attempt may begin. The node may not be trusted any more by now."""

@@ -23,6 +23,7 @@ from streamhub import __version__
 from streamhub.core import signing
 from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.endpoint import LOOPBACK, url_problem
+from streamhub.webhooks.failures import explained
 
 log = logging.getLogger(__name__)
 
@@ -150,13 +151,15 @@ class Poster:
         try:
             async with asyncio.timeout(ANSWERED_WITHIN) as within:
                 return await self._post(url, body, id_, secrets, headers, started, within)
+        except aiohttp.ServerTimeoutError:
+            error = f"no connection within {CONNECTED_WITHIN:g} s"
         except TimeoutError:
             error = f"no answer within {ANSWERED_WITHIN:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as failure:
-            error = _explained(failure)
+            error = explained(failure)
         except Exception as failure:  # noqa: BLE001 - it counts as an attempt, else it would be made for ever
             log.warning("an attempt to deliver %s was not possible: %r", id_, failure)
-            error = f"the attempt was not possible: {type(failure).__name__}"
+            error = "the attempt was not possible, the log of the hub says why"
         return Outcome(None, error, "", time.monotonic() - started)
 
     async def _post(
@@ -247,17 +250,3 @@ def _retry_after(text: str | None) -> float | None:
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         return max(0.0, min(parsedate_to_datetime(text).timestamp() - time.time(), LONGEST_RETRY_AFTER))
     return None
-
-
-def _explained(error: Exception) -> str:
-    """For the endpoint's owner, who is to learn nothing of the operator's proxy."""
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"the proxy answered {error.status} to CONNECT"
-    if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return "the proxy was not reached"
-    if isinstance(error, aiohttp.InvalidURL):
-        return "the URL is refused: it is no URL"
-    if isinstance(error, aiohttp.ClientResponseError):  # as text it shows the URL, whose query may hold a secret
-        return f"{type(error).__name__}: {error.message[:300]}".replace("\0", "\ufffd")
-    cause = getattr(error, "os_error", None) or error
-    return f"{type(error).__name__}: {str(cause)[:300]}".replace("\0", "\ufffd")

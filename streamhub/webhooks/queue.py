@@ -13,6 +13,7 @@ PROBE_FIRST: Final = 1.0  # seconds
 PROBE_LONGEST: Final = 60.0
 JITTER: Final = 0.1  # of a pause, only ever longer
 READ_AHEAD: Final = 100  # deliveries
+FRESH_EVERY: Final = 4  # probes: one of so many is of a delivery that was not attempted yet
 RATE_WITHIN: Final = 1.1  # seconds that count for `rate`: what is sent a second apart may arrive closer together
 
 
@@ -21,6 +22,10 @@ class Queue:
 
     A test is begun before all others, one at a time, beside what `max_in_flight` counts and outside of back-off and
     order. It counts for `rate`. Its success counts as that of any delivery, its failure for nothing.
+
+    A probe is of the delivery with most attempts of those that are due, so that one comes to the end of the schedule in
+    its time, however many others are due before it. One of FRESH_EVERY is of one that was not attempted yet: those that
+    the receiver will never take keep no endpoint from going on.
 
     `failures`: attempts that failed since the last that did not, up to FAILING_FROM; from there on those of probes
     alone, so that the number says how long the next pause is, to the process that has the endpoint next as well.
@@ -39,6 +44,7 @@ class Queue:
         self.reads_at = float("inf")  # when something that is known of is due
         self.active_at = now
         self.probe_at = now
+        self._is_probe_chosen = False  # of the next probe it is known which delivery goes first
         self._ready: deque[Delivery] = deque()
         self._tests: deque[Delivery] = deque()
         self._is_testing = False
@@ -62,6 +68,30 @@ class Queue:
     @property
     def has_room(self) -> bool:
         return not self.is_lost and len(self._ready) < READ_AHEAD // 2
+
+    def wants_most_tried(self, now: float) -> bool:
+        """Whether a probe may begin once it is known which delivery has most attempts."""
+        return (
+            self.is_failing and not self._is_fresh_next and not self._is_probe_chosen and not self.in_flight
+            and now >= self.probe_at and bool(self._ready) and not self.is_lost
+        )  # fmt: skip
+
+    @property
+    def _is_fresh_next(self) -> bool:
+        return (self.failures - FAILING_FROM) % FRESH_EVERY == FRESH_EVERY - 1
+
+    def choose_probe(self, most_tried: Delivery | None) -> None:
+        """The one that goes first; None: nothing that is due was attempted before. One that is under way, or of which
+        nothing is written yet, does not."""
+        self._is_probe_chosen = True
+        if most_tried is None:
+            return
+        if (known := next((each for each in self._ready if each.event == most_tried.event), None)) is not None:
+            self._ready.remove(known)
+            self.held.discard(known.event)
+        if most_tried.event not in self.held:
+            self.add([most_tried])
+            self._ready.rotate(1)
 
     def is_idle(self, now: float, after: float) -> bool:
         """Nothing to do for so many seconds. One that waits for a probe is not: its pause would be forgotten."""
@@ -100,6 +130,7 @@ class Queue:
         """Nothing more is begun before it is read once more; the rows stay as they are."""
         self.held.difference_update(delivery.event for delivery in (*self._ready, *self._tests))
         self._ready.clear()
+        self._is_probe_chosen = False
         self._tests.clear()
         self.wants_read = self.wants_tests = True
 
@@ -119,12 +150,13 @@ class Queue:
         if self._wait_for_test(now) <= 0:
             delivery = self._tests.popleft()
             self._is_testing = True
-        elif self._wait_for_next(now) <= 0:
+        elif self._wait_for_next(now) <= 0 and not self.wants_most_tried(now):
             at = self._next()
             assert at is not None, "the wait has seen it"
             delivery = self._ready[at]
             del self._ready[at]
             self.in_flight += 1
+            self._is_probe_chosen = False
             if self.endpoint.in_order and delivery.resource_key is not None:
                 self._resources.add(delivery.resource_key)
         else:
@@ -157,6 +189,8 @@ class Queue:
         return 0.0 if len(self._starts) < self.endpoint.rate else self._starts[0] + RATE_WITHIN - now
 
     def _next(self) -> int | None:
+        if self.is_failing and self._is_fresh_next:  # none is under way
+            return next((n for n, each in enumerate(self._ready) if not each.attempts), 0 if self._ready else None)
         if not self._resources:
             return 0 if self._ready else None
         return next((n for n, each in enumerate(self._ready) if each.resource_key not in self._resources), None)

@@ -96,10 +96,14 @@ class Results:
         try:
             ours, busy = await deliveries.settle(self._pool, self._node.id, results, failures, in_order, waits=waits)
         except asyncpg.LockNotAvailableError:
-            if not waits:
-                raise
-            await self._write(results, waits=False)
-            return
+            if waits:
+                await self._write(results, waits=False)
+                return
+            if len(ids) > 1:  # a lock that came just now: each alone, so that one is in the way of no other
+                for id_ in ids:
+                    await self._write([each for each in results if each.delivery.endpoint == id_], waits=False)
+                return
+            ours, busy = set(), ids
         self._locked = (self._locked - ids) | busy
         for each in results:
             key = _key(each)

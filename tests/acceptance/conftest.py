@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.clusters import cluster_directory
 from servers.directories import data_directory
 from servers.ports import free_port
 
@@ -64,9 +65,12 @@ class Running:
 
 
 @pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """Not pytest's: its directories are closed to the user that PostgreSQL runs as where we are root."""
-    path = data_directory()
+def data_dir(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """With a PostgreSQL in it that has nothing of the hub yet; empty for a test marked `from_nothing`.
+
+    Not pytest's: its directories are closed to the user that PostgreSQL runs as where we are root.
+    """
+    path = data_directory() if request.node.get_closest_marker("from_nothing") else cluster_directory()
     yield path
     shutil.rmtree(path)
 

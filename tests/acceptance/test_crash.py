@@ -9,8 +9,8 @@ import sys
 from servers.kafka import Broker
 from tests.acceptance.conftest import ROOT
 
-KILLS = "8"
-EVERY = "1.5"  # seconds
+KILLS = "4"
+EVERY = "1"  # seconds
 
 
 def crash(engine: str) -> subprocess.CompletedProcess[str]:

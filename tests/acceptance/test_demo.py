@@ -43,12 +43,14 @@ def ids(stream: str) -> list[str]:
     return re.findall(r"^id: (.+)$", stream, re.MULTILINE)
 
 
+@pytest.mark.from_nothing
 def test_without_a_terminal_it_checks_a_live_stream_and_a_replay_and_exits_0(start: Start) -> None:
     demo = start("demo", "--for", "6")
     assert demo.exit_code(60) == 0, demo.output
     assert re.search(r"^checked: live: \d+ events, .* sha256 right$", demo.output, re.MULTILINE), demo.output
 
 
+@pytest.mark.from_nothing
 def test_the_first_event_is_on_the_screen_within_10_seconds(start: Start) -> None:
     begun = time.monotonic()
     start("demo").wait_for(EVENT)
@@ -188,6 +190,7 @@ def read_terminal(master: int, until: bytes | None, within: float) -> bytes:
     raise AssertionError(f"{until!r} was not drawn within {within} s: {drawn[-2000:]!r}")
 
 
+@pytest.mark.from_nothing
 def test_a_port_that_is_taken_is_one_sentence_and_nothing_is_started(streamhub: Run, port: int, data_dir: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
@@ -199,6 +202,7 @@ def test_a_port_that_is_taken_is_one_sentence_and_nothing_is_started(streamhub: 
     assert list(data_dir.iterdir()) == []
 
 
+@pytest.mark.from_nothing
 def test_a_directory_that_cannot_be_used_is_one_sentence(streamhub: Run, data_dir: Path) -> None:
     (data_dir / "file").touch()
     result = streamhub("demo", "--data-dir", str(data_dir / "file" / "inner"))
@@ -216,6 +220,7 @@ def test_a_second_demo_on_the_same_data_is_told_of_the_first(start: Start, strea
     assert "port" not in result.stderr
 
 
+@pytest.mark.from_nothing
 @pytest.mark.parametrize("arguments", [("--rate", "0"), ("--for", "x"), ("--port", "x")])
 def test_wrong_usage_is_told_before_anything_starts(streamhub: Run, data_dir: Path, arguments: tuple[str, str]) -> None:
     assert streamhub("demo", *arguments).returncode in (1, 2)

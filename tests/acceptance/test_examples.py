@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import sync_playwright
 
-from servers.directories import data_directory
+from servers.clusters import cluster_directory
 from servers.ports import free_port
 from tests.acceptance.conftest import ROOT, Running, none_left
 from tests.integration.browser.conftest import program
@@ -55,7 +55,7 @@ class Demo:
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Demo]:
-    data_dir = data_directory()
+    data_dir = cluster_directory()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STREAMHUB_")}
     environment = {
         **clean, "STREAMHUB_DATA_DIR": str(data_dir), "STREAMHUB_PORT": str(free_port()), "PYTHONPATH": str(ROOT),

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from servers.directories import data_directory
+from servers.clusters import cluster_directory
 from servers.ports import free_port
 from streamhub.embedded.server import EmbeddedPostgres
 from tests.acceptance.conftest import Running, none_left
@@ -68,7 +68,7 @@ def test_a_signal_ends_a_start_whose_database_does_not_answer(start: Start, away
 
 @pytest.fixture
 def server() -> Iterator[EmbeddedPostgres]:
-    directory = data_directory()
+    directory = cluster_directory()
     postgres = EmbeddedPostgres(directory)
     postgres.start()
     try:
@@ -106,6 +106,7 @@ def test_a_signal_ends_a_process_whose_database_hangs(
         assert ended_by(serving, signal.SIGTERM) < ENDED_WITHIN
 
 
+@pytest.mark.from_nothing
 @pytest.mark.parametrize("command", ["serve", "demo"])
 def test_a_signal_ends_a_start_that_makes_its_database(start: Start, data_dir: Path, command: str) -> None:
     starting = start(command)

@@ -201,6 +201,8 @@ async def recover(request: web.Request) -> web.Response:
         since = given.get("since")
         if since is None and "since" not in request.query:
             detail = "since is missing: give the time from which on to deliver, such as 2026-11-22T10:00:00Z."
+            if request.can_read_body:
+                detail = "since is a parameter of the query, no member of a body: …/recover?since=2026-11-22T10:00:00Z."
             faults.append(Fault("MISSING_DATE_RANGE", detail, {"parameter": "since"}))
         now_ms = time.time_ns() // 1_000_000
         if since is not None and since > now_ms:
@@ -240,14 +242,14 @@ async def retry(request: web.Request) -> web.Response:
 
 
 async def _refuse_disabled(connection: AnyConnection, scope: Scope, id_: str) -> None:
-    """Raises ApiError (422): nothing would be sent."""
+    """Raises ApiError (409): nothing would be sent."""
     found = await store.get(connection, scope, id_)
     if found is None or found["state"] != "disabled":
         return
     detail = "The endpoint is disabled: enable it first."
     if found["enabled"]:
         detail = f"The endpoint is disabled: {found['disabled_reason']}."
-    raise ApiError(Fault("INVALID_ENDPOINT", detail, {"pointer": ""}))
+    raise ApiError(Fault("ENDPOINT_DISABLED", detail))
 
 
 class _Place(NamedTuple):

@@ -51,7 +51,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", f"{ENDPOINT}/test", routes.test,
         name="testWebhook", group=GROUP, summary="Send a test event", rule=webhooks_manage,
-        answers=[answers.TEST_SENT], codes=["INVALID_ENDPOINT"],
+        answers=[answers.TEST_SENT], codes=["ENDPOINT_DISABLED", "INVALID_ENDPOINT"],
     ),
     Route(
         "POST", f"{ENDPOINT}/rotate-secret", routes.rotate_secret,
@@ -73,6 +73,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", ENDPOINT + "/deliveries/{delivery:[^/]+}/retry", routes.retry,
         name="retryDelivery", group=GROUP, summary="Deliver once more", rule=webhooks_manage,
-        answers=[answers.RETRIED], codes=["INVALID_ENDPOINT"],
+        answers=[answers.RETRIED], codes=["ENDPOINT_DISABLED"],
     ),
 )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
-from servers.directories import data_directory
+from servers.clusters import cluster_directory
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.postgres.migrate import migrate_hub, migrate_source
 from tests.support.stage import Stage
@@ -22,7 +22,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server with settings that the shared one does not have."""
-    directory = data_directory()
+    directory = cluster_directory()
     postgres = EmbeddedPostgres(directory, {"max_prepared_transactions": 5, "fsync": "off"})
     postgres.start()
     yield postgres

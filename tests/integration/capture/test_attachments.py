@@ -327,6 +327,7 @@ class Oracle:
         )
 
 
+@pytest.mark.runs_once
 @settings(
     max_examples=12, derandomize=True, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -268,11 +268,13 @@ async def test_the_rate_is_kept(stage: Stage, monkeypatch: pytest.MonkeyPatch) -
     assert 0.8 < result.seconds < 3
 
 
+@pytest.mark.runs_once
 async def test_at_a_low_rate_a_batch_holds_its_rows_no_longer(stage: Stage) -> None:
     await filled(stage, 1_000)
     task = asyncio.create_task(send(stage, rate=250))  # four seconds' worth
     while not task.done():
         await asyncio.wait_for(stage.sql("UPDATE skus SET note = note || '.' WHERE id = 1"), 2)
+        await asyncio.sleep(0.01)
         await asyncio.sleep(0.02)
     assert (await task).rows == 1_000
 
@@ -323,6 +325,7 @@ async def test_locks_without_end_are_one_sentence(stage: Stage, monkeypatch: pyt
     assert (await send(stage)).rows == 3
 
 
+@pytest.mark.runs_once
 async def test_rows_are_never_stale_beside_traffic_on_the_same_rows(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

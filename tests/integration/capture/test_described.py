@@ -165,6 +165,7 @@ ROWS = st.tuples(TEXTS, st.lists(TEXTS, max_size=4), st.one_of(st.none(), st.int
 
 
 # Each example starts a relay, which takes long: few examples, of many rows.
+@pytest.mark.runs_once
 @settings(
     max_examples=6, derandomize=True, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -1,12 +1,15 @@
 """What a change of a row looks like as an event (section 2 of the contract)."""
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Final
 
+import asyncpg
 import pytest
 
 from streamhub.core.frames import data_of
-from tests.support.stage import Stage, kinds, one, rebuilt
+from tests.support.hub import new_database
+from tests.support.stage import Event, Stage, kinds, one, rebuilt
 
 OBJECT = [
     "id", "type", "event", "resource_type", "resource_id", "organization", "test", "created_at", "transaction_id",
@@ -104,30 +107,42 @@ async def test_created_at_is_when_the_row_was_written_and_not_when_the_transacti
     assert len(created_at) == len("2026-11-22T10:00:00.123456Z")
 
 
-@pytest.mark.parametrize(
-    ("setting", "who"),
-    [
-        ('{"application": "importer"}', {"application": "importer"}),
-        ('  ["a", 1]  ', ["a", 1]),
-        ("null", None),
-        ("12", 12),
-        ("importer", "importer"),
-        ("{not json", "{not json"),
-        ('a "quoted"\nname\\', 'a "quoted"\nname\\'),
-        ('{"a":\n1}', {"a": 1}),
-        ("NaN", "NaN"),
-        ('"\\ud800"', '"\\ud800"'),
-        ("[" * 2000 + "]" * 2000, "[" * 2000 + "]" * 2000),
-        ("\u2028é", "\u2028é"),
-        ("", None),
-    ],
-)
-async def test_who_is_the_json_of_the_setting_or_its_text_as_a_string(stage: Stage, setting: str, who: Any) -> None:
-    await stage.shop()
-    async with stage.connection.transaction():
-        await stage.value("SELECT set_config('streamhub.who', $1, true)", setting)
-        await stage.sql("INSERT INTO skus VALUES (1, 'org_1', 1, 'a')")
-    assert one(await stage.relayed())["who"] == who
+WHO: Final = [
+    ('{"application": "importer"}', {"application": "importer"}),
+    ('  ["a", 1]  ', ["a", 1]),
+    ("null", None),
+    ("12", 12),
+    ("importer", "importer"),
+    ("{not json", "{not json"),
+    ('a "quoted"\nname\\', 'a "quoted"\nname\\'),
+    ('{"a":\n1}', {"a": 1}),
+    ("NaN", "NaN"),
+    ('"\\ud800"', '"\\ud800"'),
+    ("[" * 2000 + "]" * 2000, "[" * 2000 + "]" * 2000),
+    ("\u2028é", "\u2028é"),
+    ("", None),
+]
+"""(the setting streamhub.who, what an event tells of it)"""
+
+
+@pytest.fixture(scope="module")
+async def told(postgres_url: str, template: str) -> Sequence[Event]:
+    """The event of a transaction with each of WHO."""
+    async with new_database(postgres_url, template) as url:
+        stage = Stage(url, await asyncpg.connect(url))
+        await stage.shop()
+        for n, (setting, _) in enumerate(WHO):
+            async with stage.connection.transaction():
+                await stage.value("SELECT set_config('streamhub.who', $1, true)", setting)
+                await stage.sql(f"INSERT INTO skus VALUES ({n}, 'org_1', 1, 'a')")
+        events = await stage.relayed()
+        stage.connection.terminate()
+    return events
+
+
+@pytest.mark.parametrize("n", range(len(WHO)), ids=[setting[:30] for setting, _ in WHO])
+async def test_who_is_the_json_of_the_setting_or_its_text_as_a_string(told: Sequence[Event], n: int) -> None:
+    assert (told[n]["resource_id"], told[n]["who"]) == (str(n), WHO[n][1])
 
 
 async def test_who_is_null_once_the_transaction_that_set_it_has_ended(stage: Stage) -> None:

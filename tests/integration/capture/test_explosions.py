@@ -12,21 +12,22 @@ pytestmark = pytest.mark.runs_once
 QUICK = 10.0  # seconds for a statement on a slow machine, of up to two rows; the text itself takes many times that
 TYPES = "CREATE TYPE pair AS (n numeric, d jsonb); CREATE DOMAIN doc AS jsonb; CREATE DOMAIN numbers AS numeric[]"
 
+
+def many(number: str, count: int, made: str = "jsonb_agg(v)") -> str:
+    """`made` of so many of a number `v` that is already jsonb: to make each of them one takes seconds."""
+    one = f"WITH one AS MATERIALIZED (SELECT to_jsonb({number}) AS v)"
+    return f"({one} SELECT {made} FROM one, generate_series(1, {count}) AS i)"
+
+
+LARGE = "1e131071::numeric"
 HUGE = {
-    "jsonb, large": ("jsonb", "(SELECT jsonb_agg(1e131071::numeric) FROM generate_series(1, 9000))"),
-    "jsonb, large negative": ("jsonb", "(SELECT jsonb_agg(-1e131071::numeric) FROM generate_series(1, 9000))"),
-    "jsonb, as keys' values": (
-        "jsonb", "(SELECT jsonb_object_agg('k' || i, 1e131071::numeric) FROM generate_series(1, 9000) AS i)",
-    ),
-    "jsonb, nested": (
-        "jsonb", "(SELECT jsonb_agg(jsonb_build_object('a', jsonb_build_array(1e131071::numeric))) "  # noqa: ISC004
-        "FROM generate_series(1, 9000))",
-    ),
-    "jsonb, small": ("jsonb", "(SELECT jsonb_agg(1e-16383::numeric) FROM generate_series(1, 40000))"),
-    "jsonb, zeros of many digits": (
-        "jsonb", "(SELECT jsonb_agg(0::numeric(1000,0) * 1e-16383) FROM generate_series(1, 60000))",
-    ),
-    "a domain over jsonb": ("doc", "(SELECT jsonb_agg(1e131071::numeric) FROM generate_series(1, 9000))"),
+    "jsonb, large": ("jsonb", many(LARGE, 9000)),
+    "jsonb, large negative": ("jsonb", many(f"-{LARGE}", 9000)),
+    "jsonb, as keys' values": ("jsonb", many(LARGE, 9000, "jsonb_object_agg('k' || i, v)")),
+    "jsonb, nested": ("jsonb", many(LARGE, 9000, "jsonb_agg(jsonb_build_object('a', jsonb_build_array(v)))")),
+    "jsonb, small": ("jsonb", many("1e-16383::numeric", 40000)),
+    "jsonb, zeros of many digits": ("jsonb", many("0::numeric(1000,0) * 1e-16383", 60000)),
+    "a domain over jsonb": ("doc", many(LARGE, 9000)),
     "numeric[]": ("numeric[]", "ARRAY(SELECT 1e131071::numeric FROM generate_series(1, 9000))"),
     "numeric[] of zeros": ("numeric[]", "ARRAY(SELECT 0 * 1e-16383::numeric FROM generate_series(1, 60000))"),
     "a domain over numeric[]": ("numbers", "ARRAY(SELECT 1e131071::numeric FROM generate_series(1, 9000))"),
@@ -36,12 +37,8 @@ HUGE = {
         "(SELECT range_agg(numrange(('1e' || i)::numeric, ('2e' || i)::numeric)) "  # noqa: ISC004
         "FROM generate_series(100000, 104000) AS i)",
     ),
-    "array of jsonb": (
-        "jsonb[]", "ARRAY(SELECT jsonb_build_array(1e131071::numeric, 1e131071::numeric) FROM generate_series(1, 5000))",  # noqa: E501
-    ),
-    "composite": (
-        "pair", "ROW(1, (SELECT jsonb_agg(1e131071::numeric) FROM generate_series(1, 9000)))::pair",
-    ),
+    "array of jsonb": ("jsonb[]", many(LARGE, 5000, "array_agg(jsonb_build_array(v, v))")),
+    "composite": ("pair", f"ROW(1, {many(LARGE, 9000)})::pair"),
     "array of composites": (
         "pair[]", "ARRAY(SELECT ROW(1e131071::numeric, NULL)::pair FROM generate_series(1, 9000))",
     ),
@@ -91,7 +88,7 @@ USUAL = {
     "jsonb of usual numbers": (
         "jsonb", "(SELECT jsonb_agg(jsonb_build_object('n', i, 'x', i * 0.01, 'z', 0)) FROM generate_series(1, 120000) AS i)",  # noqa: E501
     ),
-    "jsonb of zeros": ("jsonb", "(SELECT jsonb_agg(0) FROM generate_series(1, 900000))"),
+    "jsonb of zeros": ("jsonb", many("0", 900000)),
     "jsonb of long texts": (
         "jsonb", "jsonb_build_object('a', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 150000) AS i))",
     ),

@@ -154,6 +154,7 @@ STEPS = st.lists(
 NAMES = ["a", "b", "c", "d", "e", "f"]
 
 
+@pytest.mark.runs_once
 @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 async def test_no_excluded_value_leaks_when_columns_are_renamed_dropped_and_added(

@@ -1,12 +1,15 @@
 """How values of every type arrive, and that neither they nor the writer's session make a statement fail or differ."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import asyncpg
 import pytest
 
-from tests.support.stage import Stage, kinds, one
+from tests.support.event_schema import check_events
+from tests.support.hub import new_database
+from tests.support.stage import Event, Stage, kinds, one
 
 TYPES = """
 CREATE TYPE size AS (width bigint, name text, dims numeric[]);
@@ -27,75 +30,96 @@ async def stored(stage: Stage, type_: str, value: str) -> Any:
     return event["resource"]["v"]
 
 
+VALUES: Final = [
+    ("bigint", "-9223372036854775808", "-9223372036854775808"),
+    ("numeric", "0.1000000000000000000000001", "0.1000000000000000000000001"),
+    ("numeric(40,2)", "1e30", "1" + "0" * 30 + ".00"),
+    ("numeric", "'NaN'", "NaN"),
+    ("numeric", "'-Infinity'", "-Infinity"),
+    ("amount", "12.50", "12.50"),
+    ("amounts", "ARRAY[1.5, NULL, 2]", ["1.5", None, "2"]),
+    ("int", "7", 7),
+    ("smallint", "7", 7),
+    ("float8", "0.1", 0.1),
+    ("float8", "1e300", 1e300),
+    ("float8", "'NaN'", "NaN"),
+    ("float8", "'-Infinity'", "-Infinity"),
+    ("real", "'Infinity'", "Infinity"),
+    ("boolean", "true", True),
+    ("bytea", "'\\xdeadbeef'", "3q2+7w=="),
+    ("bytea", "''", ""),
+    ("bytea", "decode(repeat('61', 100), 'hex')", "YWFh" * 33 + "YQ=="),
+    ("bytea[]", "ARRAY['\\xff'::bytea, NULL]", ["/w==", None]),
+    ("bigint[]", "ARRAY[9007199254740993, NULL]", ["9007199254740993", None]),
+    ("bigint[]", "ARRAY[[1,2],[3,4]]", [["1", "2"], ["3", "4"]]),
+    ("numeric[]", "ARRAY['NaN', 1]::numeric[]", ["NaN", "1"]),
+    ("bigint[]", "'{}'", []),
+    ("int[]", "ARRAY[1,2]", [1, 2]),
+    ("text[]", "ARRAY['a,b', '\"', NULL]", ["a,b", '"', None]),
+    ("json[]", "ARRAY['[1]'::json]", [[1]]),
+    ("size", "ROW(9007199254740993, 'a', ARRAY[1.50])", {
+        "width": "9007199254740993", "name": "a", "dims": ["1.50"],
+    }),
+    ("size[]", "ARRAY[ROW(1, 'a', NULL)::size]", [{"width": "1", "name": "a", "dims": None}]),
+    ("box_of", "ROW(ROW(1, 'a', NULL)::size, '\\xff')", {
+        "inner_size": {"width": "1", "name": "a", "dims": None}, "data": "/w==",
+    }),
+    ("size", "NULL", None),
+    ("mood", "'it''s \"bad\"'", 'it\'s "bad"'),
+    ("timestamptz", "'2026-11-22 12:00:00.5+02'", "2026-11-22T10:00:00.5+00:00"),
+    ("timestamptz", "'infinity'", "infinity"),
+    ("timestamptz", "'0044-03-15 12:00:00+00 BC'", "0044-03-15T12:00:00+00:00 BC"),
+    ("timestamp", "'2026-11-22 12:00:00'", "2026-11-22T12:00:00"),
+    ("date", "'2026-11-22'", "2026-11-22"),
+    ("time", "'12:00'", "12:00:00"),
+    ("interval", "'1 day 02:00'", "1 day 02:00:00"),
+    ("money", "12345.67", "$12,345.67"),
+    ("int8range", "'[1,5)'", "[1,5)"),
+    ("tstzrange", "'[2026-01-01 12:00+02,)'", '["2026-01-01 10:00:00+00",)'),
+    ("numrange", "'[1.5,]'", "[1.5,)"),
+    ("uuid", "'AB3C1E60-0000-7000-8000-000000000000'", "ab3c1e60-0000-7000-8000-000000000000"),
+    ("inet", "'10.0.0.1/8'", "10.0.0.1/8"),
+    ("bit(3)", "B'101'", "101"),
+    ("point", "'(1,2)'", "(1,2)"),
+    ("tsvector", "'a:1 b:2'", "'a':1 'b':2"),
+    ("regclass", "'pg_class'", "pg_class"),
+    ("jsonb", "'{\"b\": 1.50, \"a\": 9007199254740993}'", {"b": 1.50, "a": 9007199254740993}),
+    ("json", "'{\"b\":\n\t1,\r\n\"a\":[]}'", {"b": 1, "a": []}),
+    ("json", "'\"a\\u0000b\"'", "a\0b"),
+    ("json", "'{\"a\":1,\"a\":2}'", {"a": 2}),
+    ("text", "E'tab\\t \\u2028 \\U0001F600 \\\\ \\n\\r'", "tab\t \u2028 \U0001f600 \\ \n\r"),
+    ("char(3)", "'a'", "a  "),
+    ("hstore_like", "NULL", None),
+]  # fmt: skip
+"""(type, value, what is shown of it)"""
+
+
+@pytest.fixture(scope="module")
+async def arrived(postgres_url: str, template: str) -> Mapping[str, Event]:
+    """The event of each of VALUES; the row of the one at `n` is that of the table `t<n>`."""
+    async with new_database(postgres_url, template) as url:
+        stage = Stage(url, await asyncpg.connect(url))
+        await stage.sql(TYPES, "CREATE DOMAIN hstore_like AS text")
+        for n, (type_, value, _) in enumerate(VALUES):
+            await stage.sql(f"CREATE TABLE t{n} (id int PRIMARY KEY, organization_id text, v {type_})")
+            await stage.add(f"t{n}", resource_type=f"t{n}")
+            await stage.sql(f"INSERT INTO t{n} VALUES (1, 'org_1', {value})")
+        events = {event["resource_type"]: event for event in await stage.relayed()}
+        stage.connection.terminate()
+    return events
+
+
 @pytest.mark.parametrize(
-    ("type_", "value", "shown"),
-    [
-        ("bigint", "-9223372036854775808", "-9223372036854775808"),
-        ("numeric", "0.1000000000000000000000001", "0.1000000000000000000000001"),
-        ("numeric(40,2)", "1e30", "1" + "0" * 30 + ".00"),
-        ("numeric", "'NaN'", "NaN"),
-        ("numeric", "'-Infinity'", "-Infinity"),
-        ("amount", "12.50", "12.50"),
-        ("amounts", "ARRAY[1.5, NULL, 2]", ["1.5", None, "2"]),
-        ("int", "7", 7),
-        ("smallint", "7", 7),
-        ("float8", "0.1", 0.1),
-        ("float8", "1e300", 1e300),
-        ("float8", "'NaN'", "NaN"),
-        ("float8", "'-Infinity'", "-Infinity"),
-        ("real", "'Infinity'", "Infinity"),
-        ("boolean", "true", True),
-        ("bytea", "'\\xdeadbeef'", "3q2+7w=="),
-        ("bytea", "''", ""),
-        ("bytea", "decode(repeat('61', 100), 'hex')", "YWFh" * 33 + "YQ=="),
-        ("bytea[]", "ARRAY['\\xff'::bytea, NULL]", ["/w==", None]),
-        ("bigint[]", "ARRAY[9007199254740993, NULL]", ["9007199254740993", None]),
-        ("bigint[]", "ARRAY[[1,2],[3,4]]", [["1", "2"], ["3", "4"]]),
-        ("numeric[]", "ARRAY['NaN', 1]::numeric[]", ["NaN", "1"]),
-        ("bigint[]", "'{}'", []),
-        ("int[]", "ARRAY[1,2]", [1, 2]),
-        ("text[]", "ARRAY['a,b', '\"', NULL]", ["a,b", '"', None]),
-        ("json[]", "ARRAY['[1]'::json]", [[1]]),
-        ("size", "ROW(9007199254740993, 'a', ARRAY[1.50])", {
-            "width": "9007199254740993", "name": "a", "dims": ["1.50"],
-        }),
-        ("size[]", "ARRAY[ROW(1, 'a', NULL)::size]", [{"width": "1", "name": "a", "dims": None}]),
-        ("box_of", "ROW(ROW(1, 'a', NULL)::size, '\\xff')", {
-            "inner_size": {"width": "1", "name": "a", "dims": None}, "data": "/w==",
-        }),
-        ("size", "NULL", None),
-        ("mood", "'it''s \"bad\"'", 'it\'s "bad"'),
-        ("timestamptz", "'2026-11-22 12:00:00.5+02'", "2026-11-22T10:00:00.5+00:00"),
-        ("timestamptz", "'infinity'", "infinity"),
-        ("timestamptz", "'0044-03-15 12:00:00+00 BC'", "0044-03-15T12:00:00+00:00 BC"),
-        ("timestamp", "'2026-11-22 12:00:00'", "2026-11-22T12:00:00"),
-        ("date", "'2026-11-22'", "2026-11-22"),
-        ("time", "'12:00'", "12:00:00"),
-        ("interval", "'1 day 02:00'", "1 day 02:00:00"),
-        ("money", "12345.67", "$12,345.67"),
-        ("int8range", "'[1,5)'", "[1,5)"),
-        ("tstzrange", "'[2026-01-01 12:00+02,)'", '["2026-01-01 10:00:00+00",)'),
-        ("numrange", "'[1.5,]'", "[1.5,)"),
-        ("uuid", "'AB3C1E60-0000-7000-8000-000000000000'", "ab3c1e60-0000-7000-8000-000000000000"),
-        ("inet", "'10.0.0.1/8'", "10.0.0.1/8"),
-        ("bit(3)", "B'101'", "101"),
-        ("point", "'(1,2)'", "(1,2)"),
-        ("tsvector", "'a:1 b:2'", "'a':1 'b':2"),
-        ("regclass", "'pg_class'", "pg_class"),
-        ("jsonb", "'{\"b\": 1.50, \"a\": 9007199254740993}'", {"b": 1.50, "a": 9007199254740993}),
-        ("json", "'{\"b\":\n\t1,\r\n\"a\":[]}'", {"b": 1, "a": []}),
-        ("json", "'\"a\\u0000b\"'", "a\0b"),
-        ("json", "'{\"a\":1,\"a\":2}'", {"a": 2}),
-        ("text", "E'tab\\t \\u2028 \\U0001F600 \\\\ \\n\\r'", "tab\t \u2028 \U0001f600 \\ \n\r"),
-        ("char(3)", "'a'", "a  "),
-        ("hstore_like", "NULL", None),
-    ],
-)  # fmt: skip
+    ("table", "shown"),
+    [pytest.param(f"t{n}", shown, id=f"{type_}-{value}") for n, (type_, value, shown) in enumerate(VALUES)],
+)
 async def test_a_value_arrives_as_the_contract_spells_its_type(
-    stage: Stage, type_: str, value: str, shown: Any
+    arrived: Mapping[str, Event], table: str, shown: Any
 ) -> None:
-    await stage.sql("CREATE DOMAIN hstore_like AS text")
-    assert await stored(stage, type_, value) == shown
+    event = arrived[table]
+    check_events([event])
+    assert "error" not in event
+    assert event["delta"].get("v", {"to": None})["to"] == event["resource"]["v"] == shown
 
 
 async def test_numbers_in_json_columns_keep_every_digit(stage: Stage) -> None:

@@ -395,6 +395,12 @@ def test_doctor_tells_of_a_database_that_cannot_be_reached(run: Run) -> None:
     assert result.stdout.startswith("fail  database")
 
 
+def test_doctor_creates_no_hub_where_there_is_none(run: Run, tmp_path: Path) -> None:
+    result = run("doctor", "--fix", "--data-dir", str(tmp_path / "typo"), DATABASE_URL=None)
+    assert (result.exit_code, f"there is no hub in {tmp_path / 'typo'}" in result.stdout) == (1, True)
+    assert not (tmp_path / "typo").exists()
+
+
 def test_doctor_names_a_variable_that_is_no_setting(run: Run) -> None:
     result = run("doctor", "--json", PROT="1")
     assert any("STREAMHUB_PROT is not a setting" in row["detail"] for row in json.loads(result.stdout))

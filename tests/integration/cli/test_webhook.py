@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from streamhub.cli import webhook
 from tests.integration.cli.conftest import Run, rows
 
 URL = "https://shop.example.com/hooks"
@@ -138,3 +139,16 @@ def test_http_is_for_loopback_in_development_alone(run: Run, tmp_path: Any) -> N
 def test_an_unknown_organization_is_refused(run: Run) -> None:
     for arguments in (("add", URL, "--events", "*"), ("list",)):
         refused(run("webhook", *arguments, "--org", "nothing"), 1, "streamhub org add nothing")
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "shown"),
+    [
+        (204, None, "204 in 8 ms"),
+        (400, "it answered 400", "400 in 8 ms"),
+        (301, "it answered 301, and redirects are not followed", "301 (redirects are not followed) in 8 ms"),
+        (None, "it refused the connection", "it refused the connection"),
+    ],
+)
+def test_the_last_attempt_is_shown_in_one_way(status: int | None, error: str | None, shown: str) -> None:
+    assert webhook._shown([{"status": status, "error": error, "latency_ms": 8}]) == shown

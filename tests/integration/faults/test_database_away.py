@@ -12,7 +12,7 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
-from servers.directories import data_directory
+from servers.clusters import cluster_directory
 from servers.ports import free_port
 from streamhub.embedded import EmbeddedPostgres
 from tests.integration.conftest import Answer, Client
@@ -48,7 +48,7 @@ async def asked(hub: Hub, path: str) -> list[Answer]:
 @pytest.fixture(scope="module")
 async def outage(tmp_path_factory: pytest.TempPathFactory) -> Outage:
     """The server is this run's own, since other tests must not lose theirs."""
-    directory = data_directory()
+    directory = cluster_directory()
     try:
         async with EmbeddedPostgres(directory) as postgres:
             # On a port where no other server would look for a free one while this one is away.

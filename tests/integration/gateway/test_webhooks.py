@@ -201,6 +201,14 @@ async def test_recover_needs_its_time_and_enables(hub: Hub) -> None:
     assert (answer.status, answer.data["enabled"]) == (202, True)
 
 
+async def test_a_time_that_is_sent_to_recover_as_json_is_refused_with_where_it_belongs(hub: Hub) -> None:
+    id_ = (await made(hub))["id"]
+    answer = await ask(hub, "POST", f"{PATH}/{id_}/recover", {"since": "2026-01-01T00:00:00Z"})
+    (error,) = answer.document["errors"]
+    assert (answer.status, error["code"]) == (400, "MISSING_DATE_RANGE")
+    assert "recover?since=" in error["detail"]
+
+
 @pytest.mark.parametrize("since", ["2300-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
 async def test_recover_refuses_a_time_that_is_still_to_come(hub: Hub, since: str) -> None:
     id_ = (await made(hub))["id"]
@@ -214,8 +222,8 @@ async def test_a_disabled_endpoint_is_neither_tested_nor_retried(hub: Hub) -> No
     await ask(hub, "POST", f"{PATH}/{id_}/disable")
     for path in ("test", f"deliveries/{delivery}/retry"):
         answer = await ask(hub, "POST", f"{PATH}/{id_}/{path}")
-        assert answer.pointers == [("INVALID_ENDPOINT", "")]
-        assert "enable it first" in answer.document["errors"][0]["detail"]
+        (error,) = answer.document["errors"]
+        assert (answer.status, error["code"], "enable it first" in error["detail"]) == (409, "ENDPOINT_DISABLED", True)
 
 
 async def test_a_row_that_cannot_be_used_is_shown_with_why_and_can_be_set_right(hub: Hub) -> None:
@@ -224,7 +232,7 @@ async def test_a_row_that_cannot_be_used_is_shown_with_why_and_can_be_set_right(
     (found,) = (await ask(hub, "GET")).data
     assert (found["state"], found["enabled"]) == ("disabled", True)
     assert "'path_prefix' is 5" in found["disabled_reason"]
-    assert (await ask(hub, "POST", f"{PATH}/{id_}/test")).pointers == [("INVALID_ENDPOINT", "")]
+    assert (await ask(hub, "POST", f"{PATH}/{id_}/test")).document["errors"][0]["code"] == "ENDPOINT_DISABLED"
     found = (await ask(hub, "PATCH", f"{PATH}/{id_}", {"filters": {}})).data
     assert (found["state"], found["disabled_reason"]) == ("ok", None)
 

@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from servers.directories import data_directory
-from servers.ports import free_port
+from servers.clusters import cluster_directory
 from streamhub import capture
 from streamhub.capture import CaptureSpec
 from streamhub.config import load
@@ -88,8 +87,7 @@ async def test_a_queue_of_notifications_that_nearly_nothing_is_in_is_in_order(da
 @pytest.fixture
 async def small_queue() -> AsyncIterator[str]:
     """A server of the test's own with the smallest queue of notifications that PostgreSQL allows, 512 KiB."""
-    directory = data_directory()
-    (directory / "port").write_text(f"{free_port()}\n")
+    directory = cluster_directory()
     server = EmbeddedPostgres(directory, {"fsync": "off", "shared_buffers": "16MB", "max_notify_queue_pages": "64"})
     await server.start_async()
     connection = await asyncpg.connect(server.url)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from servers.directories import data_directory
+from servers.clusters import cluster_directory
 from streamhub.embedded import EmbeddedPostgres
 from tests.integration.conftest import Answer, Client
 from tests.support.hub import Hub, Process, hub_over
@@ -59,7 +59,7 @@ class Scene:
 async def scene(directory: Path) -> AsyncIterator[Scene]:
     """`directory` is for keys and logs."""
     # Not pytest's: its directories are closed to the user that PostgreSQL runs as.
-    data = data_directory()
+    data = await asyncio.to_thread(cluster_directory)
     try:
         async with network() as net:
             database = net.host("db")

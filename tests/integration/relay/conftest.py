@@ -15,9 +15,9 @@ import asyncpg
 import pytest
 
 import streamhub
-from servers.directories import data_directory
-from servers.ports import free_port
+from servers.clusters import cluster_directory
 from streamhub.embedded import EmbeddedPostgres
+from streamhub.history.partitions import existing
 from streamhub.postgres.migrate import migrate_hub, migrate_source
 from tests.support.stage import Stage
 
@@ -32,6 +32,13 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
     connection = await asyncpg.connect(database_url)
     yield Stage(database_url, connection)
     connection.terminate()
+
+
+@pytest.fixture
+async def without_weeks(stage: Stage) -> None:
+    """Its database as it is before its first relay."""
+    for week in await existing(stage.connection):
+        await stage.sql(f"DROP TABLE streamhub_hub.{week.name}")
 
 
 @pytest.fixture
@@ -64,9 +71,7 @@ async def source(new_database: NewDatabase) -> AsyncIterator[Stage]:
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, to be killed and copied."""
-    directory = data_directory()
-    # The first free port of the range would be another test's as soon as this server is stopped.
-    (directory / "port").write_text(f"{free_port()}\n")
+    directory = cluster_directory()
     postgres = EmbeddedPostgres(directory, {"fsync": "off", "shared_buffers": "16MB", "max_prepared_transactions": 5})
     postgres.start()
     yield postgres

@@ -161,6 +161,7 @@ async def weeks(stage: Stage) -> list[str]:
     return [week.name for week in await existing(stage.connection)]
 
 
+@pytest.mark.usefixtures("without_weeks")
 async def test_the_week_and_those_ahead_of_it_are_made_in_time(stage: Stage) -> None:
     await stage.shop()
     await stage.sql("INSERT INTO skus VALUES (1, 'org_1', 1, 'a')")
@@ -232,6 +233,7 @@ async def test_every_id_of_a_week_belongs_to_its_partition(stage: Stage) -> None
     assert places == [(f"streamhub_hub.{name}",) for name in (week.name, week.name, following.name)]
 
 
+@pytest.mark.usefixtures("without_weeks")
 async def test_one_who_cannot_make_the_week_that_another_is_making_finds_it_made_later(stage: Stage) -> None:
     other = await asyncpg.connect(stage.url)
     await other.execute("SET lock_timeout = '100ms'")

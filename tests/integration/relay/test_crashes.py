@@ -13,6 +13,8 @@ from streamhub.embedded import EmbeddedPostgres
 from tests.integration.relay.conftest import StartRelay
 from tests.support.stage import Stage, rebuilt, until
 
+pytestmark = pytest.mark.runs_once
+
 PASSING = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 

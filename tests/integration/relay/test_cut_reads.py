@@ -14,6 +14,8 @@ from streamhub.relay.lookahead import Lookahead
 from streamhub.relay.outbox import Outbox, Ranges, delete
 from tests.support.stage import Stage
 
+pytestmark = pytest.mark.runs_once
+
 INSERT = (
     "INSERT INTO streamhub.outbox (seq, xid, origin, old_ctid, new_ctid, chained, new_row) "
     "VALUES ($1, $2, $3, $4, $5, $6, $7)"

@@ -115,6 +115,7 @@ async def test_an_organization_that_cannot_be_told_exactly_gets_no_event(
     assert len(await stage.incidents("poison")) == 1
 
 
+@pytest.mark.runs_once
 @settings(max_examples=15, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(BYTES, BYTES, BYTES, BYTES), min_size=1, max_size=6))
 async def test_whatever_bytes_a_row_holds_every_row_is_an_event_or_told_of_and_none_waits(

@@ -9,6 +9,8 @@ import pytest
 from streamhub.embedded import installed_binaries
 from tests.support.stage import Stage, until
 
+pytestmark = pytest.mark.runs_once
+
 RELAYS = "FROM pg_stat_activity WHERE application_name ~ '^streamhub relay'"
 APPENDING = f"SELECT EXISTS (SELECT {RELAYS} AND wait_event_type = 'Lock')"
 CUT = f"SELECT pg_terminate_backend(pid, 10000) {RELAYS}"

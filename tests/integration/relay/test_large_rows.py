@@ -9,6 +9,8 @@ from streamhub.relay.outbox import MOST_BYTES, SMALL, SMALL_WHO, Outbox, Ranges,
 from streamhub.relay.source import BATCH
 from tests.support.stage import Stage, kinds
 
+pytestmark = pytest.mark.runs_once
+
 ROWS = "INSERT INTO skus SELECT i, 'org_1', i, repeat(md5(i::text), {repeated}) FROM generate_series(1, {count}) AS i"
 
 

@@ -60,6 +60,7 @@ async def test_rows_that_a_trigger_changes_within_the_statement_stay_in_order(
     await follows(stage)
 
 
+@pytest.mark.runs_once
 @pytest.mark.parametrize("batch", [1, 2, 3, 7])
 @pytest.mark.parametrize("body", BODIES)
 async def test_a_transaction_that_is_larger_than_a_batch_stays_in_order(
@@ -83,6 +84,7 @@ END $$;
 """
 
 
+@pytest.mark.runs_once
 @pytest.mark.parametrize("batch", [1, 2, 2000])
 @pytest.mark.parametrize(
     "statement",
@@ -178,6 +180,7 @@ STATEMENTS = st.lists(
 )
 
 
+@pytest.mark.runs_once
 @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(statements=STATEMENTS, body=st.sampled_from(list(BODIES)), batch=st.sampled_from([1, 3, 2000]))
 async def test_whatever_the_application_does_a_consumer_can_follow_it(

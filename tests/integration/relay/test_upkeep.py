@@ -146,6 +146,7 @@ async def test_a_move_that_was_cut_short_leaves_every_event_in_its_place_and_is_
     await other.close()
 
 
+@pytest.mark.usefixtures("without_weeks")
 async def test_no_lock_that_another_role_holds_keeps_weeks_from_being_made(stage: Stage) -> None:
     holder = await connect(stage.url)
     await holder.execute("SELECT pg_advisory_lock(7370102)")

@@ -319,6 +319,24 @@ async def test_an_endpoint_that_keeps_failing_is_probed_with_one_at_a_time(
     assert (await owner.get(id_))["state"] == "failing"
 
 
+async def test_a_probe_is_of_the_delivery_with_most_attempts_though_others_are_due_before_it(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
+) -> None:
+    receiver.answers["/a"] = 500
+    id_ = (await owner.add(max_in_flight=1))["id"]
+    await start(schedule=(60, 60, 60, 60, 60))
+    append = await history.append(organization, 200)
+
+    async def is_(state: str) -> bool:
+        return bool((await owner.get(id_))["state"] == state)
+
+    await eventually(lambda: is_("failing"))
+    last = append.events[-1].id
+    await owner.pool.execute("UPDATE streamhub_hub.webhook_deliveries SET attempts = 5 WHERE event = $1", last)
+    await eventually(lambda: is_("disabled"))
+    assert receiver.received[-1].id == last
+
+
 async def test_one_success_of_a_probe_ends_the_pauses(
     history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
 ) -> None:

@@ -28,7 +28,10 @@ async def busy(
     await connection.execute("ANALYZE")
     ids = [(await owner.add(f"/{n}"))["id"] for n in range(5)]
     for table, more, values in (
-        ("webhook_deliveries", "due_at", f"clock_timestamp() + CASE WHEN {LATER} THEN interval '1 hour' ELSE '0' END"),
+        (
+            "webhook_deliveries", "attempts, due_at",
+            f"n % 7, clock_timestamp() + CASE WHEN {LATER} THEN interval '1 hour' ELSE '0' END",
+        ),
         ("webhook_finished", "state, log, created_at", "'failed', '[]', now()"),
     ):  # fmt: skip
         await connection.execute(
@@ -69,6 +72,7 @@ async def test_a_look_for_work_reads_no_more_than_it_gives(busy: tuple[Pool, lis
     pool, ids = busy
     assert await rows_read(pool, deliveries.READ, ids, [100] * 5) <= 4 * 101
     assert await rows_read(pool, deliveries.READ_TESTS, ids) <= 5
+    assert await rows_read(pool, deliveries.READ_MOST_TRIED, ids) <= 5 * deliveries.MOST_PAUSES
     assert await rows_read(pool, deliveries.GIVE_UP, ids, [0] * 5) <= 5
 
 

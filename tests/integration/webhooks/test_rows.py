@@ -106,7 +106,7 @@ async def test_an_attempt_that_cannot_be_made_counts_as_a_failed_one(
 
     await eventually(has_failed)
     ((attempt,),) = [each["attempts"] for each in await owner.log(id_)]
-    assert attempt["error"] == "the attempt was not possible: AttributeError"
+    assert attempt["error"] == "the attempt was not possible, the log of the hub says why"
 
 
 async def test_a_rotation_ends_secrets_that_are_none(owner: Owner) -> None:

@@ -21,8 +21,8 @@ def queue_of(failures: int = 0, **fields: Any) -> Queue:
     return Queue(endpoint._replace(**fields), failures, 0.0)
 
 
-def delivery(event: int, resource: int | None = None) -> Delivery:
-    return Delivery("e", str(event), 0, resource, None, 0.0)
+def delivery(event: int, resource: int | None = None, attempts: int = 0) -> Delivery:
+    return Delivery("e", str(event), attempts, resource, None, 0.0)
 
 
 def trial(name: str) -> Delivery:
@@ -32,6 +32,8 @@ def trial(name: str) -> Delivery:
 
 def begun(queue: Queue, now: float = 0.0) -> list[str]:
     found = []
+    if queue.wants_most_tried(now):
+        queue.choose_probe(None)
     while (each := queue.begin(now)) is not None:
         found.append(each.event)
     return found
@@ -39,6 +41,8 @@ def begun(queue: Queue, now: float = 0.0) -> list[str]:
 
 def fail(queue: Queue, now: float) -> None:
     was_probe = queue.is_failing
+    if queue.wants_most_tried(now):
+        queue.choose_probe(None)
     each = queue.begin(now)
     assert each is not None
     queue.ended(each, BAD, now, was_probe=was_probe)
@@ -81,11 +85,73 @@ def test_attempts_that_were_under_way_when_it_began_to_fail_lengthen_no_pause() 
 def test_one_probe_is_under_way_at_a_time_and_a_success_ends_them() -> None:
     queue = queue_of(FAILING_FROM)
     queue.add(delivery(n) for n in range(5))
+    queue.choose_probe(None)
     probe = queue.begin(0.0)
     assert probe is not None
     assert begun(queue) == []
     queue.ended(probe, GOOD, 0.0, was_probe=True)
     assert len(begun(queue)) == 4
+
+
+def test_a_probe_is_of_the_delivery_that_has_most_attempts() -> None:
+    queue = queue_of(FAILING_FROM)
+    queue.add([delivery(1), delivery(2, attempts=1), delivery(3, attempts=2)])
+    assert queue.begin(0.0) is None, "which one that is was not read yet"
+    queue.choose_probe(delivery(9, attempts=4))
+    assert begun(queue) == ["9"]
+
+
+def test_what_is_under_way_is_no_probe() -> None:
+    queue = queue_of()
+    queue.add([delivery(1), delivery(2)])
+    for _ in range(2):
+        each = queue.begin(0.0)
+        assert each is not None
+        queue.ended(each, BAD, 0.0, was_probe=False)
+    queue.failures = FAILING_FROM
+    queue.add([delivery(3)])
+    queue.choose_probe(delivery(1, attempts=3))  # of which nothing is written yet
+    assert begun(queue) == ["3"]
+
+
+def test_one_probe_of_four_is_of_a_delivery_that_was_not_attempted() -> None:
+    queue = queue_of(FAILING_FROM)
+    queue.add([delivery(1), delivery(2)])
+    now, probes = 0.0, []
+    for n in range(8):
+        if queue.wants_most_tried(now):
+            queue.choose_probe(delivery(10 + n, attempts=2))
+        each = queue.begin(now)
+        assert each is not None
+        probes.append(each.event)
+        queue.ended(each, BAD, now, was_probe=True)
+        now = queue.probe_at
+    assert probes == ["10", "11", "12", "1", "14", "15", "16", "2"]
+
+
+def test_an_endpoint_that_fails_uses_up_the_schedule_in_its_time_however_busy_it_is() -> None:
+    """An event every 2 min; of what is due the oldest are read."""
+    queue, now, made = queue_of(), 0.0, 0
+    pending: dict[int, tuple[float, int]] = {}  # when it is due, and how often it was attempted
+    while now < 35 * 3600:
+        for n in range(made, int(now // 120) + 1):
+            pending[n], made = (n * 120.0, 0), n + 1
+        due = sorted((at, n) for n, (at, _) in pending.items() if at <= now)
+        queue.add(delivery(n, attempts=pending[n][1]) for _, n in due[: queue.most_read])
+        if queue.wants_most_tried(now):
+            attempts, _, n = max((pending[n][1], -at, n) for at, n in due)
+            queue.choose_probe(delivery(n, attempts=attempts) if attempts else None)
+        was_probe = queue.is_failing
+        each = queue.begin(now)
+        if each is None:
+            now += min(queue.wait(now), 60.0)
+            continue
+        queue.ended(each, BAD, now, was_probe=was_probe)
+        queue.held.discard(each.event)
+        if (pause := pause_after(each.attempts + 1, SCHEDULE, None)) is None:
+            break
+        pending[int(each.event)] = (now + pause, each.attempts + 1)
+    assert sum(SCHEDULE) <= now <= sum(SCHEDULE) * 1.1 + 5 * 2 * 66
 
 
 def test_one_that_waits_for_a_probe_is_not_given_up() -> None:

@@ -347,6 +347,8 @@ CREATE TABLE streamhub_hub.webhook_deliveries (
   PRIMARY KEY (endpoint, event)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX webhook_deliveries_due ON streamhub_hub.webhook_deliveries (endpoint, due_at, event);
+CREATE INDEX webhook_deliveries_tried ON streamhub_hub.webhook_deliveries (endpoint, attempts, due_at, event)
+ WHERE attempts > 0;
 CREATE INDEX webhook_deliveries_resource ON streamhub_hub.webhook_deliveries (endpoint, resource_key, event)
  WHERE resource_key IS NOT NULL;
 CREATE INDEX webhook_deliveries_tests ON streamhub_hub.webhook_deliveries (endpoint, event) WHERE body IS NOT NULL;
