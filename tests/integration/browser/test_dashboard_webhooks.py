@@ -199,6 +199,6 @@ async def _is_failing(connection: AnyConnection, endpoint: str, error: str) -> N
     attempt = {"at": "2026-11-22T10:00:00.000Z", "status": 502, "error": error, "latency_ms": 5, "response": ""}
     await connection.execute(
         "INSERT INTO streamhub_hub.webhook_deliveries (endpoint, event, type, attempts, due_at, log) "
-        "VALUES ($1, $2, 'orders.update', 1, clock_timestamp() + interval '30 s', $3)",
+        "VALUES ($1, $2, 'orders.update', 1, clock_timestamp() + interval '55 s', $3)",
         endpoint, ids.event_id(ids.milliseconds("01a202b2-c57c-7000-8000-00000000002a"), 0), json.dumps([attempt]),
     )  # fmt: skip

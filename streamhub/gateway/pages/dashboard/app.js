@@ -112,8 +112,8 @@ function routed() {
 
 function Shown({ session, page, rest }) {
   if (page === null) {
-    return html`<h1>No such page</h1><p class="empty">There is no page at ${location.hash}. Choose one of those at the
-      side, or go to <a href="#/events">the events</a>.</p>`;
+    return html`<h1>No such page</h1><p class="empty">There is no page at ${location.hash}. Go to
+      ${" "}<a href="#/events">the events</a>.</p>`;
   }
   if (page === "replay") return null;
   if (page === "health") return html`<${Health} session=${session} />`;

@@ -79,7 +79,7 @@ export function Events({ session, isShown }) {
     }}>
       <${Filters} value=${asked} onChange=${setAsked} types=${types ?? []} error=${refusal?.error} />
       ${refusal && (isAtFields(refusal.error, refusal.choice)
-        ? html`<p class="wrong" role="alert">The filters were not applied; the list goes on as it was.</p>`
+        ? html`<p class="wrong said" role="alert">The filters were not applied; the list goes on as it was.</p>`
         : html`<${Problem} error=${refusal.error} session=${session} title="The filters were not applied" />`)}
       <p class="actions"><button class="primary">Apply</button>
         <button type="button" onClick=${() => apply(NOTHING_ASKED)}>Clear</button></p>
