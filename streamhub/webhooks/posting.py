@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 ANSWERED_WITHIN: Final = 30.0  # seconds, connecting included
 CONNECTED_WITHIN: Final = 10.0
 BODY_WITHIN: Final = 5.0  # from the status on
-MOST_READ: Final = 64 * 1024  # bytes of a body
+MOST_READ: Final = 64 * 1024  # bytes of a body, as of all that comes before it
+MOST_FRAMED: Final = 2 * MOST_READ  # bytes of a body with what frames it: sizes of chunks, extensions, trailers
 MOST_KEPT: Final = 4 * 1024
 MOST_CONNECTIONS: Final = 1_000
 MOST_ANSWERS: Final = 10  # to one request: interim ones (1xx), and the one that counts
@@ -70,29 +71,60 @@ class _Protocol(ResponseHandler):
     its body, where the two come together: here the head is read first, and the body breaks off."""
 
     _answers = 0
+    _left = MOST_READ  # bytes that are read yet, whatever they are; no parser sees more
+    _is_answered = False  # the head that counts has come
+    _is_over = False
 
     def set_response_params(self, **given: Any) -> None:
         """A request begins."""
-        self._answers = 0
+        self._answers, self._left, self._is_answered = 0, MOST_READ, False
         super().set_response_params(**given)
 
     def data_received(self, data: bytes) -> None:
-        end = data.find(b"\r\n\r\n") + 4
-        if not self._answers and 4 <= end < len(data):
-            super().data_received(data[:end])
-            data = data[end:]
-        super().data_received(data)
-        if self.exception() is not None and self._payload is not None:
-            self._payload.set_exception(aiohttp.ClientPayloadError("its body breaks off"))
+        if not data and not self._is_over:  # what was paused goes on
+            super().data_received(data)
+        while data and not self._is_over:
+            end = data.find(b"\r\n\r\n") + 4
+            size = min(self._left, end if not self._answers and end >= 4 else len(data))
+            if size <= 0:
+                self._stop()
+                break
+            self._left -= size
+            super().data_received(data[:size])
+            data = data[size:]
+            if self.exception() is not None:
+                if self._payload is not None:
+                    self._payload.set_exception(aiohttp.ClientPayloadError("its body breaks off"))
+                break
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         self._answers += 1
         if self._answers <= MOST_ANSWERS:
+            if data[0].code >= 200 and not self._is_answered:
+                self._is_answered, self._left = True, MOST_FRAMED
             super().feed_data(data, size)
         elif self._answers == MOST_ANSWERS + 1:
-            self.set_exception(aiohttp.ClientConnectionError(f"it sent over {MOST_ANSWERS} answers to one request"))
-            if self.transport is not None:
-                self.transport.abort()
+            self._fail(f"it sent over {MOST_ANSWERS} answers to one request")
+
+    def _stop(self) -> None:
+        """It sends more than is read. Of a body what has come is kept: it only ends here."""
+        if not self._is_answered:
+            self._fail(f"it sent over {MOST_READ:,} bytes and no answer")
+            return
+        payload, self._payload, self._parser = self._payload, None, None
+        if payload is not None and not payload.is_eof():
+            payload.feed_eof()
+        self._abort()
+
+    def _fail(self, why: str) -> None:
+        self.set_exception(aiohttp.ClientConnectionError(why))
+        self._abort()
+
+    def _abort(self) -> None:
+        self._is_over = True
+        self.force_close()
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class Resolver(AbstractResolver):

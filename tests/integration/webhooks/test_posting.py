@@ -447,6 +447,31 @@ async def test_interim_answers_without_end_are_a_failure_at_once(
     assert outcome.error == "it sent over 10 answers to one request"
 
 
+async def test_blank_lines_without_end_before_an_answer_are_a_failure_at_once(local: Poster) -> None:
+    async with endless(b"\r\n" * 8_000) as (url, ended):
+        outcome = await post(local, url)
+        async with asyncio.timeout(1):
+            await ended.wait()
+    assert outcome.error == "ClientConnectionError: it sent over 65,536 bytes and no answer"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"1;ext=" + b"e" * 6_000 + b"\r\nx\r\n", b"0\r\n" + b"x: y\r\n" * 2_000], ids=["extensions", "trailers"]
+)
+async def test_what_frames_a_body_is_bounded_too_and_changes_nothing(
+    local: Poster, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(posting, "BODY_WITHIN", 60.0)
+    head = asyncio.Event()
+    head.set()
+    begins = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", head)
+    async with endless(sent, begins) as (url, ended):
+        outcome = await post(local, url)
+        async with asyncio.timeout(1):
+            await ended.wait()
+    assert (outcome.status, outcome.error) == (200, None)
+
+
 async def test_a_connection_that_goes_on_answering_without_a_request_is_closed(local: Poster) -> None:
     answer, goes_on = b"HTTP/1.1 204 No Content\r\n\r\n", asyncio.Event()
     async with endless(answer * 100, (answer, goes_on)) as (url, ended):
