@@ -25,7 +25,7 @@ class WorkersType(click.ParamType[int]):
 
 
 @click.command("serve")
-@click.option("--roles", metavar="ROLE,…", help="relay, gateway (STREAMHUB_ROLES). Default: all.")
+@click.option("--roles", metavar="ROLE,…", help="relay, gateway, webhooks (STREAMHUB_ROLES). Default: all.")
 @click.option("--host", help="The address to listen on (STREAMHUB_HOST). Default: 127.0.0.1.")
 @click.option("--port", metavar="PORT", help="The port to listen on (STREAMHUB_PORT). Default: 8080.")
 @click.option(

@@ -24,7 +24,7 @@ from streamhub.postgres.connections import AnyConnection
 from streamhub.webhooks import endpoint, store
 from streamhub.webhooks.addresses import Addresses
 from streamhub.webhooks.endpoint import InvalidEndpoint, Wrong
-from streamhub.webhooks.store import Scope, TooManyEndpoints, TooManyTests
+from streamhub.webhooks.store import Scope, TooManyEndpoints, TooManySecrets, TooManyTests
 
 COLUMNS: Final = ("id", "org", "test", "url", "events", "filters", "state", "disabled_reason", "created_at")
 SECRET_COLUMNS: Final = ("id", "url", "events", "secret")
@@ -177,7 +177,11 @@ def rotate_secret(id_: str, as_json: bool, data_dir: Path | None) -> None:
     \b
       streamhub webhook rotate-secret 7f7c7f0e-6f0f-4c0e-9d5c-2f6f7f0e6f0f
     """
-    _print_secret(_on(id_, data_dir, store.rotate_secret), as_json)
+    try:
+        found = _on(id_, data_dir, store.rotate_secret)
+    except TooManySecrets as error:
+        raise UserError(str(error).removesuffix(".")) from None
+    _print_secret(found, as_json)
     say("Deliveries carry signatures of both for 24 hours.")
 
 

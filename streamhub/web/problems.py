@@ -106,6 +106,9 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
         409, "The webhook endpoint is disabled", "Nothing is sent to it: enable it, or set right what `detail` names."
     ),
     "BODY_TOO_LARGE": Problem(413, "The body is too large", "An event has at most 1 MiB, a request at most 16 MiB."),
+    "TOO_MANY_SECRETS": Problem(
+        409, "Too many secrets are still valid", "A secret that was replaced stays valid for 24 hours: rotate later."
+    ),
     "TOO_MANY_EVENTS": Problem(413, "Too many events", "A request publishes at most 1,000 events: send several."),
     "UNSUPPORTED_MEDIA_TYPE": Problem(
         415, "The body has another media type", "Send the header Content-Type: application/json."

@@ -29,6 +29,7 @@ from streamhub.webhooks.ordering import HAS_OLDER
 MOST_ENDPOINTS: Final = 1_000  # of one organization and environment
 MOST_JUDGED: Final = 100_000
 MOST_OLD_SECRETS: Final = 4
+LATEST: Final = 253_402_300_799  # the last second of the year 9999
 OVERLAP: Final = timedelta(hours=24)
 MOST_TESTS: Final = 20  # pending, of one endpoint
 MOST_LISTED: Final = 100
@@ -101,6 +102,18 @@ async def _changing(connection: AnyConnection) -> AsyncIterator[None]:
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{LOCKED_WITHIN}'")
         yield
+
+
+class TooManySecrets(ValueError):  # noqa: N818 - what it is
+    """The endpoint has MOST_OLD_SECRETS that are still valid. `until` is when one of them is not any more, in words for
+    its owner."""
+
+    def __init__(self, until: str) -> None:
+        self.until = until
+        super().__init__(
+            f"{MOST_OLD_SECRETS} secrets from before are still valid, the most there may be: the secret can be "
+            f"replaced once more from {until} on."
+        )
 
 
 class TooManyTests(ValueError):  # noqa: N818 - what it is
@@ -190,7 +203,7 @@ async def delete(connection: AnyConnection, scope: Scope, id_: str) -> bool:
 
 async def rotate_secret(connection: AnyConnection, scope: Scope, id_: str) -> dict[str, Any] | None:
     """The endpoint with its new secret, shown this once. The ones before stay valid for OVERLAP from when they were
-    replaced, the newest MOST_OLD_SECRETS of them."""
+    replaced. Raises TooManySecrets, where one would have to end earlier."""
     async with _changing(connection):
         row = await connection.fetchrow(
             f"SELECT secret, old_secrets FROM streamhub_hub.webhook_endpoints AS e WHERE {_OWN} AND e.id = $3 "
@@ -203,10 +216,13 @@ async def rotate_secret(connection: AnyConnection, scope: Scope, id_: str) -> di
         old = [{"secret": each, "valid_until": until} for each, until in known if until > now]
         if endpoint.is_secret(row["secret"]):  # else nothing was signed with it
             old.append({"secret": row["secret"], "valid_until": now + OVERLAP.total_seconds()})
+        if len(old) > MOST_OLD_SECRETS:
+            until = sorted(each["valid_until"] for each in old)[-MOST_OLD_SECRETS - 1]
+            raise TooManySecrets(timestamp(int(min(until, LATEST) * 1_000)))
         secret = signing.secret_of(os.urandom(32))
         await connection.execute(
             "UPDATE streamhub_hub.webhook_endpoints SET secret = $2, old_secrets = $3::text::jsonb WHERE id = $1",
-            id_, secret, orjson.dumps(old[-MOST_OLD_SECRETS:]).decode(),
+            id_, secret, orjson.dumps(old).decode(),
         )  # fmt: skip
         found = await _one(connection, scope, id_)
     assert found is not None, "it is locked"

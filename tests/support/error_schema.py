@@ -15,7 +15,7 @@ CODES: Final[Mapping[int, frozenset[str]]] = {
     403: frozenset({"ORGANIZATION_MISMATCH", "NOT_ENTERPRISE", "MISSING_SCOPE"}),
     404: frozenset({"NOT_FOUND"}),
     405: frozenset({"METHOD_NOT_ALLOWED"}),
-    409: frozenset({"ACTIVE_CONSUMER_EXISTS", "REPLAY_FINISHED", "ENDPOINT_DISABLED"}),
+    409: frozenset({"ACTIVE_CONSUMER_EXISTS", "REPLAY_FINISHED", "ENDPOINT_DISABLED", "TOO_MANY_SECRETS"}),
     413: frozenset({"BODY_TOO_LARGE", "TOO_MANY_EVENTS"}),
     415: frozenset({"UNSUPPORTED_MEDIA_TYPE"}),
     422: frozenset({"INVALID_EVENT", "INVALID_ENDPOINT"}),

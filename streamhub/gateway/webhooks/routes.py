@@ -26,7 +26,7 @@ from streamhub.web.problems import ApiError, Fault, unavailable
 from streamhub.web.scopes import webhooks_manage
 from streamhub.webhooks import endpoint, store
 from streamhub.webhooks.endpoint import InvalidEndpoint, Wrong
-from streamhub.webhooks.store import Scope, TooManyEndpoints, TooManyTests
+from streamhub.webhooks.store import Scope, TooManyEndpoints, TooManySecrets, TooManyTests
 
 MOST_BYTES: Final = 128 * 1024
 TIMEOUT: Final = 10.0  # seconds
@@ -191,7 +191,10 @@ async def test(request: web.Request) -> web.Response:
 
 async def rotate_secret(request: web.Request) -> web.Response:
     """The new secret, shown this once; the one before stays valid for 24 hours."""
-    return await _of_one(request, store.rotate_secret)
+    try:
+        return await _of_one(request, store.rotate_secret)
+    except TooManySecrets as error:
+        raise ApiError(Fault("TOO_MANY_SECRETS", str(error))) from None
 
 
 async def recover(request: web.Request) -> web.Response:

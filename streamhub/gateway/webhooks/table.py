@@ -56,7 +56,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", f"{ENDPOINT}/rotate-secret", routes.rotate_secret,
         name="rotateWebhookSecret", group=GROUP, summary="Replace the secret", rule=webhooks_manage,
-        answers=[answers.ROTATED],
+        answers=[answers.ROTATED], codes=["TOO_MANY_SECRETS"],
     ),
     Route(
         "POST", f"{ENDPOINT}/recover", routes.recover, routes.RECOVER_PARAMETERS,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -162,6 +163,20 @@ async def test_a_rotation_keeps_the_secret_before_for_24_hours(hub: Hub) -> None
     (old,) = json.loads(row["old_secrets"])
     assert (row["secret"], old["secret"]) == (new, endpoint["secret"])
     assert 0 <= old["valid_until"] - row["now"] + 60 - 86_400 <= 60
+
+
+async def test_a_rotation_that_would_end_a_valid_secret_is_refused_until_it_has_ended(hub: Hub) -> None:
+    path = f"{PATH}/{(await made(hub))['id']}/rotate-secret"
+    assert [(await ask(hub, "POST", path)).status for _ in range(4)] == [200] * 4
+    refused = await ask(hub, "POST", path)
+    (error,) = refused.document["errors"]
+    first = await hub.gateway.hub.fetchval("SELECT old_secrets->0->>'valid_until' FROM streamhub_hub.webhook_endpoints")
+    at = datetime.fromtimestamp(float(first), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    assert (refused.status, error["code"], at in error["detail"]) == (409, "TOO_MANY_SECRETS", True)
+    await hub.gateway.hub.execute(
+        "UPDATE streamhub_hub.webhook_endpoints SET old_secrets = jsonb_set(old_secrets, '{0,valid_until}', '5')"
+    )
+    assert (await ask(hub, "POST", path)).status == 200
 
 
 OTHERS: Final = [
