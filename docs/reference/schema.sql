@@ -253,7 +253,11 @@ CREATE TABLE streamhub_hub.webhook_deliveries (
     attempts integer DEFAULT 0 NOT NULL,
     log jsonb DEFAULT '[]'::jsonb NOT NULL,
     body bytea,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT webhook_deliveries_attempts_check CHECK (((attempts >= 0) AND (attempts <= 1000000))),
+    CONSTRAINT webhook_deliveries_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at <= '9999-01-01 00:00:00+00'::timestamp with time zone))),
+    CONSTRAINT webhook_deliveries_due_at_check CHECK ((((due_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (due_at <= '9999-01-01 00:00:00+00'::timestamp with time zone)) OR (due_at = 'infinity'::timestamp with time zone))),
+    CONSTRAINT webhook_deliveries_not_before_check CHECK (((not_before >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (not_before <= '9999-01-01 00:00:00+00'::timestamp with time zone)))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='2000');
 
@@ -276,6 +280,7 @@ CREATE TABLE streamhub_hub.webhook_endpoints (
     enabled boolean DEFAULT true NOT NULL,
     disabled_reason text,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT webhook_endpoints_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at <= '9999-01-01 00:00:00+00'::timestamp with time zone))),
     CONSTRAINT webhook_endpoints_events_check CHECK (((cardinality(events) >= 1) AND (cardinality(events) <= 500))),
     CONSTRAINT webhook_endpoints_filters_check CHECK ((jsonb_typeof(filters) = 'object'::text)),
     CONSTRAINT webhook_endpoints_headers_check CHECK ((jsonb_typeof(headers) = 'object'::text)),
@@ -296,6 +301,8 @@ CREATE TABLE streamhub_hub.webhook_finished (
     body bytea,
     created_at timestamp with time zone NOT NULL,
     finished_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT webhook_finished_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at <= '9999-01-01 00:00:00+00'::timestamp with time zone))),
+    CONSTRAINT webhook_finished_finished_at_check CHECK (((finished_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at <= '9999-01-01 00:00:00+00'::timestamp with time zone))),
     CONSTRAINT webhook_finished_state_check CHECK ((state = ANY (ARRAY['delivered'::text, 'failed'::text])))
 );
 
@@ -309,7 +316,8 @@ CREATE TABLE streamhub_hub.webhook_queues (
     again_from uuid,
     again_to uuid,
     notice_due_at timestamp with time zone,
-    notice_attempts integer DEFAULT 0 NOT NULL
+    notice_attempts integer DEFAULT 0 NOT NULL,
+    CONSTRAINT webhook_queues_notice_attempts_check CHECK (((notice_attempts >= 0) AND (notice_attempts <= 1000000)))
 )
 WITH (fillfactor='50');
 

@@ -24,6 +24,7 @@ MOST_IN_FLIGHT: Final = 100
 MOST_RATE: Final = 1_000_000
 MOST_HEADERS: Final = 10
 LONGEST_HEADER: Final = 1_024
+MOST_OLD_SECRETS: Final = 10  # in a row: each valid one signs every attempt
 MOST_RESOURCE_IDS: Final = 500
 LONGEST_HOST: Final = 253
 LONGEST_REASON: Final = 300
@@ -311,6 +312,8 @@ def of_row(row: "asyncpg.Record | Mapping[str, Any]") -> Row:
         old = old_secrets(row["old_secrets"])
         if old is None:
             return Row(_reason('old_secrets is no list of {"secret": "whsec_…", "valid_until": seconds}.'))
+        if len(old) > MOST_OLD_SECRETS:
+            return Row(_reason(f"old_secrets has {len(old)} entries; at most {MOST_OLD_SECRETS} are allowed."))
         choice = _choice(row["events"], given["filters"])
         return Row(None, choice, (*old, (row["secret"], float("inf"))), given["headers"])
     except Exception as error:  # noqa: BLE001 - it must not stop the others

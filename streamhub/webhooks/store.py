@@ -213,16 +213,16 @@ async def rotate_secret(connection: AnyConnection, scope: Scope, id_: str) -> di
             return None
         now = time.time()
         known = endpoint.old_secrets(row["old_secrets"]) or []
-        old = [{"secret": each, "valid_until": until} for each, until in known if until > now]
+        old = [(each, until) for each, until in known if until > now]
         if endpoint.is_secret(row["secret"]):  # else nothing was signed with it
-            old.append({"secret": row["secret"], "valid_until": now + OVERLAP.total_seconds()})
+            old.append((row["secret"], now + OVERLAP.total_seconds()))
         if len(old) > MOST_OLD_SECRETS:
-            until = sorted(each["valid_until"] for each in old)[-MOST_OLD_SECRETS - 1]
+            until = sorted(until for _, until in old)[-MOST_OLD_SECRETS - 1]
             raise TooManySecrets(timestamp(int(min(until, LATEST) * 1_000)))
         secret = signing.secret_of(os.urandom(32))
         await connection.execute(
             "UPDATE streamhub_hub.webhook_endpoints SET secret = $2, old_secrets = $3::text::jsonb WHERE id = $1",
-            id_, secret, orjson.dumps(old).decode(),
+            id_, secret, orjson.dumps([{"secret": each, "valid_until": until} for each, until in old]).decode(),
         )  # fmt: skip
         found = await _one(connection, scope, id_)
     assert found is not None, "it is locked"

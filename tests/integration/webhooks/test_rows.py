@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Any
 
+import asyncpg
 import pytest
 
 from streamhub.core.view import View
@@ -210,3 +211,17 @@ async def test_a_locked_endpoint_that_is_deleted_then_is_forgotten(
         await receiver.has(2, "/b")
         assert await behind()
     await eventually(is_forgotten)
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "4713-01-01 BC", "294276-01-01"])
+async def test_a_time_that_no_answer_can_show_is_refused(owner: Owner, time: str) -> None:
+    id_ = (await owner.add())["id"]
+    with pytest.raises(asyncpg.CheckViolationError):
+        await update(owner, id_, f"created_at = '{time}'")
+    async with owner.pool.acquire() as connection:
+        await store.send_test(connection, owner.scope, id_)
+    for column in ("created_at", "due_at", "not_before"):
+        if (column, time) != ("due_at", "infinity"):
+            with pytest.raises(asyncpg.CheckViolationError):
+                await owner.pool.execute(f"UPDATE streamhub_hub.webhook_deliveries SET {column} = '{time}'")
+    assert len(await owner.log(id_)) == 1

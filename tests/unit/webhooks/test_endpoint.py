@@ -51,6 +51,7 @@ def test_a_row_that_is_right_is_compiled() -> None:
         ({"secret": "whsec_#"}, "secret is not whsec_ and base64"),
         ({"old_secrets": [{"secret": 5, "valid_until": 9}]}, "old_secrets is no list"),
         ({"old_secrets": 5}, "old_secrets is no list"),
+        ({"old_secrets": [{"secret": SECRET, "valid_until": 9}] * 11}, "old_secrets has 11 entries; at most 10"),
         ({"headers": {"Transfer-Encoding": "chunked"}}, "'Transfer-Encoding' is not for an endpoint to set"),
         ({"headers": {"webhook-id": "x"}}, "'webhook-id' is not for an endpoint to set"),
     ],

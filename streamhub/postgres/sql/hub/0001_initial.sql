@@ -310,6 +310,7 @@ CREATE TABLE streamhub_hub.webhook_endpoints (
   enabled          boolean NOT NULL DEFAULT true,
   disabled_reason  text,                -- null: its owner disabled it, or nobody did
   created_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+                   CHECK (created_at BETWEEN '1970-01-01Z' AND '9999-01-01Z')  -- a time that the API can show
 );
 CREATE INDEX webhook_endpoints_organization ON streamhub_hub.webhook_endpoints (organization);
 
@@ -325,7 +326,7 @@ CREATE TABLE streamhub_hub.webhook_queues (
   again_from       uuid,                -- events beyond this id, up to `again_to`, are looked through once more
   again_to         uuid,                -- null: up to where the cursor is when the look begins
   notice_due_at    timestamptz,         -- its owner is to be told then that it was disabled; null: nothing is to be told
-  notice_attempts  integer NOT NULL DEFAULT 0
+  notice_attempts  integer NOT NULL DEFAULT 0 CHECK (notice_attempts BETWEEN 0 AND 1000000)
 ) WITH (fillfactor = 50);
 CREATE INDEX webhook_queues_due ON streamhub_hub.webhook_queues (due_at);
 CREATE INDEX webhook_queues_again ON streamhub_hub.webhook_queues (endpoint)
@@ -338,12 +339,15 @@ CREATE TABLE streamhub_hub.webhook_deliveries (
   event            uuid NOT NULL,
   type             text NOT NULL,
   resource_key     bigint,              -- as in history; null: of no resource
-  due_at           timestamptz NOT NULL,  -- infinity: behind another event of its resource
-  not_before       timestamptz,         -- when its pause ends, if it has been attempted
-  attempts         integer NOT NULL DEFAULT 0,
+  due_at           timestamptz NOT NULL  -- infinity: behind another event of its resource
+                   CHECK (due_at BETWEEN '1970-01-01Z' AND '9999-01-01Z' OR due_at = 'infinity'),
+  not_before       timestamptz          -- when its pause ends, if it has been attempted
+                   CHECK (not_before BETWEEN '1970-01-01Z' AND '9999-01-01Z'),
+  attempts         integer NOT NULL DEFAULT 0 CHECK (attempts BETWEEN 0 AND 1000000),
   log              jsonb NOT NULL DEFAULT '[]',  -- what came of each attempt
   body             bytea,
-  created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+  created_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+                   CHECK (created_at BETWEEN '1970-01-01Z' AND '9999-01-01Z'),
   PRIMARY KEY (endpoint, event)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX webhook_deliveries_due ON streamhub_hub.webhook_deliveries (endpoint, due_at, event);
@@ -362,8 +366,9 @@ CREATE TABLE streamhub_hub.webhook_finished (
   state            text NOT NULL CHECK (state IN ('delivered', 'failed')),
   log              jsonb NOT NULL,
   body             bytea,
-  created_at       timestamptz NOT NULL,
-  finished_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+  created_at       timestamptz NOT NULL CHECK (created_at BETWEEN '1970-01-01Z' AND '9999-01-01Z'),
+  finished_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+                   CHECK (finished_at BETWEEN '1970-01-01Z' AND '9999-01-01Z'),
   PRIMARY KEY (endpoint, event)
 );
 CREATE INDEX webhook_finished_failed ON streamhub_hub.webhook_finished (endpoint, event) WHERE state = 'failed';
