@@ -30,8 +30,10 @@ log = logging.getLogger(__name__)
 ANSWERED_WITHIN: Final = 30.0  # seconds, connecting included
 CONNECTED_WITHIN: Final = 10.0
 BODY_WITHIN: Final = 5.0  # from the status on
-MOST_READ: Final = 64 * 1024  # bytes of a body, as of all that comes before it
-MOST_FRAMED: Final = 2 * MOST_READ  # bytes of a body with what frames it: sizes of chunks, extensions, trailers
+MOST_HEAD: Final = 64 * 1024  # bytes up to the end of the head, interim ones and blank lines included
+MOST_READ: Final = 64 * 1024  # bytes of a body
+MOST_BEHIND: Final = 2 * MOST_READ  # bytes behind the head: a body, its chunk sizes and its trailers
+LEAST_COUNTED: Final = 16  # bytes: what a packet counts as, however short, as each takes processor time
 MOST_KEPT: Final = 4 * 1024
 MOST_CONNECTIONS: Final = 1_000
 MOST_ANSWERS: Final = 10  # to one request: interim ones (1xx), and the one that counts
@@ -66,65 +68,80 @@ class Outcome(NamedTuple):
 
 
 class _Protocol(ResponseHandler):
-    """Closes the connection where answers have no end. aiohttp would read interim ones for ever and without a pause, so
-    that nothing else went on, and keep those that come without a request. It also forgets an answer that has a fault in
-    its body, where the two come together: here the head is read first, and the body breaks off."""
+    """Closes the connection where an answer has no end. It counts what comes, whatever it is: aiohttp's parser would
+    pass over blank lines and extensions of chunks for ever. aiohttp would also read interim answers without a pause,
+    and keep those that come without a request. It forgets an answer that has a fault in its body, where the two come
+    together: here the head is read first, and the body breaks off."""
 
     _answers = 0
-    _left = MOST_READ  # bytes that are read yet, whatever they are; no parser sees more
-    _is_answered = False  # the head that counts has come
-    _is_over = False
+    _is_answered = False  # by the answer that counts
+    _is_cut = False
+    _bytes = 0  # of the head, then of what is behind it
 
     def set_response_params(self, **given: Any) -> None:
         """A request begins."""
-        self._answers, self._left, self._is_answered = 0, MOST_READ, False
+        self._answers = self._bytes = 0
+        self._is_answered = False
         super().set_response_params(**given)
 
     def data_received(self, data: bytes) -> None:
-        if not data and not self._is_over:  # what was paused goes on
-            super().data_received(data)
-        while data and not self._is_over:
-            end = data.find(b"\r\n\r\n") + 4
-            size = min(self._left, end if not self._answers and end >= 4 else len(data))
-            if size <= 0:
-                self._stop()
-                break
-            self._left -= size
-            super().data_received(data[:size])
-            data = data[size:]
-            if self.exception() is not None:
-                if self._payload is not None:
-                    self._payload.set_exception(aiohttp.ClientPayloadError("its body breaks off"))
-                break
+        is_resumed = not data
+        while data and self._is_in_head():
+            head = data[: min(_end_of_head(data), max(0, MOST_HEAD - self._bytes))]
+            self._bytes += max(len(head), LEAST_COUNTED)
+            data = data[len(head) :]
+            super().data_received(head)
+            if data and self._bytes >= MOST_HEAD and self._is_in_head():
+                pieces = MOST_HEAD // LEAST_COUNTED
+                self._fail(f"its answer's head has no end within {MOST_HEAD // 1024} KiB, or {pieces} packets")
+        if is_resumed or (data and not self._is_cut and self.exception() is None):
+            self._behind(data)
+        if self.exception() is not None and self._payload is not None:
+            self._payload.set_exception(aiohttp.ClientPayloadError("its body breaks off"))
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         self._answers += 1
         if self._answers <= MOST_ANSWERS:
-            if data[0].code >= 200 and not self._is_answered:
-                self._is_answered, self._left = True, MOST_FRAMED
+            status = data[0].code
+            if not self._is_answered and (not 100 <= status < 200 or status == 101):
+                self._is_answered = True
+                self._bytes = 0
             super().feed_data(data, size)
-        elif self._answers == MOST_ANSWERS + 1:
+        elif not self._is_cut:
             self._fail(f"it sent over {MOST_ANSWERS} answers to one request")
 
-    def _stop(self) -> None:
-        """It sends more than is read. Of a body what has come is kept: it only ends here."""
-        if not self._is_answered:
-            self._fail(f"it sent over {MOST_READ:,} bytes and no answer")
+    def _is_in_head(self) -> bool:
+        return not self._is_answered and not self._is_cut and self.exception() is None
+
+    def _behind(self, data: bytes) -> None:
+        """A body that is too long ends there: what was read of it is kept."""
+        room = max(0, MOST_BEHIND - self._bytes)
+        self._bytes += max(len(data), LEAST_COUNTED) if data else 0
+        super().data_received(data[:room])
+        if len(data) <= room or self._is_cut:
             return
-        payload, self._payload, self._parser = self._payload, None, None
-        if payload is not None and not payload.is_eof():
+        payload = self._payload
+        self._cut()
+        if payload is not None and payload.exception() is None and not payload.is_eof():
             payload.feed_eof()
-        self._abort()
 
     def _fail(self, why: str) -> None:
+        self._cut()
         self.set_exception(aiohttp.ClientConnectionError(why))
-        self._abort()
 
-    def _abort(self) -> None:
-        self._is_over = True
+    def _cut(self) -> None:
+        self._is_cut = True
         self.force_close()
+        self._parser = self._payload = None  # else they would call it a fault that the connection ends
         if self.transport is not None:
             self.transport.abort()
+
+
+def _end_of_head(data: bytes) -> int:
+    """Behind the first blank line, but for those before a head."""
+    blank = len(data) - len(data.lstrip(b"\r\n"))
+    end = data.find(b"\r\n\r\n", blank if blank > len(b"\r\n\r\n") else 0)
+    return len(data) if end < 0 else end + len(b"\r\n\r\n")
 
 
 class Resolver(AbstractResolver):
