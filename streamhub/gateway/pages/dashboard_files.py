@@ -51,9 +51,11 @@ async def get_dashboard(request: web.Request) -> web.Response:
     return _PAGE.answer(request)
 
 
-async def get_root(_: web.Request) -> web.Response:
-    """No organization's: who opens the hub's address looks for this. Relative, for a proxy that has the hub below a
-    path."""
+async def get_root(request: web.Request) -> web.Response:
+    """Who opens the hub's address in a browser looks for the dashboard; for anything else there is nothing. Relative,
+    for a proxy that has the hub below a path."""
+    if "text/html" not in request.headers.get("Accept", ""):
+        raise ApiError(Fault("NOT_FOUND", "There is nothing at '/'; a browser is led to /-/dashboard."))
     return web.Response(status=302, headers={"Location": "-/dashboard"})
 
 
@@ -74,6 +76,8 @@ ROUTES: Final = (
     Route(
         "GET", "/", get_root, is_open=True,
         name="getRoot", group="Pages", summary="To the dashboard",
+        description="For a browser, which accepts `text/html`; for anything else there is nothing here.",
+        codes=("NOT_FOUND",),
         answers=[Answer(302, "To `/-/dashboard`.", (), {"Location": "where the dashboard is, relative"})],
     ),
     Route(

@@ -25,7 +25,7 @@ async def test_the_page_has_a_policy_that_lets_in_nothing_but_its_own_files(hub:
 
 
 async def test_the_hubs_own_address_leads_to_the_dashboard(hub: Hub) -> None:
-    answer = await hub.get("/")
+    answer = await hub.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
     assert (answer.status, answer.headers["location"]) == (302, "-/dashboard")
 
 
