@@ -141,6 +141,7 @@ def create_app(gateway: Gateway, kinds: Kinds, *, with_operations: bool = True) 
     app[WEBHOOKS] = kinds.webhooks
     app[checks.CHECKS] = checks.Checks(gateway.settings)
     add_cors(app, gateway.settings.cors_origins)
+    app.middlewares.append(dashboard_files.lead_browsers)
     serves = "gateway" in gateway.settings.roles
     routes = [each for each in ROUTES if each.is_open or serves]
     routes += operations.ROUTES if with_operations else ()

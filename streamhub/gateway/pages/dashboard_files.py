@@ -1,7 +1,7 @@
 """`/-/dashboard`: one page and its modules. They hold no data: the page asks for a token, and reads the public API with
 it, so whatever the dashboard can do, curl can."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
 from typing import Final
 
@@ -10,7 +10,7 @@ from aiohttp import web
 from streamhub.gateway import pages
 from streamhub.gateway.pages.files import File, answers
 from streamhub.web.problems import ApiError, Fault
-from streamhub.web.route import Answer, Route
+from streamhub.web.route import Route
 
 # Scripts and styles of ours alone, requests to this hub alone, and no text that becomes HTML.
 SECURITY: Final = {
@@ -51,12 +51,15 @@ async def get_dashboard(request: web.Request) -> web.Response:
     return _PAGE.answer(request)
 
 
-async def get_root(request: web.Request) -> web.Response:
+@web.middleware
+async def lead_browsers(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     """Who opens the hub's address in a browser looks for the dashboard; for anything else there is nothing. Relative,
     for a proxy that has the hub below a path."""
-    if "text/html" not in request.headers.get("Accept", ""):
-        raise ApiError(Fault("NOT_FOUND", "There is nothing at '/'; a browser is led to /-/dashboard."))
-    return web.Response(status=302, headers={"Location": "-/dashboard"})
+    if request.path == "/" and request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
+        return web.Response(status=302, headers={"Location": "-/dashboard"})
+    return await handler(request)
 
 
 async def get_file(request: web.Request) -> web.Response:
@@ -72,13 +75,6 @@ ROUTES: Final = (
         name="getDashboard", group="Pages", summary="The dashboard",
         description="Events, replays, webhooks and health in a browser. It asks for a token, and keeps it in memory.",
         answers=answers("A page that loads `/-/dashboard/{file}`.", "text/html", "<!doctype html>\n"),
-    ),
-    Route(
-        "GET", "/", get_root, is_open=True,
-        name="getRoot", group="Pages", summary="To the dashboard",
-        description="For a browser, which accepts `text/html`; for anything else there is nothing here.",
-        codes=("NOT_FOUND",),
-        answers=[Answer(302, "To `/-/dashboard`.", (), {"Location": "where the dashboard is, relative"})],
     ),
     Route(
         "GET", "/-/dashboard/{file:[^/]+}", get_file, is_open=True,
