@@ -24,7 +24,7 @@ help:
 	@echo 'make test    lint, types and all tests, on real servers; ARGS="-k replay" adds options'
 	@echo 'make lint    ruff, mypy, import-linter'
 	@echo 'make docs    writes docs/reference from the code'
-	@echo 'make bench   the benchmarks, as one table; ENGINE=kafka runs those of Kafka'
+	@echo 'make bench   the benchmarks, as one table; ENGINE=kafka runs those of Kafka, PEER=debezium Debezium beside Streamhub'
 	@echo 'make crash   a hub under load, killed and stopped at random moments, then audited; SEED=7 KILLS=100 ENGINE=kafka'
 	@echo 'make clean   removes .venv and caches; data directories stay'
 
@@ -47,7 +47,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate
 
 bench: $(CORE)
-	$(BIN)/python -m benchmarks --engine $(ENGINE) $(ARGS)
+	$(BIN)/python -m benchmarks --engine $(ENGINE) $(PEER) $(ARGS)
 
 crash: $(CORE)
 	@$(BIN)/python -m crash $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS)) --engine $(ENGINE) $(ARGS)

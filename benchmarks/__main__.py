@@ -33,6 +33,7 @@ from benchmarks import (
     webhooks,
     writers,
 )
+from benchmarks.peers import debezium
 from benchmarks.stage import Result, Stage, stage
 
 ALL = {
@@ -64,13 +65,17 @@ KAFKA = {
     "following": following.measure,
     "brokers": brokers.measure,
 }
+# Another system beside Streamhub, in turns.
+PEERS = {
+    "debezium": debezium.measure,
+}
 
 
 async def measure(names: list[str], on: Stage) -> list[Result]:
     results = []
     for name in names:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
-        results += await (ALL | KAFKA)[name](on)
+        results += await (ALL | KAFKA | PEERS)[name](on)
     return results
 
 
@@ -93,7 +98,7 @@ def machine() -> str:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    arguments.add_argument("names", nargs="*", choices=[[], *ALL, *KAFKA], help="default: all of the engine")
+    arguments.add_argument("names", nargs="*", choices=[[], *ALL, *KAFKA, *PEERS], help="default: all of the engine")
     arguments.add_argument("--engine", choices=["postgres", "kafka"], default="postgres")
     given = arguments.parse_args()
     with stage() as on:
