@@ -310,6 +310,10 @@ class FanOut:
             except DATABASE_ERRORS as error:  # the next step tries again; it is disabled in this process already
                 log.warning("webhook endpoints %s were not disabled yet: %r", ", ".join(self._broken), error)
             else:
+                for id_ in self._broken.keys() - locked:
+                    if (known := self._endpoints.by_id.get(id_)) is not None:
+                        # Its owner may enable it before it was read as disabled: then its row is as it was known.
+                        self._endpoints.by_id[id_] = known._replace(key=())
                 self._broken = {id_: why for id_, why in self._broken.items() if id_ in locked}
 
     async def _write(

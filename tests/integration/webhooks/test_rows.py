@@ -9,8 +9,9 @@ import pytest
 
 from streamhub.core.view import View
 from streamhub.webhooks import census, fan_out, store
+from streamhub.webhooks.bodies import Bodies
 from streamhub.webhooks.census import WebhookCensus
-from streamhub.webhooks.deliveries import Endpoint
+from streamhub.webhooks.deliveries import Endpoint, Endpoints
 from tests.integration.conftest import History, eventually
 from tests.integration.webhooks.conftest import Owner, Receiver, Start, hanging
 
@@ -89,6 +90,26 @@ async def test_an_endpoint_that_raises_is_disabled_and_the_page_goes_on(
     assert "could not be matched" in (await owner.get(id_))["disabled_reason"]
     await update(owner, id_, "enabled = true")
     await receiver.has(2)
+
+
+async def test_an_endpoint_that_raised_and_is_enabled_at_once_gets_what_it_missed(
+    history: History, organization: int, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = (await owner.add())["id"]
+    fanning = fan_out.FanOut(owner.pool, Endpoints(), Bodies(owner.pool))
+    await fanning.step()
+
+    def has_path(*_: object) -> bool:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fan_out, "_has_path", has_path)
+        await history.append(organization)
+        await fanning.step()
+    assert not (await owner.get(id_))["enabled"]
+    await update(owner, id_, "enabled = true")
+    await fanning.step()
+    assert (await fanning.step_again()).deliveries == 1
 
 
 async def test_an_attempt_that_cannot_be_made_counts_as_a_failed_one(
