@@ -25,7 +25,7 @@ from streamhub.kafka.topic import open_topic
 from streamhub.organizations.cache import Registry
 from streamhub.postgres.ownership import claim, hub_id
 from streamhub.relay.batches import Preparer
-from streamhub.relay.outbox import Outbox, delete, read_times_as_integers
+from streamhub.relay.outbox import Outbox, Ranges, delete, read_times_as_integers
 from streamhub.relay.source import BATCH
 from streamhub.runtime import memory
 
@@ -188,7 +188,7 @@ async def _relayed(stage: Stage, ledger: Ledger, publish: Callable[[Sequence[Sto
             if not changes:
                 break
             with ledger.step("render"):
-                batch = await preparer.prepare(changes)
+                batch = await preparer.prepare(changes, Ranges.of(change.seq for change in changes))
 
             async def within(_: Any, batch: Any = batch) -> None:
                 await delete(watched, batch.ranges, len(batch.changes), identity)  # type: ignore[arg-type]

@@ -36,17 +36,17 @@ async def _compare(stage: Stage, scale: int, how: tuple[str, ...], mode: str) ->
     await pgbench(url, "-i", "-q", "-s", str(scale), "-F", "80")
     connection = await asyncpg.connect(url)
     run = (*how, "-c", str(CLIENTS), "-j", "2", "-T", str(SECONDS))
-    await _tps(url, *run)  # warms up the caches
+    await tps(url, *run)  # warms up the caches
     plain, captured, ratios, lags = [], [], [], []
     for _ in range(ROUNDS):
         await connection.execute("CHECKPOINT")
-        without = await _tps(url, *run)
+        without = await tps(url, *run)
         await capture.add(
             connection, CaptureSpec("pgbench_accounts", resource_type="accounts", organization_id="org_1")
         )
         async with stage.hub(url):
             await asyncio.sleep(1)
-            with_capture = await _tps(url, *run)
+            with_capture = await tps(url, *run)
             lag = await connection.fetchval(
                 "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 "
                 "FROM streamhub.outbox"
@@ -79,7 +79,8 @@ async def pgbench(url: str, *arguments: str) -> str:
     return output.decode()
 
 
-async def _tps(url: str, *arguments: str) -> float:
+async def tps(url: str, *arguments: str) -> float:
+    """What pgbench counts."""
     match = re.search(r"tps = ([\d.]+)", await pgbench(url, *arguments))
     assert match is not None
     return float(match[1])

@@ -29,7 +29,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks.stage import Result, Stage, percentiles, processor_seconds, spread
-from benchmarks.writers import pgbench
+from benchmarks.writers import tps
 from servers.kafka import CACHE
 from streamhub import capture
 from streamhub.capture import CaptureSpec
@@ -329,24 +329,19 @@ async def _writers(sides: Sides) -> list[Result]:
     script = sides.stage.directory / "single.sql"
     script.write_text(_SINGLE, encoding="ascii")
 
-    async def tps(url: str) -> float:
-        said = await pgbench(url, "-n", "-M", "prepared", "-c", "4", "-j", "1", "-T", str(WARM_UP), "-f", str(script))
-        found = re.search(r"tps = (\S+)", said)
-        assert found is not None, said
-        return float(found[1])
-
+    how = ("-n", "-M", "prepared", "-c", "4", "-j", "1", "-T", str(WARM_UP), "-f", str(script))
     kept: dict[str, list[float]] = {"Debezium": [], "Streamhub": []}
     for _ in range(ROUNDS):
         await sides.drop_slot()
-        before = await tps(sides.peer)
+        before = await tps(sides.peer, *how)
         await sides.new_slot()
         async with sides.debezium(await sides.new_topic()):
-            await tps(sides.peer)
-            beside = await tps(sides.peer)
+            await tps(sides.peer, *how)
+            beside = await tps(sides.peer, *how)
         async with sides.stage.hub(sides.hub, "relay"):
-            await tps(sides.hub)
-            ours = await tps(sides.hub)
-        alone = (before + await tps(sides.peer)) / 2
+            await tps(sides.hub, *how)
+            ours = await tps(sides.hub, *how)
+        alone = (before + await tps(sides.peer, *how)) / 2
         kept["Debezium"].append(beside / alone)
         kept["Streamhub"].append(ours / alone)
     ratio = statistics.median(kept["Streamhub"]) / statistics.median(kept["Debezium"])

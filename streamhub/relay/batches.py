@@ -60,8 +60,9 @@ class Preparer:
             self._renderer.book.add(shape)
         await self._learn_shapes(await catalog.read_shapes(self._connection))
 
-    async def prepare(self, changes: Sequence[Change]) -> Batch:
-        """Render in slices, so that the event loop turns while a large batch is worked on."""
+    async def prepare(self, changes: Sequence[Change], ranges: Ranges) -> Batch:
+        """Render the changes, whose numbers are in `ranges`, in slices: the event loop turns while a large batch is
+        worked on."""
         await self._learn_names(changes)
         events: list[Rendered] = []
         counted: Counter[str] = Counter()
@@ -97,7 +98,7 @@ class Preparer:
                 counted["not_enterprise"] += 1
             else:
                 pending.append(Pending(organization, rendered))
-        return Batch(changes, Ranges.of(change.seq for change in changes), pending, counted)
+        return Batch(changes, ranges, pending, counted)
 
     async def _render_again(self, change: Change, error: Exception) -> Outcome:
         """Having learnt what was missing. A row that cannot be rendered whatever is known never stops the line."""

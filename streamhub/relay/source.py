@@ -112,16 +112,18 @@ class SourceRelay:
                 read = await (self._read(in_hand) if ahead is None else ahead)
                 ahead = None
                 changes, more = await self._unknown(read, in_hand)
+                ranges = Ranges.of(map(_number, changes))
+                if changes:
+                    self._highest = max(self._highest, ranges.high[-1])
                 if in_hand is None and not more and _backfilled(changes):
                     await self._append_in_pieces(changes)
                     last_change = time.monotonic()
                     self._outbox.drained()
                     continue
-                ranges = Ranges.of(map(_number, changes))
                 goes_on = more and len(ranges.low) <= MOST_RANGES
                 if goes_on and not self._outbox.large:
                     ahead = asyncio.create_task(self._read(in_hand, ranges))
-                batch = await self._preparer.prepare(changes) if changes else None
+                batch = await self._preparer.prepare(changes, ranges) if changes else None
                 if in_hand is not None:
                     await in_hand[0]
                     in_hand = None
@@ -159,9 +161,7 @@ class SourceRelay:
         if self._highest > self._outbox.floor and now - self._observed_at >= OBSERVE_EVERY:
             await self._outbox.observe()
             self._observed_at = now
-        changes, more = await self._outbox.read(Ranges.joined(out) if out else None)
-        self._highest = max(self._highest, *map(_number, changes), 0)
-        return changes, more
+        return await self._outbox.read(Ranges.joined(out) if out else None)
 
     async def _unknown(self, read: _Read, in_hand: _InHand | None) -> _Read:
         """A read without what was appended before, by a leader that could not delete it."""
@@ -214,7 +214,8 @@ class SourceRelay:
         for start in range(0, len(changes), PIECE):
             if start:
                 await asyncio.sleep(PIECE_PAUSE)
-            await self._append(await self._preparer.prepare(changes[start : start + PIECE]))
+            piece = changes[start : start + PIECE]
+            await self._append(await self._preparer.prepare(piece, Ranges.of(map(_number, piece))))
         await asyncio.sleep(PIECES_PAUSE)
 
     async def _settle(self, durable: bool = False) -> None:

@@ -53,10 +53,11 @@ WITH due AS (
 UPDATE streamhub_hub.webhook_queues AS q SET node = $1 FROM free WHERE q.endpoint = free.endpoint
 RETURNING q.endpoint::text, q.failures
 """
-# Of each endpoint the oldest that are due, by its own stretch of the index.
-READ: Final = """
+_DELIVERY: Final = """
 SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
-       extract(epoch FROM d.created_at)::float8 AS created_at
+       extract(epoch FROM d.created_at)::float8 AS created_at"""
+# Of each endpoint the oldest that are due, by its own stretch of the index.
+READ: Final = f"""{_DELIVERY}
   FROM unnest($1::uuid[], $2::integer[]) AS wanted (endpoint, most)
  CROSS JOIN LATERAL (
    SELECT * FROM streamhub_hub.webhook_deliveries AS d
@@ -66,9 +67,7 @@ SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
 """
 # Of each endpoint the one that has most attempts of those that are due; of several such the oldest. The index of what
 # was tried gives it by a search for each number of attempts, however many are pending.
-READ_MOST_TRIED: Final = f"""
-SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
-       extract(epoch FROM d.created_at)::float8 AS created_at
+READ_MOST_TRIED: Final = f"""{_DELIVERY}
   FROM unnest($1::uuid[]) AS wanted (endpoint)
  CROSS JOIN LATERAL (
    SELECT d.* FROM generate_series({MOST_PAUSES}, 1, -1) AS tried (attempts)
@@ -82,9 +81,7 @@ SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
  ) AS d
 """
 # By an index of their own, which is as short as they are few.
-READ_TESTS: Final = f"""
-SELECT d.endpoint::text, d.event::text, d.attempts, d.resource_key, d.body,
-       extract(epoch FROM d.created_at)::float8 AS created_at
+READ_TESTS: Final = f"""{_DELIVERY}
   FROM unnest($1::uuid[]) AS wanted (endpoint)
  CROSS JOIN LATERAL (
    SELECT * FROM streamhub_hub.webhook_deliveries AS d WHERE d.endpoint = wanted.endpoint AND d.body IS NOT NULL

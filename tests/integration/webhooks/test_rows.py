@@ -1,6 +1,5 @@
 """Rows written in SQL: one that cannot be used, or that a transaction has open, concerns no other endpoint."""
 
-import asyncio
 import logging
 from typing import Any
 
@@ -13,7 +12,7 @@ from streamhub.webhooks.bodies import Bodies
 from streamhub.webhooks.census import WebhookCensus
 from streamhub.webhooks.deliveries import Endpoint, Endpoints
 from tests.integration.conftest import History, eventually
-from tests.integration.webhooks.conftest import Owner, Receiver, Start, hanging
+from tests.integration.webhooks.conftest import Owner, Receiver, Start
 
 
 async def update(owner: Owner, id_: str, set_: str, *values: Any) -> None:
@@ -166,72 +165,6 @@ async def test_an_open_transaction_delays_its_own_endpoint_alone(
 
     await eventually(is_disabled)
     assert len(receiver.on("/a")) == 1
-
-
-@pytest.mark.parametrize(
-    ("before", "open_"),
-    [
-        ("enabled = false", "UPDATE streamhub_hub.webhook_endpoints SET enabled = true WHERE id = $1"),
-        ("rate = NULL", "UPDATE streamhub_hub.webhook_endpoints SET \"order\" = 'resource' WHERE id = $1"),
-        ("rate = NULL", "DELETE FROM streamhub_hub.webhook_endpoints WHERE id = $1"),
-    ],
-    ids=["enabled", "order", "deleted"],
-)
-async def test_a_transaction_that_has_a_queue_locked_delays_its_own_endpoint_alone(
-    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start, before: str, open_: str
-) -> None:
-    """An attempt of it ends meanwhile, and events come for it: neither is lost."""
-    hold = asyncio.Event()
-    receiver.answers["/a"] = hanging(hold)
-    id_ = (await owner.add())["id"]
-    other = (await owner.add("/b"))["id"]
-    await start()
-    events = [*(await history.append(organization)).events]
-    await receiver.has(1)
-    await receiver.has(1, "/b")
-    await update(owner, id_, before)
-    events += (await history.append(organization)).events
-    await receiver.has(2, "/b")
-    async with owner.pool.acquire() as connection:
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute(open_, id_)
-        hold.set()
-        for n in range(3):
-            events += (await history.append(organization, 2)).events
-            await receiver.has(4 + 2 * n, "/b", within=3)
-
-        async def is_written() -> bool:
-            return len(await owner.log(other, "delivered")) == len(events)
-
-        await eventually(is_written, 3)
-        await (transaction.rollback() if "DELETE" in open_ else transaction.commit())
-    await owner.settled()
-    assert {each.id for each in receiver.on("/a")} == {each.id for each in events}
-
-
-async def test_a_locked_endpoint_that_is_deleted_then_is_forgotten(
-    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
-) -> None:
-    id_ = (await owner.add())["id"]
-    await owner.add("/b")
-    await start()
-    await history.append(organization)
-    await receiver.has(1)
-    await receiver.has(1, "/b")
-
-    async def behind() -> bool:
-        return bool(await owner.pool.fetchval("SELECT behind ? $1 FROM streamhub_hub.webhook_cursor", id_))
-
-    async def is_forgotten() -> bool:
-        return not await behind()
-
-    async with owner.pool.acquire() as connection, connection.transaction():
-        await connection.execute("DELETE FROM streamhub_hub.webhook_endpoints WHERE id = $1", id_)
-        await history.append(organization)
-        await receiver.has(2, "/b")
-        assert await behind()
-    await eventually(is_forgotten)
 
 
 @pytest.mark.parametrize("time", ["infinity", "-infinity", "4713-01-01 BC", "294276-01-01"])
