@@ -193,11 +193,11 @@ async def _relayed(stage: Stage, ledger: Ledger, publish: Callable[[Sequence[Sto
             async def within(_: Any, batch: Any = batch) -> None:
                 await delete(watched, batch.ranges, len(batch.changes), identity)  # type: ignore[arg-type]
 
-            with ledger.step("ids and frames"):
+            with ledger.step("append"):
                 before = sum(ledger.own.values())
-                done = await append(watched, EPOCH, batch.pending, source="bench", counted=batch.counted, within=within)  # type: ignore[arg-type]
+                done = await append(watched, EPOCH, batch.drafts, source="bench", counted=batch.counted, within=within)  # type: ignore[arg-type]
                 counted_already = sum(ledger.own.values()) - before
-            ledger.own["ids and frames"] -= counted_already
+            ledger.own["append"] -= counted_already
             assert done.append is not None
             await publish(done.append.events)
         outbox.drained()

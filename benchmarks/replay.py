@@ -21,11 +21,12 @@ import uvloop
 from benchmarks.stage import Result, Stage, spread
 from streamhub.config import Settings
 from streamhub.core import ids
+from streamhub.core.drafts import COLUMNS
 from streamhub.core.events import StoredEvent
 from streamhub.core.window import timestamp
 from streamhub.gateway.server import serve
 from streamhub.history.partitions import Partitions
-from streamhub.history.rows import COLUMNS, values
+from streamhub.history.rows import values
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
 from streamhub.web.auth import Authenticator, Issuer, PemKeys

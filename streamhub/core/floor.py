@@ -48,7 +48,15 @@ class Floor:
 
     def drained(self) -> None:
         """A poll that was sent after the last `observe` gave every visible row, and all of them are consumed."""
-        if self._ended and self._candidate is not None:
-            self.value = self._candidate
+        if self._candidate is not None:
+            self.read_to(self._candidate)
+
+    def read_to(self, number: int) -> None:
+        """A poll that was sent after the last `observe` gave every visible row up to this number but for those that its
+        reader has in hand. A reader that gives up what it has in hand takes another floor."""
+        if not self._ended or self._candidate is None:
+            return
+        self.value = max(self.value, min(number, self._candidate))
+        if self.value == self._candidate:
             self._candidate = self._assigned_later = None
             self._ended = False

@@ -14,6 +14,7 @@ MAX_COUNTER: Final = (1 << 62) - 1
 MIN_ID: Final = "00000000-0000-7000-8000-000000000000"
 MAX_ID: Final = "ffffffff-ffff-7fff-bfff-ffffffffffff"
 
+_VERSION: Final = 7 << 12
 _VARIANT: Final = 0b10 << 62
 _LAST_DIGITS: Final = [f"{i:03x}" for i in range(1 << 12)]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,6 +50,11 @@ def event_ids(ms: int, first_counter: int, count: int) -> list[str]:
         prefix, start = f"{first[:24]}{at >> 12:09x}", at & 0xFFF
         made += [prefix + digits for digits in _LAST_DIGITS[start : start + count - len(made)]]
     return made
+
+
+def halves_of(ms: int, counter: int) -> tuple[int, int]:
+    """The upper and the lower 64 bits of `event_id`, whose next ids have the same upper ones."""
+    return ms << 16 | _VERSION, _VARIANT | counter
 
 
 def normalize(text: str) -> str:

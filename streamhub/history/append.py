@@ -5,19 +5,18 @@ own: it waits for the append before it, and a leader that was replaced finds no 
 it reads the newest row of `log_heads` and adds one. Nothing is updated, so an old snapshot makes no append slower.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final, NamedTuple, overload
 
 import asyncpg
-import msgspec
 
 from streamhub.core import frames, ids
+from streamhub.core.drafts import COLUMNS, Drafts
 from streamhub.core.events import StoredEvent, resource_key
-from streamhub.core.rendering import Rendered
-from streamhub.history import counters, rows
+from streamhub.history import counters
 from streamhub.history.head import FencedError
 from streamhub.history.notices import payload_of
-from streamhub.organizations import Organization
 from streamhub.postgres.channels import CHANNELS
 
 _COPY_FROM: Final = 48  # events; fewer are appended by one statement, which is quicker than a COPY with what it needs
@@ -43,27 +42,50 @@ class Append(NamedTuple):
     events: Sequence[StoredEvent]
 
 
-class Pending(msgspec.Struct, frozen=True, gc=False):
-    """A rendered event and the organization that it goes to."""
-
-    organization: Organization
-    rendered: Rendered
-
-
 class Appended(NamedTuple):
     """`append` is None where the batch held no event. `clock_ms` is the hub's clock at the append, `bytes` the size of
-    all frames, `previous_event` the id of the event before the first, which the closing of a window does not move."""
+    all frames, `types` has (organization, test, type) once for each, `previous_event` is the id of the event before the
+    first, which the closing of a window does not move."""
 
     append: Append | None
     clock_ms: int
     bytes: int = 0
+    types: Collection[tuple[int, bool, str]] = ()
     previous_event: str = ids.MIN_ID
+
+
+class _Events(Sequence[StoredEvent]):
+    """The events of an append, which are made when somebody reads them: often nobody in this process does."""
+
+    def __init__(self, drafts: Drafts, ms: int, first_counter: int) -> None:
+        self._drafts = drafts
+        self._first = ms, first_counter
+        self._count = len(drafts)
+
+    @cached_property
+    def _made(self) -> list[StoredEvent]:
+        made = self._drafts.events(*self._first)
+        del self._drafts
+        return made
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[StoredEvent]:
+        return iter(self._made)
+
+    @overload
+    def __getitem__(self, index: int) -> StoredEvent: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[StoredEvent]: ...
+    def __getitem__(self, index: int | slice) -> StoredEvent | list[StoredEvent]:
+        return self._made[index]
 
 
 async def append(
     connection: "asyncpg.Connection[Any]",
     epoch: int,
-    pending: Sequence[Pending],
+    drafts: Drafts,
     *,
     source: str,
     counted: Mapping[str, int],
@@ -76,68 +98,50 @@ async def append(
     happened. The row of `log_epoch` is locked from the first statement on.
     """
     async with connection.transaction():
-        if 0 < len(pending) < _COPY_FROM:
-            done = await _append_few(connection, epoch, pending, journal)
+        if 0 < len(drafts) < _COPY_FROM:
+            done = await _append_few(connection, epoch, drafts, journal)
         else:
-            done = await _append_many(connection, epoch, pending, journal)
+            done = await _append_many(connection, epoch, drafts, journal)
         if counted:
             await counters.count(connection, source, counted)
         await within(connection)
     return done
 
 
-async def _append_few(
-    connection: "asyncpg.Connection[Any]", epoch: int, pending: Sequence[Pending], journal: bool
-) -> Appended:
+async def _append_few(connection: "asyncpg.Connection[Any]", epoch: int, drafts: Drafts, journal: bool) -> Appended:
     """By one statement: where few come at a time, round trips are what an append costs."""
-    names = _names(pending)
-    organizations = [each.organization.key for each in pending]
-    rendered = [each.rendered for each in pending]
-    keys = [
-        resource_key(organization, each.kind.resource_type or "", each.resource_id or "")
-        for organization, each in zip(organizations, rendered, strict=True)
-    ]
-    ends = [
-        frames.end_of(each.kind.head, each.resource, names[organization], each.tail)
-        for organization, each in zip(organizations, rendered, strict=True)
-    ]
+    few = drafts.drafts
     head = await connection.fetchrow(
         _APPEND_FEW,
         epoch,
-        organizations,
-        [each.test for each in rendered],
-        keys,
-        [each.kind.type for each in rendered],
-        [each.kind.resource_type for each in rendered],
-        [each.resource_id for each in rendered],
-        [each.kind.frame_start for each in rendered],
+        [draft.organization for draft in few],
+        [draft.test for draft in few],
+        [resource_key(draft.organization, draft.kind.resource_type or "", draft.resource_id or "") for draft in few],
+        [draft.kind.type for draft in few],
+        [draft.kind.resource_type for draft in few],
+        [draft.resource_id for draft in few],
+        [draft.kind.frame_start for draft in few],
         frames.BETWEEN_IDS,
-        ends,
-        payload_of("%1$s", "%2$s", "%3$s", sorted(names)),
+        [draft.end for draft in few],
+        payload_of("%1$s", "%2$s", "%3$s", drafts.organizations),
         journal,
     )
-    head = _reserved(head, epoch)
-    return _appended(head, _stored(pending, head, names))
+    return _appended(_reserved(head, epoch), drafts)
 
 
-async def _append_many(
-    connection: "asyncpg.Connection[Any]", epoch: int, pending: Sequence[Pending], journal: bool
-) -> Appended:
-    head = _reserved(await connection.fetchrow(_RESERVE, epoch, len(pending)), epoch)
-    if not pending:
-        return Appended(None, head["clock"])
-    names = _names(pending)
-    events = _stored(pending, head, names)
+async def _append_many(connection: "asyncpg.Connection[Any]", epoch: int, drafts: Drafts, journal: bool) -> Appended:
+    head = _reserved(await connection.fetchrow(_RESERVE, epoch, len(drafts)), epoch)
+    done = _appended(head, drafts)
+    if done.append is None:
+        return done
     await connection.copy_to_table(
-        "history", schema_name="streamhub_hub", columns=rows.COLUMNS, source=_pieces(events), format="binary"
+        "history", schema_name="streamhub_hub", columns=COLUMNS, source=_pieces(drafts, head), format="binary"
     )
-    done = _appended(head, events)
-    assert done.append is not None, "there are events"
-    made, organizations = done.append, sorted(names)
+    made, organizations = done.append, drafts.organizations
     payload = payload_of(made.previous_head, made.first_id, made.last_id, organizations)
     if journal:
         await connection.execute(
-            _JOURNAL_AND_NOTIFY, payload, made.last_id, done.previous_event, organizations, len(events)
+            _JOURNAL_AND_NOTIFY, payload, made.last_id, done.previous_event, organizations, len(drafts)
         )
     else:
         await connection.execute(_NOTIFY, payload)
@@ -151,34 +155,26 @@ def _reserved(head: asyncpg.Record | None, epoch: int) -> asyncpg.Record:
     return head
 
 
-def _appended(head: asyncpg.Record, events: Sequence[StoredEvent]) -> Appended:
-    previous = ids.event_id(head["previous_ms"], head["previous_counter"])
+def _appended(head: asyncpg.Record, drafts: Drafts) -> Appended:
+    if not drafts:
+        return Appended(None, head["clock"])
+    ms, last, first = head["ms"], head["counter"], _first(head, drafts)
+    made = Append(
+        ids.event_id(head["previous_ms"], head["previous_counter"]),
+        ids.event_id(ms, first),
+        ids.event_id(ms, last),
+        _Events(drafts, ms, first),
+    )
     previous_event = ids.event_id(head["previous_event_ms"], head["previous_event_counter"])
-    made = Append(previous, events[0].id, events[-1].id, events)
-    return Appended(made, head["clock"], sum([len(event.frame) for event in events]), previous_event)
+    return Appended(made, head["clock"], drafts.size, drafts.types, previous_event)
 
 
-def _names(pending: Sequence[Pending]) -> dict[int, bytes]:
-    """What names each organization in a frame, by its key."""
-    organizations = {each.organization.key: each.organization for each in pending}
-    return {key: frames.organization_of(its.id, its.slug) for key, its in organizations.items()}
+def _first(head: asyncpg.Record, drafts: Drafts) -> int:
+    """The counter of the first id. `counter` is the last one's."""
+    counter: int = head["counter"]
+    return counter - len(drafts) + 1
 
 
-def _stored(pending: Sequence[Pending], head: asyncpg.Record, names: Mapping[int, bytes]) -> list[StoredEvent]:
-    first_counter = head["counter"] - len(pending) + 1
-    events = []
-    for each, id_ in zip(pending, ids.event_ids(head["ms"], first_counter, len(pending)), strict=True):
-        organization, rendered = each.organization.key, each.rendered
-        kind = rendered.kind
-        frame = frames.build(
-            kind.frame_start, id_.encode(), kind.head, rendered.resource, names[organization], rendered.tail
-        )
-        events.append(
-            StoredEvent(organization, id_, rendered.test, kind.type, kind.resource_type, rendered.resource_id, frame)
-        )
-    return events
-
-
-async def _pieces(events: Sequence[StoredEvent]) -> AsyncIterator[bytes]:
-    for piece in rows.copied(events):
+async def _pieces(drafts: Drafts, head: asyncpg.Record) -> AsyncIterator[bytes]:
+    for piece in drafts.copied(head["ms"], _first(head, drafts)):
         yield piece

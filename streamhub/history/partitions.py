@@ -18,7 +18,8 @@ import asyncpg
 
 from streamhub.backoff import jittered
 from streamhub.core import ids
-from streamhub.history import head, rows
+from streamhub.core.drafts import COLUMNS
+from streamhub.history import head
 
 AHEAD: Final = 4  # weeks made ahead of the current one
 WEEK: Final = timedelta(days=7)
@@ -34,7 +35,7 @@ STEP: Final = 5_000  # rows
 PAUSE: Final = 0.02  # seconds between two steps
 MOST_PASSES: Final = 20  # of copying what came during the pass before
 
-_COLUMNS: Final = ", ".join(rows.COLUMNS)
+_COLUMNS: Final = ", ".join(COLUMNS)
 _STARTS_IN_DEFAULT: Final = """
 SELECT DISTINCT date_trunc('week', to_timestamp(ms / 1000.0), 'UTC')
   FROM (SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint AS ms

@@ -4,14 +4,13 @@ The leader remembers the types of what it appends, and writes those that are new
 a table of their own. What a leader could not write before it died, the next one finds at the end of history.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final
 
 import asyncpg
 
 from streamhub.core import ids, window
-from streamhub.core.events import StoredEvent
 from streamhub.history import head
 from streamhub.organizations import ORGANIZATIONS
 from streamhub.postgres.connections import AnyConnection, Pool
@@ -64,10 +63,9 @@ class SeenTypes:
         self._waiting: dict[tuple[int, bool, str], int] = {}
         self._has_read = False
 
-    def note(self, events: Sequence[StoredEvent]) -> None:
-        """The events of one append."""
-        ms = ids.milliseconds(events[-1].id)
-        for organization, test, type_ in {(event.organization, event.test, event.type) for event in events}:
+    def note(self, types: Iterable[tuple[int, bool, str]], ms: int) -> None:
+        """(organization, test, type) once for each that one append had, and its time."""
+        for organization, test, type_ in types:
             self._note(organization, type_, ms, test=test)
 
     def _note(self, organization: int, type_: str, ms: int, *, test: bool) -> None:

@@ -13,19 +13,21 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from streamhub.capture import catalog, triggers
+from streamhub.core import frames
 from streamhub.core.changes import Change, Origin
+from streamhub.core.drafts import Drafts
 from streamhub.core.rendering import Outcome, Rendered, Renderer, UnknownCaptureError, UnknownShapeError
 from streamhub.core.shapes import Shape
 from streamhub.core.texts import readable
 from streamhub.errors import UserError
 from streamhub.health import incidents
-from streamhub.history.append import Pending
 from streamhub.organizations.cache import Registry
 from streamhub.relay.outbox import Ranges
 
 log = logging.getLogger(__name__)
 
 _SLICE: Final = 100  # changes rendered between two turns of the event loop: about a millisecond
+_DRAFTED: Final = 500  # events drafted between two turns
 REPORT_EVERY: Final = 60.0  # seconds between two incidents of one kind
 
 
@@ -34,7 +36,7 @@ class Batch(NamedTuple):
 
     changes: Sequence[Change]
     ranges: Ranges
-    pending: Sequence[Pending]
+    drafts: Drafts
     counted: Counter[str]
 
 
@@ -84,21 +86,26 @@ class Preparer:
             self._renderer.renamed.clear()
         del counted["unchanged"]
         organizations = await self._registry.organizations({rendered.organization_id for rendered in events})
-        pending: list[Pending] = []
-        for rendered in events:
-            organization = organizations.get(rendered.organization_id)
-            if organization is None:
+        served = {
+            id_: (its.key, frames.organization_of(its.id, its.slug))
+            for id_, its in organizations.items()
+            if its.enterprise
+        }
+        drafts = Drafts()
+        for start in range(0, len(events), _DRAFTED):
+            if start:
+                await asyncio.sleep(0)
+            for rendered in drafts.add(events[start : start + _DRAFTED], served):
+                if rendered.organization_id in organizations:
+                    counted["not_enterprise"] += 1
+                    continue
                 counted["invalid_organization"] += 1
                 await self._report(
                     "invalid_organization",
                     f"a row of {rendered.kind.resource_type}, id {(rendered.resource_id or '')[:80]!r}: "
                     f"{rendered.organization_id[:80]!r} cannot be an organization's id",
                 )
-            elif not organization.enterprise:
-                counted["not_enterprise"] += 1
-            else:
-                pending.append(Pending(organization, rendered))
-        return Batch(changes, ranges, pending, counted)
+        return Batch(changes, ranges, drafts, counted)
 
     async def _render_again(self, change: Change, error: Exception) -> Outcome:
         """Having learnt what was missing. A row that cannot be rendered whatever is known never stops the line."""

@@ -14,7 +14,7 @@ from streamhub.core.changes import Change
 from streamhub.core.floor import Floor, Marks
 from streamhub.core.texts import is_text, readable
 from streamhub.postgres.ownership import ForeignSourceError, owner
-from streamhub.relay.lookahead import CHAINED, Lookahead, Row
+from streamhub.relay.lookahead import CHAINED, SEQ, Lookahead, Row
 from streamhub.relay.texts import codec_of, decoded
 
 MOST_BYTES: Final = 32 * 1024 * 1024  # of texts in one read, unless a single change has more
@@ -123,6 +123,11 @@ class Ranges(NamedTuple):
             high += part.high
         return cls(low, high)
 
+    def above(self, number: int) -> "Ranges | None":
+        """Those that reach above it; None for none."""
+        kept = [run for run in zip(self.low, self.high, strict=True) if run[1] > number]
+        return Ranges(*map(list, zip(*kept, strict=True))) if kept else None
+
 
 class Outbox:
     """The outbox of one source, read over one connection. `most` bounds the rows of a read."""
@@ -146,13 +151,17 @@ class Outbox:
         return self._large
 
     async def read(self, in_hand: Ranges | None = None) -> tuple[list[Change], bool]:
-        """(the next changes in order, whether there may be more of them). `in_hand`: read before, not yet deleted."""
+        """(the next changes in order, whether there may be more of them). `in_hand`: read before, not yet deleted.
+
+        The floor moves with what is read, so a reader that gives up what it has in hand starts over."""
         rows, more = await self._first(in_hand)
         if not self._nested and any(map(_chained, rows)):
             self._nested = True
             rows, more = await self._first(in_hand)
         if not self._nested:
             self._lookahead.consumed((), more)
+            if rows:
+                self._floor.read_to(rows[-1][SEQ])
             return [*map(Change._make, rows)], more
         self._nested = any(map(_chained, rows))
         if self._nested:
@@ -165,6 +174,7 @@ class Outbox:
 
     async def _first(self, in_hand: Ranges | None) -> tuple[Sequence[Row], bool]:
         """The first rows by number, and whether there may be more."""
+        in_hand = None if in_hand is None else in_hand.above(self._floor.value)
         condition = "" if in_hand is None else _NOT_IN_HAND
         arguments = (self._floor.value, self._most, *(in_hand or ()))
         if not self._large and not self._raw:
@@ -210,6 +220,10 @@ class Outbox:
     def drained(self) -> None:
         """All that the last full read gave is consumed."""
         self._floor.drained()
+
+    def start_over(self) -> None:
+        """Something that was read is perhaps still there: read from the beginning."""
+        self._floor = Floor()
 
 
 async def delete(connection: "asyncpg.Connection[Any]", ranges: Ranges, count: int, hub: str) -> None:

@@ -238,9 +238,9 @@ class Relay:
 
     def _note(self, done: Appended, written_at: float, upkeep: Upkeep) -> None:
         if done.append is not None:
-            published_at = ids.milliseconds(done.append.first_id) / 1_000
-            self._observe(len(done.append.events), done.bytes, published_at - written_at)
-            upkeep.types.note(done.append.events)
+            published_ms = ids.milliseconds(done.append.first_id)
+            self._observe(len(done.append.events), done.bytes, published_ms / 1_000 - written_at)
+            upkeep.types.note(done.types, published_ms)
             if self._publisher is not None:
                 self._publisher.announce(done)
         # CLOCK_BOOTTIME goes on through a suspended machine, and nothing sets it.

@@ -14,7 +14,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
@@ -176,8 +175,10 @@ class SourceRelay:
                 return changes, more
             known = [change.seq for change in changes if _identity(change) in noted]
             log.info("%s: %d changes were appended before; deleting them", self._name, len(known))
-            with suppress(LostRowsError):  # a leader that was stopped may be deleting them too
+            try:
                 await delete(self._consumer, Ranges.of(known), len(known), self._hub_id)
+            except LostRowsError:  # a leader that was stopped may be deleting them too
+                self._outbox.start_over()
             if len(known) < len(changes):
                 return [change for change in changes if _identity(change) not in noted], more
             read = await self._read(in_hand)
@@ -197,7 +198,7 @@ class SourceRelay:
             done = await append(
                 self._hub,
                 self._epoch,
-                batch.pending,
+                batch.drafts,
                 source=self._name,
                 counted=batch.counted,
                 within=within,

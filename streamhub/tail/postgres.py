@@ -94,7 +94,8 @@ class PostgresTail:
             self._want(append.last_id, None)
         elif append.last_id > self._seen:
             self._seen = append.last_id
-            self._dispatch(append.events)
+            if self._receivers:
+                self._dispatch(append.events)
 
     def _dispatch(self, events: Sequence[StoredEvent]) -> None:
         by_organization: dict[int, list[StoredEvent]] = {}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from streamhub.core.drafts import COLUMNS
 from streamhub.core.events import StoredEvent
 from streamhub.history import rows
 
@@ -10,7 +11,7 @@ from streamhub.history import rows
 async def insert(connection: Any, events: Sequence[StoredEvent]) -> None:
     """The events of one append or of many, in any order, without a notification."""
     await connection.copy_records_to_table(
-        "history", schema_name="streamhub_hub", columns=rows.COLUMNS, records=map(rows.values, events)
+        "history", schema_name="streamhub_hub", columns=COLUMNS, records=map(rows.values, events)
     )
 
 

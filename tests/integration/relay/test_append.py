@@ -4,21 +4,20 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from streamhub.core import ids
+from streamhub.core import frames, ids
+from streamhub.core.drafts import Drafts
 from streamhub.core.rendering import Rendered
 from streamhub.core.rows import EventKind
-from streamhub.history.append import Pending, append
+from streamhub.history.append import append
 from streamhub.history.head import FencedError
 from streamhub.history.notices import Notice, listen
 from streamhub.history.partitions import AHEAD, WEEK, Partitions, Week, existing
-from streamhub.organizations import Organization
 from streamhub.relay import Relay, Source
 from tests.support.history import move_head
 from tests.support.stage import Stage, running, until
@@ -26,24 +25,22 @@ from tests.support.stage import Stage, running, until
 DAY = 86_400_000
 
 
-def pending(count: int, key: int = 1, size: int = 10) -> list[Pending]:
-    tail = b',"x":"%b"}' % (b"x" * size)
-    organization = Organization(key, f"org_{key}", f"slug-{key}", False, True)
+def drafts(*counts: int, size: int = 10) -> Drafts:
+    """So many events of the organization with the key 1, of the one with 2, …"""
+    made = Drafts()
     kind = EventKind("create", "skus.create", "skus")
-    return [
-        Pending(
-            organization,
-            Rendered(organization.id, False, kind, str(n), b'"%d"' % n, tail),
-        )
-        for n in range(count)
-    ]  # fmt: skip
+    tail = b',"x":"%b"}' % (b"x" * size)
+    for key, count in enumerate(counts, 1):
+        served = {f"org_{key}": (key, frames.organization_of(f"org_{key}", f"slug-{key}"))}
+        made.add([Rendered(f"org_{key}", False, kind, str(n), b'"%d"' % n, tail) for n in range(count)], served)
+    return made
 
 
 async def nothing(_: Any) -> None:
     pass
 
 
-async def appended(stage: Stage, events: Sequence[Pending], epoch: int = 0, **more: Any) -> Any:
+async def appended(stage: Stage, events: Drafts, epoch: int = 0, **more: Any) -> Any:
     settings = {"source": "", "counted": {}, "within": nothing, **more}
     return (await append(stage.connection, epoch, events, **settings)).append
 
@@ -55,7 +52,7 @@ async def head(stage: Stage) -> str:
 
 @pytest.mark.parametrize("count", [1, 2, 47, 48, 500])
 async def test_ids_are_successive_within_an_append_and_begin_with_a_counter_of_zero(stage: Stage, count: int) -> None:
-    done = await appended(stage, pending(count))
+    done = await appended(stage, drafts(count))
     ms = ids.milliseconds(done.first_id)
     assert [event.id for event in done.events] == ids.event_ids(ms, 0, count)
     assert await head(stage) == done.last_id
@@ -65,7 +62,7 @@ async def test_ids_are_successive_within_an_append_and_begin_with_a_counter_of_z
 
 async def test_the_time_of_an_id_is_that_of_the_append(stage: Stage) -> None:
     before = await stage.value("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
-    done = await appended(stage, pending(1))
+    done = await appended(stage, drafts(1))
     after = await stage.value("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
     assert before <= ids.milliseconds(done.first_id) <= after
 
@@ -73,15 +70,15 @@ async def test_the_time_of_an_id_is_that_of_the_append(stage: Stage) -> None:
 async def test_ids_go_on_from_the_last_one_while_the_clock_is_behind_it(stage: Stage) -> None:
     ahead = int(time.time() * 1000) + 3_600_000
     await move_head(stage.connection, ahead, 41)
-    first, second = await appended(stage, pending(2)), await appended(stage, pending(3))
+    first, second = await appended(stage, drafts(2)), await appended(stage, drafts(3))
     assert [event.id for event in (*first.events, *second.events)] == ids.event_ids(ahead, 42, 5)
     assert (first.previous_head, second.previous_head) == (ids.event_id(ahead, 41), first.last_id)
 
 
 async def test_an_append_without_events_leaves_the_head_where_it_is(stage: Stage) -> None:
-    await appended(stage, pending(1))
+    await appended(stage, drafts(1))
     before = await head(stage)
-    assert await appended(stage, []) is None
+    assert await appended(stage, drafts()) is None
     assert await head(stage) == before
 
 
@@ -94,7 +91,7 @@ async def test_a_leader_of_an_older_epoch_appends_and_consumes_nothing(stage: St
         consumed = True
 
     with pytest.raises(FencedError):
-        await appended(stage, pending(1), epoch=6, within=within)
+        await appended(stage, drafts(1), epoch=6, within=within)
     assert not consumed
     assert await stage.frames() == []
 
@@ -106,14 +103,14 @@ async def test_what_fails_within_an_append_undoes_all_of_it(stage: Stage, count:
 
     before = await head(stage)
     with pytest.raises(ConnectionError):
-        await appended(stage, pending(count), within=within, counted=Counter(errors=1))
+        await appended(stage, drafts(count), within=within, counted=Counter(errors=1))
     assert await stage.frames() == []
     assert (await head(stage), await stage.counters()) == (before, {})
 
 
 async def test_a_row_and_a_copy_of_the_same_event_are_stored_alike(stage: Stage) -> None:
     """Few events are handed to a function, many are copied."""
-    few, many = await appended(stage, pending(3)), await appended(stage, pending(300))
+    few, many = await appended(stage, drafts(3)), await appended(stage, drafts(300))
     columns = "organization, test, resource_key, type, resource_type, resource_id, substring(frame FROM 90)"
     rows = [
         await stage.rows(f"SELECT {columns} FROM streamhub_hub.history WHERE id = ANY($1) ORDER BY id", some)
@@ -124,11 +121,11 @@ async def test_a_row_and_a_copy_of_the_same_event_are_stored_alike(stage: Stage)
 
 @pytest.mark.parametrize("count", [3, 300])
 async def test_few_events_are_noted_and_told_like_many(stage: Stage, count: int) -> None:
-    before = await appended(stage, pending(1))
+    before = await appended(stage, drafts(1))
     heard: asyncio.Queue[str] = asyncio.Queue()
     listener = await asyncpg.connect(stage.url)
     await listen(listener, lambda *arguments: heard.put_nowait(arguments[3]))
-    done = await appended(stage, [*pending(count - 1, key=2), *pending(1)], journal=True)
+    done = await appended(stage, drafts(1, count - 1), journal=True)
     notice = Notice.parse(await asyncio.wait_for(heard.get(), 10))
     await listener.close()
     assert notice == Notice(before.last_id, done.first_id, done.last_id, frozenset({1, 2}))
@@ -145,13 +142,13 @@ async def test_the_database_makes_the_same_id(stage: Stage, ms: int, counter: in
 
 
 async def test_large_frames_are_copied_whole(stage: Stage) -> None:
-    done = await appended(stage, pending(60, size=200_000))
+    done = await appended(stage, drafts(60, size=200_000))
     assert await stage.frames() == [event.frame for event in done.events]
 
 
 async def test_counters_add_up_over_appends(stage: Stage) -> None:
-    await appended(stage, [], counted={"errors": 2}, source="a")
-    await appended(stage, [], counted={"errors": 3, "too_large": 1}, source="a")
+    await appended(stage, drafts(), counted={"errors": 2}, source="a")
+    await appended(stage, drafts(), counted={"errors": 3, "too_large": 1}, source="a")
     assert await stage.rows("SELECT name, source, value FROM streamhub_hub.counters ORDER BY name") == [
         ("errors", "a", 5), ("too_large", "a", 1),
     ]  # fmt: skip
@@ -208,7 +205,7 @@ async def test_a_clock_that_steps_is_told(stage: Stage, monkeypatch: pytest.Monk
 async def test_events_that_fell_into_the_default_partition_move_when_their_week_is_made(stage: Stage) -> None:
     ahead = int(time.time() * 1000) + 100 * DAY
     await move_head(stage.connection, ahead)
-    await appended(stage, pending(3))
+    await appended(stage, drafts(3))
     place = "SELECT DISTINCT tableoid::regclass::text FROM streamhub_hub.history"
     assert await stage.value(place) == "streamhub_hub.history_default"
     before = await stage.frames()

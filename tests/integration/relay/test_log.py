@@ -12,7 +12,7 @@ from streamhub.history.append import append
 from streamhub.history.closing import close_window
 from streamhub.history.head import FencedError
 from streamhub.postgres.connections import connect
-from tests.integration.relay.test_append import appended, nothing, pending
+from tests.integration.relay.test_append import appended, drafts, nothing
 from tests.support.stage import Stage, until
 
 WAITING = """
@@ -27,7 +27,7 @@ async def test_appends_at_once_give_ids_in_the_order_in_which_they_commit(stage:
     async def write(connection: Any) -> None:
         for _ in range(25):
             size = random.choice([1, 2, 60])
-            done = await append(connection, 0, pending(size), source="", counted={}, within=nothing)
+            done = await append(connection, 0, drafts(size), source="", counted={}, within=nothing)
             assert done.append is not None
             seen.append(done.append.first_id)
             newest = await stage_head(connection)
@@ -51,7 +51,7 @@ async def test_a_leader_that_is_replaced_while_its_append_waits_appends_nothing(
     change = successor.transaction()
     await change.start()
     await successor.execute("UPDATE streamhub_hub.log_epoch SET epoch = 1")
-    waits = asyncio.create_task(appended(stage, pending(1)))
+    waits = asyncio.create_task(appended(stage, drafts(1)))
     await until(lambda: successor.fetchval(WAITING), "the append waits")
     await change.commit()
     with pytest.raises(FencedError):
@@ -69,7 +69,7 @@ async def test_an_append_that_waited_goes_on_from_what_the_one_before_it_left(st
     assert reserved is not None
     ahead = reserved["ms"] + 60_000
     await other.execute(f"INSERT INTO streamhub_hub.log_heads VALUES ({ahead}, 5, {ahead}, 5)")
-    waits = asyncio.create_task(appended(stage, pending(1)))
+    waits = asyncio.create_task(appended(stage, drafts(1)))
     await until(lambda: other.fetchval(WAITING), "the append waits")
     await (first.commit() if ending == "commit" else first.rollback())
     done = await waits
@@ -91,7 +91,7 @@ async def test_a_window_that_was_closed_beside_appends_is_complete(stage: Stage)
 
     async def write() -> None:
         while going:
-            await appended(stage, pending(random.choice([1, 60])))
+            await appended(stage, drafts(random.choice([1, 60])))
 
     writing = asyncio.create_task(write())
     counts = []
@@ -127,12 +127,12 @@ async def test_a_closing_waits_for_the_append_in_flight(stage: Stage) -> None:
 
 
 async def test_a_leader_killed_in_its_append_leaves_the_head_where_it_was(stage: Stage) -> None:
-    await appended(stage, pending(2))
+    await appended(stage, drafts(2))
     before = await stage_head(stage.connection)
     victim = await connect(stage.url)
     await victim.execute("BEGIN")
     await victim.execute("SELECT streamhub_hub.reserve(0, 5)")
     await stage.value("SELECT pg_terminate_backend($1)", victim.get_server_pid())
-    done = await appended(stage, pending(1))
+    done = await appended(stage, drafts(1))
     assert done.previous_head == before
     victim.terminate()

@@ -6,7 +6,7 @@ from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.history import types
 from streamhub.history.types import SeenTypes
-from tests.integration.relay.test_append import appended, pending
+from tests.integration.relay.test_append import appended, drafts
 from tests.support.history import insert
 from tests.support.stage import Stage, until
 
@@ -34,7 +34,7 @@ async def begun(stage: Stage) -> SeenTypes:
 
 async def test_each_type_of_each_organization_and_environment_is_written(stage: Stage) -> None:
     seen = await begun(stage)
-    seen.note([event("a.x", 5), event("a.x", 6, test=True), event("a.x", 7, organization=2), event("b.x", 8)])
+    seen.note([(1, False, "a.x"), (1, True, "a.x"), (2, False, "a.x"), (1, False, "b.x")], 8)
     await seen.write(stage.connection)
     assert await written(stage) == [
         (1, False, "a.x", 8), (1, False, "b.x", 8), (1, True, "a.x", 8), (2, False, "a.x", 8)
@@ -44,7 +44,7 @@ async def test_each_type_of_each_organization_and_environment_is_written(stage: 
 async def test_a_type_is_written_again_after_an_hour(stage: Stage) -> None:
     seen = await begun(stage)
     for ms in (1, HOUR, HOUR + 1, HOUR + 2):
-        seen.note([event("a.x", ms)])
+        seen.note([(1, False, "a.x")], ms)
         await seen.write(stage.connection)
         assert await written(stage) == [(1, False, "a.x", 1 if ms <= HOUR else HOUR + 1)]
 
@@ -55,7 +55,7 @@ async def test_what_is_remembered_is_of_the_organizations_that_had_events_last(
     monkeypatch.setattr(types, "MOST_NOTED", 2)
     seen = await begun(stage)
     for organization in (1, 2, 1, 3):
-        seen.note([event("a.x", 1, organization=organization)])
+        seen.note([(organization, False, "a.x")], 1)
     assert list(seen._noted) == [(1, False), (3, False)]
     await seen.write(stage.connection)
     assert [row[0] for row in await written(stage)] == [1, 2, 3]
@@ -66,12 +66,12 @@ async def test_of_a_publisher_that_invents_types_so_many_are_written_in_an_hour(
 ) -> None:
     monkeypatch.setattr(types, "MOST_WRITTEN", 3)
     seen = await begun(stage)
-    seen.note([event("x", 1, organization=2)])
+    seen.note([(2, False, "x")], 1)
     for n in range(10):
-        seen.note([event(f"a{n}.x", n)])
+        seen.note([(1, False, f"a{n}.x")], n)
     await seen.write(stage.connection)
     assert [row[2] for row in await written(stage)] == ["a0.x", "a1.x", "a2.x", "x"]
-    seen.note([event("later.x", HOUR + 5)])
+    seen.note([(1, False, "later.x")], HOUR + 5)
     await seen.write(stage.connection)
     assert "later.x" in {row[2] for row in await written(stage)}
 
@@ -79,7 +79,7 @@ async def test_of_a_publisher_that_invents_types_so_many_are_written_in_an_hour(
 async def test_what_a_leader_that_died_had_not_written_the_next_one_writes(stage: Stage) -> None:
     await stage.sql("INSERT INTO streamhub_hub.organizations (id, slug, slug_is_made, enterprise) "
                     "VALUES ('org_1', 'slug-1', false, true)")  # fmt: skip
-    done = await appended(stage, pending(3))
+    done = await appended(stage, drafts(3))
     now = ids.milliseconds(done.last_id)
     await insert(stage.connection, [event("long.ago", now - 10 * HOUR)])
     await begun(stage)
@@ -88,7 +88,7 @@ async def test_what_a_leader_that_died_had_not_written_the_next_one_writes(stage
 
 async def test_what_could_not_be_written_is_written_later(stage: Stage) -> None:
     seen = await begun(stage)
-    seen.note([event("a.x", 1)])
+    seen.note([(1, False, "a.x")], 1)
     transaction = stage.connection.transaction()
     await transaction.start()
     with pytest.raises(Exception, match="division by zero"):

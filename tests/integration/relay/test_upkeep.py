@@ -15,7 +15,7 @@ from streamhub.history.partitions import Partitions, Week
 from streamhub.postgres.connections import connect
 from streamhub.relay import upkeep
 from streamhub.relay.upkeep import Upkeep, keep_lean
-from tests.integration.relay.test_append import appended, pending
+from tests.integration.relay.test_append import appended, drafts
 from tests.support.history import move_head
 from tests.support.stage import Stage, until
 
@@ -107,14 +107,14 @@ async def test_while_events_move_out_of_default_readers_see_each_and_appends_go_
     ahead = int(time.time() * 1000) + 100 * DAY
     await move_head(stage.connection, ahead)
     for _ in range(6):
-        await appended(stage, pending(500))
+        await appended(stage, drafts(500))
     mover, reader = await connect(stage.url), await connect(stage.url)
     moving = asyncio.create_task(Partitions(mover).ensure(ahead))
     published, longest = 3_000, 0.0
     while not moving.done():
         assert await reader.fetchval("SELECT count(*) FROM streamhub_hub.history") == published
         began = time.monotonic()
-        await appended(stage, pending(5))
+        await appended(stage, drafts(5))
         longest = max(longest, time.monotonic() - began)
         published += 5
     await moving
@@ -131,7 +131,7 @@ async def test_while_events_move_out_of_default_readers_see_each_and_appends_go_
 async def test_a_move_that_was_cut_short_leaves_every_event_in_its_place_and_is_made_up_for(stage: Stage) -> None:
     ahead = int(time.time() * 1000) + 100 * DAY
     await move_head(stage.connection, ahead)
-    await appended(stage, pending(300))
+    await appended(stage, drafts(300))
     before = await stage.frames()
     other = await connect(stage.url, server_settings={"lock_timeout": "100ms"})
     async with locked(stage, "streamhub_hub.history_default", "ROW EXCLUSIVE"):
@@ -164,7 +164,7 @@ async def test_two_that_move_events_out_of_default_at_once_lose_none(
     monkeypatch.setattr(partitions, "STEP", 100)
     ahead = int(time.time() * 1000) + 100 * DAY
     await move_head(stage.connection, ahead)
-    await appended(stage, pending(300))
+    await appended(stage, drafts(300))
     before = await stage.frames()
     former, leader = await connect(stage.url), await connect(stage.url)
     copied, go_on = asyncio.Event(), asyncio.Event()
@@ -192,7 +192,7 @@ async def test_a_table_aside_that_another_has_made_again_is_not_attached(
 ) -> None:
     ahead = int(time.time() * 1000) + 100 * DAY
     await move_head(stage.connection, ahead)
-    await appended(stage, pending(300))
+    await appended(stage, drafts(300))
     before = await stage.frames()
 
     class MadeAgain(Partitions):

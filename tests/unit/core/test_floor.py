@@ -80,6 +80,14 @@ class Database(RuleBasedStateMachine):
         self.seen |= above
         self.floor.drained()
 
+    @rule(count=st.integers(1, 3))
+    def poll_the_first_ones(self, count: int) -> None:
+        above = sorted(number for number in self.visible if number > self.floor.value and number not in self.seen)
+        read = above[:count]
+        self.seen |= set(read)
+        if read:
+            self.floor.read_to(read[-1])
+
     @invariant()
     def nothing_unseen_lies_below_the_floor(self) -> None:
         below = {number for number in self.visible if number <= self.floor.value}
@@ -111,6 +119,25 @@ def test_the_floor_stays_while_nothing_was_drained() -> None:
     floor = Floor()
     for n in range(9):
         floor.observe(Marks(10, 100 + n, 100))
+    assert floor.value == 0
+
+
+def test_the_floor_moves_with_a_backlog_that_is_read() -> None:
+    floor = Floor()
+    for marks in (Marks(10, 100, None), Marks(10, 100, 100), Marks(10, 101, None)):
+        floor.observe(marks)
+    values = []
+    for number in (4, 8, 12):
+        floor.read_to(number)
+        values.append(floor.value)
+    assert values == [4, 8, 10]
+
+
+def test_the_floor_stays_at_what_was_read_before_all_writers_had_ended() -> None:
+    floor = Floor()
+    for marks in (Marks(10, 100, None), Marks(10, 100, 101)):
+        floor.observe(marks)
+        floor.read_to(4)
     assert floor.value == 0
 
 

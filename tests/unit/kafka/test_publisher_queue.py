@@ -107,6 +107,6 @@ def test_a_queue_that_was_emptied_has_room() -> None:
 
 async def test_a_backlog_does_not_wait_for_brokers_that_take_nothing() -> None:
     publisher = KafkaPublisher(Brokers(["127.0.0.1:9"]), "events")
-    publisher.announce(Appended(Append(at(0), at(1), at(60_000), append(1, 60_000).events), 0, 60_000, at(0)))
+    publisher.announce(Appended(Append(at(0), at(1), at(60_000), append(1, 60_000).events), 0, 60_000, (), at(0)))
     async with asyncio.timeout(PACE / 2):
         await publisher.keep_pace()
