@@ -16,20 +16,19 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 
-from streamhub.core import ids
 from streamhub.core.events import StoredEvent
+from streamhub.core.record_batch import Recorder
 from streamhub.core.records import key_of
 from streamhub.kafka.brokers import NOT_ALLOWED, Brokers
 from streamhub.kafka.consumer import partition_of
 from streamhub.kafka.record_batch import RecordBatch
 from streamhub.kafka.topic import Topic
 
-BATCH_BYTES: Final = 512 * 1024
+BATCH_BYTES: Final = 2048 * 1024
 SENT_WITHIN: Final = 10.0  # seconds for a batch of each partition; then the brokers count as away
 CLOSED_WITHIN: Final = 0.5
 METADATA_EVERY: Final = 5_000  # milliseconds: how soon a change of the partitions is seen
 _SLICE: Final = 100  # records made between two turns of the event loop: about half a millisecond
-_MOST_CACHED: Final = 100_000
 
 
 class RunError(Exception):
@@ -42,13 +41,15 @@ class Run:
 
     def __init__(self, brokers: Brokers, topic: Topic, start: str) -> None:
         self.taken = self.acknowledged = start
-        self._start = start
         self._brokers = brokers
         self._topic = topic
-        self._most_bytes = min(BATCH_BYTES, topic.max_message_bytes)
+        most_bytes = min(BATCH_BYTES, topic.max_message_bytes)
+        self._recorder = Recorder(
+            start,
+            lambda event: partition_of(key_of(event), topic.partitions),
+            lambda: RecordBatch(most_bytes),
+        )
         self._producer: Any = None
-        self._partition_of: dict[int, int] = {}  # by the organization's key in the registry
-        self._last: dict[int, str] = {}  # id sent to each partition
         self._sending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -96,27 +97,11 @@ class Run:
 
     async def _batched(self, events: Sequence[StoredEvent]) -> dict[int, list[RecordBatch]]:
         now = int(time.time() * 1000)
-        moment, made = "", 0
         batches: dict[int, list[RecordBatch]] = {}
         for start in range(0, len(events), _SLICE):
             if start:
                 await asyncio.sleep(0)
-            for event in events[start : start + _SLICE]:
-                partition = self._partition_of.get(event.organization)
-                if partition is None:
-                    partition = self._partition(event)
-                if event.id[:13] != moment:
-                    moment = event.id[:13]
-                    # Brokers refuse a time that lies in their future, and the hub's clock may have been ahead.
-                    made = min(ids.milliseconds(event.id), now)
-                its = batches.get(partition)
-                if its is None:
-                    its = batches[partition] = [RecordBatch(self._most_bytes)]
-                after = self._last.get(partition, self._start)
-                if not its[-1].append(event, after, made):
-                    its.append(RecordBatch(self._most_bytes))
-                    its[-1].append(event, after, made)
-                self._last[partition] = event.id
+            self._recorder.add(events[start : start + _SLICE], now, batches)
         for its in batches.values():
             for batch in its:
                 if batch.size() > self._topic.max_message_bytes:
@@ -132,13 +117,6 @@ class Run:
             f"topic {self._topic.name} takes no record of {batch.size()} bytes: its max.message.bytes is "
             f"{self._topic.max_message_bytes}. It is one of the next events after {self.acknowledged}"
         )
-
-    def _partition(self, event: StoredEvent) -> int:
-        if len(self._partition_of) >= _MOST_CACHED:
-            self._partition_of.clear()
-        partition = partition_of(key_of(event), self._topic.partitions)
-        self._partition_of[event.organization] = partition
-        return partition
 
     async def _send_one_each(self, batches: dict[int, RecordBatch]) -> None:
         """A batch for each of these partitions; RunError where one of them is not acknowledged in time."""

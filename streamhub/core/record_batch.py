@@ -1,0 +1,145 @@
+"""Records as brokers store them: a record batch of magic 2, in Kafka's documentation under Message Format.
+
+What the records of an organization have in common is encoded once. The checksum and the head of a batch are added
+where it is sent (kafka/record_batch.py).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from streamhub.core import ids
+from streamhub.core.events import StoredEvent
+from streamhub.core.frames import data_of
+from streamhub.core.records import AFTER, ID, Shared, organization_in, shared
+
+NO_ATTRIBUTES: Final = b"\0"
+_ID_LENGTH: Final = 36
+_MOST_CACHED: Final = 10_000
+
+
+def varint(number: int) -> bytes:
+    """Zigzag, seven bits a byte, lowest first: how lengths and differences stand in a record."""
+    rest = number << 1 if number >= 0 else (-number << 1) - 1
+    encoded = bytearray()
+    while rest > 0x7F:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+_MANY: Final = 8192
+_SMALL: Final = [varint(number) for number in range(_MANY)]  # lengths of most records, and their numbers in a batch
+
+
+class Encoded:
+    """What the records of all events of an organization, a type and an environment have in common: the key, the headers
+    up to the event's id, what stands between that id and the predecessor's, and the bytes of all of a record but its
+    value and the numbers that differ."""
+
+    __slots__ = ("behind_id", "fixed", "headers", "key")
+
+    def __init__(self, of: Shared) -> None:
+        id_length = varint(_ID_LENGTH)
+        headers = b"".join(_text(name.encode()) + _text(value) for name, value in of.headers)
+        self.key = _text(of.key)
+        self.headers = varint(len(of.headers) + 2) + headers + _text(ID.encode()) + id_length
+        self.behind_id = _text(AFTER.encode()) + id_length
+        parts = (NO_ATTRIBUTES, self.key, self.headers, self.behind_id)
+        self.fixed = sum([len(part) for part in parts]) + 2 * _ID_LENGTH
+
+
+class Records:
+    """Records of one partition. `length` is theirs in bytes with `before`, what stands before them: at most
+    `most_bytes`, but for a single one that is larger."""
+
+    def __init__(self, most_bytes: int, before: int) -> None:
+        self.most_bytes = most_bytes
+        self.length = before
+        self.count = 0
+        self.parts: list[bytes] = []
+        self.first_ms = self.highest_ms = 0
+
+    def add(self, shared: Encoded, value: bytes, id_: str, after: str, ms: int) -> bool:
+        """The record of an event, whose predecessor in its partition is `after`, with this time. False: it is full."""
+        value_bytes = len(value)
+        if not self.count:
+            self.first_ms = ms
+        number, time, value_length = _varint(self.count), _varint(ms - self.first_ms), _varint(value_bytes)
+        size = shared.fixed + len(time) + len(number) + len(value_length) + value_bytes
+        prefix = _varint(size)
+        size += len(prefix)
+        if self.count and self.length + size > self.most_bytes:
+            return False
+        self.parts += (
+            prefix, NO_ATTRIBUTES, time, number, shared.key, value_length, value, shared.headers, id_.encode(),
+            shared.behind_id, after.encode(),
+        )  # fmt: skip
+        self.length += size
+        self.count += 1
+        self.highest_ms = max(self.highest_ms, ms)
+        return True
+
+
+class Recorder:
+    """Makes the records of a run of events, each with the id of the one before it in its partition.
+
+    `start` is what the first event of each partition has there. `partition_of` tells an event's partition, which is the
+    same for all of an organization; `new` makes an empty batch, one of Records.
+    """
+
+    def __init__(self, start: str, partition_of: Callable[[StoredEvent], int], new: Callable[[], Any]) -> None:
+        self._start = start
+        self._partition_of = partition_of
+        self._new = new
+        self._partitions: dict[int, int] = {}  # by the organization's key in the registry
+        self._last: dict[int, str] = {}  # id sent to each partition
+        self._encoded: dict[tuple[bytes, str, bool], Encoded] = {}
+
+    def add(self, events: Sequence[StoredEvent], now: int, batches: dict[int, list[Any]]) -> None:
+        """The next events, into batches by partition. `now` is this machine's time in milliseconds: brokers refuse a
+        time that lies in their future, and the hub's clock may have been ahead."""
+        moment, ms = "", 0
+        for event in events:
+            id_, organization = event.id, event.organization
+            partition = self._partitions.get(organization)
+            if partition is None:
+                partition = self._partition(event)
+            if id_[:13] != moment:
+                moment = id_[:13]
+                ms = min(ids.milliseconds(id_), now)
+            value = data_of(event.frame)
+            named = organization_in(value)
+            encoded = self._encoded.get((named, event.type, event.test))
+            if encoded is None:
+                encoded = self._encode(named, event)
+            its = batches.get(partition)
+            if its is None:
+                its = batches[partition] = [self._new()]
+            after = self._last.get(partition, self._start)
+            batch = its[-1]
+            if not batch.add(encoded, value, id_, after, ms):
+                batch = self._new()
+                its.append(batch)
+                batch.add(encoded, value, id_, after, ms)
+            self._last[partition] = id_
+
+    def _partition(self, event: StoredEvent) -> int:
+        if len(self._partitions) >= _MOST_CACHED:
+            self._partitions.clear()
+        partition = self._partitions[event.organization] = self._partition_of(event)
+        return partition
+
+    def _encode(self, named: bytes, event: StoredEvent) -> Encoded:
+        if len(self._encoded) >= _MOST_CACHED:
+            self._encoded.clear()
+        encoded = self._encoded[named, event.type, event.test] = Encoded(shared(named, event.type, event.test))
+        return encoded
+
+
+def _varint(number: int) -> bytes:
+    return _SMALL[number] if 0 <= number < _MANY else varint(number)
+
+
+def _text(data: bytes) -> bytes:
+    return varint(len(data)) + data
