@@ -107,11 +107,11 @@ class Watched:
             await transaction.commit()
 
     async def fetchrow(self, query: str, *arguments: Any) -> Any:
-        with self._ledger.step("lock the order, take ids", self._pid):
+        with self._ledger.step("lock the order, take ids, NOTIFY", self._pid):
             return await self._connection.fetchrow(query, *arguments)
 
     async def execute(self, query: str, *arguments: Any) -> str:
-        with self._ledger.step("delete" if "DELETE FROM streamhub.outbox" in query else "notify", self._pid):
+        with self._ledger.step("delete", self._pid):
             return await self._connection.execute(query, *arguments)
 
     async def copy_to_table(self, *arguments: Any, source: AsyncIterator[bytes], **options: Any) -> str:

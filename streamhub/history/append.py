@@ -17,20 +17,11 @@ from streamhub.core.events import StoredEvent, resource_key
 from streamhub.history import counters
 from streamhub.history.head import FencedError
 from streamhub.history.notices import payload_of
-from streamhub.postgres.channels import CHANNELS
 
 _COPY_FROM: Final = 48  # events; fewer are appended by one statement, which is quicker than a COPY with what it needs
 
-_APPEND_FEW: Final = "SELECT * FROM streamhub_hub.append_few($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-_RESERVE: Final = "SELECT * FROM streamhub_hub.reserve($1, $2)"
-_NOTIFY: Final = f"SELECT pg_notify(c.appends, $1) FROM ({CHANNELS}) AS c"
-# In the same round trip: what a publisher reads history by.
-_JOURNAL_AND_NOTIFY: Final = f"""
-WITH noted AS (
-  INSERT INTO streamhub_hub.appends (last_id, previous_id, organizations, events) VALUES ($2, $3, $4, $5)
-)
-SELECT pg_notify(c.appends, $1) FROM ({CHANNELS}) AS c
-"""
+_APPEND_FEW: Final = "SELECT * FROM streamhub_hub.append_few($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_RESERVE: Final = "SELECT * FROM streamhub_hub.reserve_and_tell($1, $2, $3, $4, $5)"
 
 
 class Append(NamedTuple):
@@ -123,29 +114,25 @@ async def _append_few(connection: "asyncpg.Connection[Any]", epoch: int, drafts:
         [draft.kind.frame_start for draft in few],
         frames.BETWEEN_IDS,
         [draft.end for draft in few],
-        payload_of("%1$s", "%2$s", "%3$s", drafts.organizations),
+        *_told(drafts),
         journal,
     )
     return _appended(_reserved(head, epoch), drafts)
 
 
 async def _append_many(connection: "asyncpg.Connection[Any]", epoch: int, drafts: Drafts, journal: bool) -> Appended:
-    head = _reserved(await connection.fetchrow(_RESERVE, epoch, len(drafts)), epoch)
-    done = _appended(head, drafts)
-    if done.append is None:
-        return done
-    await connection.copy_to_table(
-        "history", schema_name="streamhub_hub", columns=COLUMNS, source=_pieces(drafts, head), format="binary"
-    )
-    made, organizations = done.append, drafts.organizations
-    payload = payload_of(made.previous_head, made.first_id, made.last_id, organizations)
-    if journal:
-        await connection.execute(
-            _JOURNAL_AND_NOTIFY, payload, made.last_id, done.previous_event, organizations, len(drafts)
+    head = _reserved(await connection.fetchrow(_RESERVE, epoch, len(drafts), *_told(drafts), journal), epoch)
+    if drafts:
+        await connection.copy_to_table(
+            "history", schema_name="streamhub_hub", columns=COLUMNS, source=_pieces(drafts, head), format="binary"
         )
-    else:
-        await connection.execute(_NOTIFY, payload)
-    return done
+    return _appended(head, drafts)
+
+
+def _told(drafts: Drafts) -> tuple[list[int], str]:
+    """The organizations of an append, and the notice of it, in which the ids are still to come."""
+    organizations = drafts.organizations
+    return organizations, payload_of("%1$s", "%2$s", "%3$s", organizations)
 
 
 def _reserved(head: asyncpg.Record | None, epoch: int) -> asyncpg.Record:

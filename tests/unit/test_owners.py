@@ -41,7 +41,7 @@ OWNERS = {
 }
 # Written once, where everything that needs it can import it.
 ONCE = {
-    "streamhub_hub.reserve(": "history/append.py",
+    "streamhub_hub.reserve_and_tell(": "history/append.py",
     "streamhub_hub.close_window(": "history/closing.py",
 }
 
