@@ -5,6 +5,7 @@ own: it waits for the append before it, and a leader that was replaced finds no 
 it reads the newest row of `log_heads` and adds one. Nothing is updated, so an old snapshot makes no append slower.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple, overload
@@ -82,11 +83,13 @@ async def append(
     counted: Mapping[str, int],
     within: Callable[["asyncpg.Connection[Any]"], Awaitable[None]],
     journal: bool = False,
+    after: "asyncio.Future[Any] | None" = None,
 ) -> Appended:
     """Append a batch, and do `within` in the same transaction (consume the outbox, or note what was consumed).
 
-    `journal` notes the append for a publisher. Raises FencedError, and whatever `within` raises; then nothing has
-    happened. The row of `log_epoch` is locked from the first statement on.
+    `journal` notes the append for a publisher. `after` is the append before, which may still be under way on another
+    connection: this one waits for it, and fails with it. Raises FencedError, and whatever `within` raises; then nothing
+    has happened. The row of `log_epoch` is locked from the first statement on.
     """
     async with connection.transaction():
         if 0 < len(drafts) < _COPY_FROM:
@@ -95,6 +98,8 @@ async def append(
             done = await _append_many(connection, epoch, drafts, journal)
         if counted:
             await counters.count(connection, source, counted)
+        if after is not None:
+            await asyncio.shield(after)  # it had the row of log_epoch before, so it has ended or is about to
         await within(connection)
     return done
 

@@ -182,10 +182,8 @@ class Relay:
                     stack.push_async_callback(_close, reader)
                     await claim(reader, identity)
                     await read_times_as_integers(reader)
-                    consumer = reader
-                    if not source.in_hub:
-                        consumer = await _connect(source.dsn, name)
-                        stack.push_async_callback(_close, consumer)
+                    consumer = await _connect(source.dsn, name)
+                    stack.push_async_callback(_close, consumer)
                     appender = await _connect(self._hub_dsn, name)
                     stack.push_async_callback(_close, appender)
                     learner = await _connect(source.dsn, name)

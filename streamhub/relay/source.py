@@ -3,7 +3,8 @@ appended while the next is prepared and the one behind that is read.
 
 Two arrangements, told apart by where the outbox lives:
 
-hub's database      one transaction appends and deletes, so a change is in the outbox or in history, never in both.
+hub's database      one transaction appends and deletes, so a change is in the outbox or in history, never in both. Of a
+                    backlog the next append already waits for the row that orders appends while the one before ends.
 another database    read; make what was read durable there, since its writers may commit asynchronously; append, and in
                     that transaction note who the rows are; delete them. A crash between the last two leaves rows that
                     are noted already: the relay that reads them next deletes them without appending. So it does after
@@ -59,8 +60,8 @@ class SourceRelay:
     `appended` is called after each append, with the time (of the Unix epoch) at which its first change was written.
 
     `reader` and `consumer` are connections to the source that nothing else uses, `hub` the one that appends; where
-    `in_hub`, the outbox is consumed by the append itself and `consumer` is not used. `journal`: appends are noted for a
-    publisher. `keep_pace` is awaited between those of a backlog.
+    `in_hub`, the outbox is consumed by the append itself, and `consumer` is a second one that appends. `journal`:
+    appends are noted for a publisher. `keep_pace` is awaited between those of a backlog.
     """
 
     def __init__(
@@ -103,11 +104,12 @@ class SourceRelay:
         await self._preparer.learn()
         if not self._in_hub:
             await self._notes.begin()
-        in_hand: _InHand | None = None
+        appends: list[_InHand] = []  # under way
         ahead: asyncio.Task[_Read] | None = None
         last_change = 0.0
         try:
             while True:
+                in_hand = appends[0] if appends else None
                 read = await (self._read(in_hand) if ahead is None else ahead)
                 ahead = None
                 changes, more = await self._unknown(read, in_hand)
@@ -124,8 +126,10 @@ class SourceRelay:
                     ahead = asyncio.create_task(self._read(in_hand, ranges))
                 batch = await self._preparer.prepare(changes, ranges) if changes else None
                 if in_hand is not None:
+                    if self._in_hub and goes_on and batch is not None:
+                        appends.append(self._begin(batch, in_hand[0]))
                     await in_hand[0]
-                    in_hand = None
+                    del appends[0]
                 if batch is None:
                     if not more:
                         self._outbox.drained()
@@ -134,7 +138,8 @@ class SourceRelay:
                     continue
                 last_change = time.monotonic()
                 if goes_on:
-                    in_hand = (asyncio.create_task(self._append(batch)), batch)
+                    if not appends:
+                        appends.append(self._begin(batch))
                     if self._keep_pace is not None:
                         await self._keep_pace()
                     continue
@@ -146,7 +151,9 @@ class SourceRelay:
                     if pause is not None:
                         await asyncio.sleep(pause)
         finally:
-            under_way = [task for task in (ahead, in_hand and in_hand[0]) if task is not None]
+            under_way: list[asyncio.Task[Any]] = [append for append, _ in appends]
+            if ahead is not None:
+                under_way.append(ahead)
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
@@ -183,7 +190,13 @@ class SourceRelay:
                 return [change for change in changes if _identity(change) not in noted], more
             read = await self._read(in_hand)
 
-    async def _append(self, batch: Batch) -> None:
+    def _begin(self, batch: Batch, after: asyncio.Task[None] | None = None) -> _InHand:
+        """Start an append. `after` is one under way: this one takes the other connection, and fails with it."""
+        if after is not None:
+            self._hub, self._consumer = self._consumer, self._hub
+        return asyncio.create_task(self._append(batch, after)), batch
+
+    async def _append(self, batch: Batch, after: asyncio.Task[None] | None = None) -> None:
         if self._in_hub:
 
             async def within(connection: "asyncpg.Connection[Any]") -> None:
@@ -203,6 +216,7 @@ class SourceRelay:
                 counted=batch.counted,
                 within=within,
                 journal=self._journal,
+                after=after,
             )
         if not self._in_hub:
             self._undeleted = batch

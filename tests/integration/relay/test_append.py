@@ -23,6 +23,7 @@ from tests.support.history import move_head
 from tests.support.stage import Stage, running, until
 
 DAY = 86_400_000
+WAITING = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database())"
 
 
 def drafts(*counts: int, size: int = 10) -> Drafts:
@@ -106,6 +107,42 @@ async def test_what_fails_within_an_append_undoes_all_of_it(stage: Stage, count:
         await appended(stage, drafts(count), within=within, counted=Counter(errors=1))
     assert await stage.frames() == []
     assert (await head(stage), await stage.counters()) == (before, {})
+
+
+async def begun_behind_another(stage: Stage, first: Drafts, second: Drafts, within: Any) -> list[Any]:
+    """What two appends came to, where the second waits in the database for the first, which ends with `within`."""
+    behind = await asyncpg.connect(stage.url)
+
+    async def and_then(connection: Any) -> None:
+        await until(lambda: connection.fetchval(WAITING), "the second one waits")
+        await within()
+
+    one = asyncio.create_task(appended(stage, first, within=and_then))
+    two = asyncio.create_task(append(behind, 0, second, source="", counted={}, within=nothing, after=one))
+    done = await asyncio.gather(one, two, return_exceptions=True)
+    await behind.close()
+    return done
+
+
+@pytest.mark.parametrize("count", [2, 200])
+async def test_an_append_that_is_begun_behind_one_that_fails_comes_to_nothing(stage: Stage, count: int) -> None:
+    async def within() -> None:
+        raise ConnectionError("cut")
+
+    assert [type(each) for each in await begun_behind_another(stage, drafts(200), drafts(count), within)] == [
+        ConnectionError
+    ] * 2
+    assert await stage.frames() == []
+
+
+@pytest.mark.parametrize("count", [2, 200])
+async def test_an_append_that_is_begun_behind_another_follows_it(stage: Stage, count: int) -> None:
+    async def within() -> None:
+        pass
+
+    first, second = await begun_behind_another(stage, drafts(200), drafts(count), within)
+    assert second.append.previous_head == first.last_id
+    assert len(await stage.frames()) == 200 + count
 
 
 async def test_a_row_and_a_copy_of_the_same_event_are_stored_alike(stage: Stage) -> None:
