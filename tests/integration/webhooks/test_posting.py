@@ -39,11 +39,11 @@ class Names:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> None:
         self.looks = 0
         self._answers = answers
-        real = asyncio.get_running_loop().getaddrinfo
+        real = socket.getaddrinfo
 
-        async def getaddrinfo(host: Any, port: Any, **more: Any) -> Any:
+        def getaddrinfo(host: Any, port: Any, *more: Any, **named: Any) -> Any:
             if host != HOST:
-                return await real(host, port, **more)
+                return real(host, port, *more, **named)
             found = self._answers[min(self.looks, len(self._answers) - 1)]
             self.looks += 1
             return [
@@ -54,7 +54,7 @@ class Names:
                 for each in found
             ]  # fmt: skip
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 class Certificates:
