@@ -1,5 +1,6 @@
 /** The session: whose token was pasted, and requests with it. The token is in this page's memory and nowhere else. */
 import { StreamHub, StreamHubError } from "../client.js";
+import { parsed } from "./exact.js";
 
 export const BASE = new URL("../..", import.meta.url); // where the hub is, also below a path of a proxy
 const OVER = new Set(["EXPIRED_TOKEN", "INVALID_TOKEN", "MISSING_TOKEN"]);
@@ -56,7 +57,7 @@ export class Session {
 
   /** Streams, by the hub's own client. */
   streams() {
-    return new StreamHub(BASE, { org: this.org, token: this.#token });
+    return new StreamHub(BASE, { org: this.org, token: this.#token, parse: parsed });
   }
 
   /** A replay that its owner did not ask for as such. */
