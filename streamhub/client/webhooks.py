@@ -24,9 +24,15 @@ def verify_webhook(
 
     Raises InvalidSignature where it is not from the hub or over `tolerance` seconds old; answer that with 400.
     `requires_time=False` also accepts what has X-ACP-Signature alone, which may be a recorded delivery of any age.
-    Raises ValueError for a secret that does not begin with `whsec_`.
+    Raises ValueError for a secret that does not begin with `whsec_`, TypeError for a body that is text or an object.
     """
-    valid = [secrets] if isinstance(secrets, str) else list(secrets)
+    try:
+        memoryview(body)
+    except TypeError:
+        detail = f"body is {type(body).__name__}: give the bytes as they came; what was decoded may have other ones"
+        raise TypeError(detail) from None
+    # None: a variable of the environment that is not set, for one.
+    valid = [secrets] if isinstance(secrets, str) else list(secrets or ())
     signing.verify(body, headers, valid, time.time(), tolerance=tolerance, requires_time=requires_time)
     found: dict[str, Any] = orjson.loads(body)
     return found

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Self
 
 from streamhub.config import Settings
+from streamhub.webhooks.lookups import Lookups
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -49,6 +50,7 @@ class Addresses:
         own = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")) if development else ()
         self.development = development
         self._allowed = (*allowed, *own)
+        self._lookups = Lookups()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -80,10 +82,10 @@ class Addresses:
     async def resolve(self, host: str, port: int, family: int = 0) -> list[tuple[Any, ...]]:
         """What `getaddrinfo` tells, once every address was found good. Raises OSError."""
         try:
-            found = await asyncio.wait_for(
-                asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM),
-                RESOLVED_WITHIN,
-            )
+            async with asyncio.timeout(RESOLVED_WITHIN):
+                found = await self._lookups.find(host, port, family)
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "its name servers did not answer") from None
         except UnicodeError:
             raise OSError(f"{host[:100]!r} is not the name of a host") from None
         if len(found) > MOST_ADDRESSES:

@@ -10,6 +10,7 @@ from typing import Final
 from streamhub.metrics import Metrics
 from streamhub.webhooks.bodies import Bodies
 from streamhub.webhooks.deliveries import Delivery, Result
+from streamhub.webhooks.lookups import asking_organization
 from streamhub.webhooks.posting import MOST_CONNECTIONS, Outcome, Poster
 from streamhub.webhooks.queue import Queue, pause_after
 from streamhub.webhooks.results import Results
@@ -76,6 +77,7 @@ class Attempts:
 
     async def _attempt(self, queue: Queue, delivery: Delivery, *, was_probe: bool) -> None:
         at = time.time()
+        asking_organization.set(queue.organization)  # for this task alone
         try:
             outcome = await self._post(queue, delivery, at)
         except BaseException as error:  # the database is away, or it was cancelled: the row stays as it is

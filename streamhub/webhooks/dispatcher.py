@@ -102,9 +102,13 @@ class Dispatcher:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(ENDS_WITHIN):
                 await self._results.write()
-                await deliveries.give_up(
-                    self._pool, self._node.id, {id_: q.failures for id_, q in self._queues.items()}
-                )
+                await self._give_up_counted(0.0)
+        counted = max((queue.counted_for(time.monotonic()) for queue in self._queues.values()), default=0.0)
+        if counted > 0:
+            await asyncio.sleep(counted)
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(ENDS_WITHIN):
+                    await self._give_up_counted(float("inf"))
         await self._poster.__aexit__()
 
     async def _forever(self, work: Callable[[], Awaitable[None]], name: str) -> None:
@@ -309,6 +313,13 @@ class Dispatcher:
         if idle:
             self._drop(idle)
             await deliveries.give_up(self._pool, self._node.id, idle)
+
+    async def _give_up_counted(self, most: float) -> None:
+        """Those of which no attempt counts for the rate any longer than so many seconds."""
+        now = time.monotonic()
+        free = {id_: queue.failures for id_, queue in self._queues.items() if queue.counted_for(now) <= most}
+        self._drop(free)
+        await deliveries.give_up(self._pool, self._node.id, free)
 
     def _drop(self, endpoints: Iterable[str]) -> None:
         for id_ in list(endpoints):

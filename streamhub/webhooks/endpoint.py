@@ -33,6 +33,7 @@ LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
 _LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _EMAIL: Final = re.compile(r"[^\s@,;:<>\"()]{1,64}@[A-Za-z0-9.-]{1,255}")
 # Ours, what HTTP decides, and what concerns one connection alone.
 _RESERVED: Final = frozenset((
@@ -115,6 +116,8 @@ def url_problem(url: str, addresses: Addresses | None) -> str | None:
             addresses.check_host(parts.hostname)
         except RefusedAddressError as error:
             return str(error)
+    if "[" not in parts.netloc and _ends_in_number(parts.hostname) and not _is_ipv4(parts.hostname):
+        return "its host ends in a number, so it is an address, which four numbers joined by dots would be"
     return None
 
 
@@ -130,6 +133,19 @@ def _is_host(netloc: str, host: str) -> bool:
             return False
     labels = host.removesuffix(".").split(".")
     return len(host) <= LONGEST_HOST and all(_LABEL.fullmatch(each) for each in labels)
+
+
+def _ends_in_number(host: str) -> bool:
+    """As the URL standard has it: what ends so is an IPv4 address, or nothing. No name of the DNS does."""
+    return _NUMBER.fullmatch(host.removesuffix(".").rpartition(".")[2]) is not None
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _events(value: Any, wrong: _Faults, _addresses: Addresses | None) -> None:

@@ -34,7 +34,8 @@ def _explained(error: Exception) -> str:
     if isinstance(error, aiohttp.InvalidURL):
         return "the URL is refused: it is no URL"
     if isinstance(error, aiohttp.ClientResponseError):  # as text it shows the URL, whose query may hold a secret
-        return f"its answer is not HTTP: {error.message[:300]}"
+        lines = (each.strip() for each in error.message.splitlines())
+        return f"its answer is not HTTP: {' '.join(each for each in lines if each not in ('', '^'))[:300]}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection without an answer"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

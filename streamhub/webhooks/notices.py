@@ -7,7 +7,9 @@ or without an address, it is counted alone.
 
 import logging
 import socket
+from datetime import UTC, datetime
 from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid, parseaddr
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -31,9 +33,10 @@ UPDATE streamhub_hub.webhook_queues AS q
    SET notice_attempts = notice_attempts + 1,
        notice_due_at = clock_timestamp() + make_interval(secs => (1 + random() / 10)
                        * ($1::float8[])[least(notice_attempts, cardinality($1) - 1) + 1])
-  FROM taken, streamhub_hub.webhook_endpoints AS e WHERE q.endpoint = taken.endpoint AND e.id = taken.endpoint
-RETURNING e.id::text, e.url, e.owner_email, coalesce(e.disabled_reason, 'its deliveries failed') AS reason,
-          q.notice_attempts AS attempts
+  FROM taken, streamhub_hub.webhook_endpoints AS e JOIN streamhub_hub.organizations AS o ON o.key = e.organization
+ WHERE q.endpoint = taken.endpoint AND e.id = taken.endpoint
+RETURNING e.id::text, o.slug, e.test, e.url, e.owner_email,
+          coalesce(e.disabled_reason, 'its deliveries failed') AS reason, q.notice_attempts AS attempts
 """
 _DONE: Final = """
 UPDATE streamhub_hub.webhook_queues SET notice_due_at = NULL WHERE endpoint = $1 AND notice_attempts = $2
@@ -66,7 +69,7 @@ class Notices:
             log.warning("no owner was told by e-mail that webhook endpoint %s was disabled: %s", row["id"], why)
             return None
         try:
-            await self._send(self._url, message_of(row["id"], row["url"], row["reason"]), row["owner_email"])
+            await self._send(self._url, message_of(row), row["owner_email"])
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             log.warning(
                 "try %d of %d to tell the owner of webhook endpoint %s by e-mail failed: %r",
@@ -77,8 +80,12 @@ class Notices:
 
     async def _send(self, url: str, message: EmailMessage, owner: str) -> None:
         parts = urlsplit(url)
-        message["From"] = parse_qs(parts.query).get("from", [f"streamhub@{socket.getfqdn()}"])[0]
+        sender = parse_qs(parts.query).get("from", [f"streamhub@{socket.getfqdn()}"])[0]
+        message["From"] = sender
         message["To"] = owner
+        message["Date"] = format_datetime(datetime.now(UTC))
+        message["Message-ID"] = make_msgid(domain=parseaddr(sender)[1].rpartition("@")[2] or None)
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office reply
         secure = parts.scheme == "smtps"
         given: dict[str, Any] = {
             "username": None if parts.username is None else unquote(parts.username),
@@ -94,12 +101,16 @@ class Notices:
         )
 
 
-def message_of(endpoint: str, url: str, reason: str) -> EmailMessage:
+def message_of(row: asyncpg.Record) -> EmailMessage:
+    """Of the URL its host alone, as the rest may hold a secret. No text of the endpoint's, such as its description: it
+    would make the hub send anything to anyone."""
     message = EmailMessage()
-    message["Subject"] = "A webhook endpoint of yours was disabled"
+    whose = f"{row['slug']}{' (test environment)' if row['test'] else ''}"
+    message["Subject"] = f"A webhook endpoint of {row['slug']} was disabled"
     message.set_content(
-        f"The webhook endpoint {endpoint} was disabled: {reason}.\n\n  {urlsplit(url).hostname}\n\n"
+        f"The webhook endpoint {row['id']} of {whose} was disabled: {row['reason']}.\n\n"
+        f"  {urlsplit(row['url']).hostname}\n\n"
         "Events that come from now on are kept. Once the endpoint answers again, enable it: then they are delivered.\n"
-        f"What had failed is delivered by `recover`.\n\n  streamhub webhook enable {endpoint}\n"
+        f"What had failed is delivered by `recover`.\n\n  streamhub webhook enable {row['id']}\n"
     )
     return message

@@ -94,8 +94,9 @@ class Queue:
             self._ready.rotate(1)
 
     def is_idle(self, now: float, after: float) -> bool:
-        """Nothing to do for so many seconds. One that waits for a probe is not: its pause would be forgotten."""
-        if self.held or self.is_lost:
+        """Nothing to do for so many seconds. One that waits for a probe is not: its pause would be forgotten, as would
+        be what counts for the rate."""
+        if self.held or self.is_lost or self.counted_for(now) > 0:
             return False
         return not self.endpoint.enabled or (now - self.active_at > after and now >= self.probe_at)
 
@@ -180,6 +181,13 @@ class Queue:
             return float("inf")
         wait = self._wait_for_rate(now)
         return max(wait, self.probe_at - now) if self.is_failing else wait
+
+    def counted_for(self, now: float) -> float:
+        """Seconds for which an attempt still counts for the rate; 0 where none does. Until then no other process may
+        have the endpoint: it would know of none."""
+        if self.endpoint.rate is None or not self._starts:
+            return 0.0
+        return max(0.0, self._starts[-1] + RATE_WITHIN - now)
 
     def _wait_for_rate(self, now: float) -> float:
         if self.endpoint.rate is None:

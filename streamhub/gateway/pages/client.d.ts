@@ -13,6 +13,8 @@ export interface StreamHubOptions {
   firstPause?: number;
   /** The longest pause in milliseconds, unless the hub asks for a longer one. Default 30000. */
   longestPause?: number;
+  /** Makes an event of its text. Default: JSON.parse, which rounds numbers that a JavaScript number does not hold. */
+  parse?: (text: string) => unknown;
 }
 
 /** Streams of one organization. Nothing connects before a handler is added or a stream is iterated. */

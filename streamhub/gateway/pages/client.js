@@ -108,24 +108,25 @@ export class EventParser {
 /** Streams of one organization. Nothing connects before a handler is added or a stream is iterated. */
 export class StreamHub {
   #endpoint;
-  #pauses;
+  #given;
 
   constructor(url, options) {
-    const { org, token, firstPause = 1_000, longestPause = 30_000 } = known(
-      options, ["org", "token", "firstPause", "longestPause"], "StreamHub",
+    const { org, token, firstPause = 1_000, longestPause = 30_000, parse = JSON.parse } = known(
+      options, ["org", "token", "firstPause", "longestPause", "parse"], "StreamHub",
     );
+    if (typeof parse !== "function") throw new TypeError(`parse is ${shown(parse)}; give a function of a text`);
     if (!(firstPause > 0 && longestPause >= firstPause)) {
       const wrong = `firstPause is ${firstPause} and longestPause ${longestPause}`;
       throw new TypeError(`${wrong}; give milliseconds, the first above 0 and not above the longest`);
     }
     this.#endpoint = new Endpoint(url, org, token);
-    this.#pauses = { firstPause, longestPause };
+    this.#given = { firstPause, longestPause, parse: (text) => parse(text) };
   }
 
   realtime(options = {}) {
     const query = queryOf(options);
     return new Realtime((hooks) => new Stream(this.#endpoint, ["events", "stream"], {
-      query, lastEventId: positionOf(options.lastEventId), watchdog: BROADCAST_WATCHDOG, ...this.#pauses, ...hooks,
+      query, lastEventId: positionOf(options.lastEventId), watchdog: BROADCAST_WATCHDOG, ...this.#given, ...hooks,
     }));
   }
 
@@ -134,7 +135,7 @@ export class StreamHub {
       options, ["lastEventId", "onGap", "onError", "onConnectionChange"], "live",
     );
     return new Live((hooks) => new Stream(this.#endpoint, [], {
-      query: [], lastEventId: positionOf(lastEventId), watchdog: LIVE_WATCHDOG, ...this.#pauses, ...hooks,
+      query: [], lastEventId: positionOf(lastEventId), watchdog: LIVE_WATCHDOG, ...this.#given, ...hooks,
     }), handlers);
   }
 }
@@ -221,7 +222,7 @@ export class Realtime {
   async #handle(text) {
     let event;
     try {
-      event = parsed(text);
+      event = this.#stream.parsed(text);
     } catch (error) {
       await this.#report(error);
       return;
@@ -294,7 +295,7 @@ export class Live {
     this.#isIterated = true;
     try {
       for await (const { event, gap } of this.#stream.items()) {
-        if (gap === undefined) yield parsed(event);
+        if (gap === undefined) yield this.#stream.parsed(event);
         else await this.#onGap(gap);
       }
     } finally {
@@ -379,11 +380,14 @@ class Stream {
   #backoff;
   #report;
   #onConnectionChange;
+  #parse;
   #retry = 0; // milliseconds: the least pause that the hub asked for
   #attempt = new AbortController();
   #wake = () => {};
 
-  constructor(endpoint, parts, { query, lastEventId, watchdog, firstPause, longestPause, report, onConnectionChange }) {
+  constructor(endpoint, parts, {
+    query, lastEventId, watchdog, firstPause, longestPause, parse, report, onConnectionChange,
+  }) {
     this.lastEventId = lastEventId;
     this.#endpoint = endpoint;
     this.#path = endpoint.pathOf(parts);
@@ -392,6 +396,16 @@ class Stream {
     this.#backoff = new Backoff(firstPause, longestPause);
     this.#report = report;
     this.#onConnectionChange = onConnectionChange;
+    this.#parse = parse;
+  }
+
+  /** An event, of its text. */
+  parsed(text) {
+    try {
+      return this.#parse(text);
+    } catch (cause) {
+      throw new StreamHubError(200, "INVALID_JSON", `an event is no JSON: ${text.slice(0, 80)}`, { cause });
+    }
   }
 
   close() {
@@ -666,14 +680,6 @@ function positionOf(value) {
 /** In every envelope. */
 function typeOf(event) {
   return event.type ?? event.event_type;
-}
-
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new StreamHubError(200, "INVALID_JSON", `an event is no JSON: ${text.slice(0, 80)}`, { cause });
-  }
 }
 
 function warnOfGap(gap) {

@@ -23,8 +23,8 @@ SECURITY: Final = {
 _SCRIPT: Final = "text/javascript"
 _STYLE: Final = "text/css"
 _MODULES: Final = (
-    "api", "app", "charts", "checks", "deliveries", "endpoint", "event", "events", "failing", "filters", "health",
-    "history", "list", "metrics", "parts", "replay", "replaying", "settings", "sha256", "tail", "webhooks",
+    "api", "app", "charts", "checks", "deliveries", "endpoint", "event", "events", "exact", "failing", "filters",
+    "health", "history", "list", "metrics", "parts", "replay", "replaying", "settings", "sha256", "tail", "webhooks",
 )  # fmt: skip
 
 FILES: Final[Mapping[str, tuple[str, str]]] = {

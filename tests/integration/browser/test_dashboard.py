@@ -60,6 +60,12 @@ async def test_the_token_is_in_memory_alone(dashboard: Dashboard) -> None:
     await dashboard.seen("Paste a token")
 
 
+async def test_a_token_is_taken_as_a_shell_shows_it(dashboard: Dashboard) -> None:
+    token = dashboard.hub.token(scope=READS)
+    await dashboard.sign_in(f'export TOKEN="{token[:60]} {token[60:]}"')
+    await dashboard.is_live()
+
+
 async def test_a_token_that_expires_ends_the_session_in_words(dashboard: Dashboard) -> None:
     await dashboard.sign_in(dashboard.hub.token(scope=READS, exp=int(time.time()) + 2))
     await dashboard.seen("EXPIRED_TOKEN")

@@ -78,3 +78,13 @@ async def test_metrics_are_read_and_two_readings_give_rates_and_quantiles(page: 
     total, absent, rate, restarted, quantile, none = await run(page, "metrics", script, [text(10), text(30)])
     assert (total, absent, rate, restarted, none) == (31, None, 10, None, None)
     assert quantile == pytest.approx(0.15)
+
+
+async def test_numbers_stay_as_the_event_has_them(page: Tab) -> None:
+    """A JavaScript number holds 53 bits, and knows of no zero at the end."""
+    text = '{"id":12345678901234567890,"price":1.10,"far":1e400,"n":[1,-2.5,0.1],"text":"1.10"}'
+    assert await run(page, "exact", "return JSON.stringify(m.parsed(a));", text) == text
+    assert await run(page, "exact", "return m.parsed(a).n;", text) == [1, -2.5, 0.1]
+    row = "return m.rowOf((await import('/-/dashboard/exact.js')).parsed(a));"
+    event = '{"id":"01a202b2-c57c-7000-8000-00000000002a","type":"a.b","who":null,"data":{"amount":1.10}}'
+    assert (await run(page, "tail", row, event))["note"] == '{"amount":1.10}'

@@ -193,6 +193,28 @@ async def test_an_endpoint_is_disabled_enabled_tested_and_deleted(
     await dashboard.seen("No endpoint yet")
 
 
+async def test_a_hub_that_was_away_is_told_of_and_its_list_comes_back(
+    dashboard: Dashboard, place: Running, receiver: Receiver
+) -> None:
+    """What the browser itself says of it is not shown. No text of the owner's makes a page wide."""
+    async with place.shop.pool.acquire() as connection:
+        scope = store.Scope(place.organization, False)
+        fields = {"url": receiver.url, "events": ["*"], "description": LONG, "filters": {f"data.{LONG}_eq": LONG}}
+        id_ = (await store.create(connection, scope, fields))["id"]
+    await dashboard.signed_in(scope=MANAGES)
+    await dashboard.goto(f"webhooks/{id_}")
+    await dashboard.seen(LONG)
+    await dashboard.is_for_all()
+    await dashboard.context.set_offline(True)
+    await dashboard.tab.clock.install()
+    await dashboard.goto("webhooks")
+    await dashboard.seen("The hub does not answer")
+    await dashboard.seen("It may be starting again")
+    await dashboard.context.set_offline(False)
+    await dashboard.tab.clock.fast_forward(5_000)
+    await dashboard.seen(LONG)
+
+
 async def _is_failing(connection: AnyConnection, endpoint: str, error: str) -> None:
     """As after ten attempts that failed, the last of them with this error."""
     await connection.execute("UPDATE streamhub_hub.webhook_queues SET failures = 10 WHERE endpoint = $1", endpoint)

@@ -194,6 +194,14 @@ async def test_what_a_handler_throws_reaches_on_error_and_stops_no_other(page: P
     assert errors == ["at once", "at once", "later", "later"] * 2
 
 
+async def test_events_are_made_of_their_text_by_the_function_that_is_given(page: Page, scripted: ScriptedHub) -> None:
+    """JSON.parse would round numbers that a JavaScript number does not hold."""
+    await page.run("await listen({hub}, {}, { parse: (text) => ({ id: JSON.parse(text).id, text }) });")
+    await scripted.stream(change(1))
+    await page.ids(1)
+    assert '"id"' in (await page.run("return events[0].text;"))
+
+
 async def test_an_event_that_is_no_json_is_an_error_and_the_next_one_comes(page: Page, scripted: ScriptedHub) -> None:
     await page.run(LISTEN)
     await scripted.stream(b"id: 1\ndata: {broken\n\n", change(2))

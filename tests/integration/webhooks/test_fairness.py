@@ -153,3 +153,23 @@ async def test_no_second_at_the_receiver_has_more_than_the_rate(
     await history.append(organization, 20)
     await receiver.has(20)
     assert min(later - first for first, later in zip(arrived, arrived[10:], strict=False)) >= 1.0
+
+
+async def test_a_process_that_stops_hands_on_no_endpoint_whose_attempts_still_count_for_its_rate(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
+) -> None:
+    arrived: list[float] = []
+
+    async def note(_request: web.Request) -> web.StreamResponse:
+        arrived.append(time.monotonic())
+        return web.Response()
+
+    receiver.answers["/a"] = note
+    await owner.add(rate=5, max_in_flight=10)
+    first = await start()
+    await history.append(organization, 10)
+    await receiver.has(5)
+    await start()
+    await first.__aexit__()
+    await receiver.has(10)
+    assert min(later - before for before, later in zip(arrived, arrived[5:], strict=False)) >= 1.0

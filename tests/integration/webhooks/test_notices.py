@@ -3,8 +3,10 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -101,8 +103,26 @@ async def test_the_owner_is_told_once_why_and_what_to_do(
     assert (message["From"], message["To"]) == ("hub@example.com", "owner@example.com")
     text = message.get_payload(decode=True)
     assert isinstance(text, bytes)
-    assert f"The webhook endpoint {id_} was disabled: it answered 410." in text.decode()
+    assert f"The webhook endpoint {id_} of my-org was disabled: it answered 410." in text.decode()
     assert mailbox.logins == [(b"hub", b"s@crt")]
+
+
+async def test_the_message_tells_which_endpoint_and_is_whole_as_mail_servers_ask(
+    organization: int, owner: Owner, mailbox: Mailbox, mail_url: str
+) -> None:
+    """RFC 5322 asks for a date; filters of spam ask for an id."""
+    await disabled(owner, description="no text of the owner's")
+    assert await Notices(owner.pool, mail_url, Metrics()).step()
+    ((_, message),) = mailbox.messages
+    assert message["Subject"] == "A webhook endpoint of my-org was disabled"
+    text = message.get_payload(decode=True)
+    assert isinstance(text, bytes)
+    assert " of my-org was disabled: it answered 410.\r\n\r\n  127.0.0.1\r\n" in text.decode()
+    assert b"no text" not in text
+    sent = parsedate_to_datetime(message["Date"])
+    assert abs((datetime.now(UTC) - sent).total_seconds()) < 60
+    assert message["Message-ID"].endswith("@example.com>")
+    assert message["Auto-Submitted"] == "auto-generated"
 
 
 async def test_what_a_process_that_died_had_not_sent_is_sent_by_another(

@@ -1,6 +1,7 @@
 """What a receiver of webhooks is given to verify them with."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -22,3 +23,15 @@ def test_an_old_delivery_is_refused() -> None:
     with pytest.raises(InvalidSignature, match="s old; up to 300 s is right"):
         verify_webhook(BODY, headers, SECRET)
     assert verify_webhook(BODY, headers, SECRET, tolerance=1000)
+
+
+@pytest.mark.parametrize("body", [BODY.decode(), {"id": "1"}])
+def test_a_body_that_was_decoded_is_refused_with_what_would_be_right(body: Any) -> None:
+    with pytest.raises(TypeError, match=r"^body is (str|dict): give the bytes as they came"):
+        verify_webhook(body, signing.sign(BODY, "1", int(time.time()), [SECRET]), SECRET)
+
+
+def test_a_secret_that_is_not_set_is_told() -> None:
+    unset: Any = None
+    with pytest.raises(ValueError, match="no secret was given"):
+        verify_webhook(BODY, signing.sign(BODY, "1", int(time.time()), [SECRET]), unset)

@@ -101,6 +101,10 @@ def test_a_nul_in_a_filter_is_a_fault_there(filters: dict[str, str], pointer: st
         ("https://169.254.169.254/latest/meta-data", "169.254.169.254 is not a public address"),
         ("https://[::ffff:10.0.0.1]/", "is not a public address"),
         ("https://2130706433/", "127.0.0.1 is not a public address"),
+        ("https://16843009/", "ends in a number"),
+        ("https://93.184.216.34./", "ends in a number"),
+        ("https://1.2.3.4.5/", "ends in a number"),
+        ("https://shop.0x7f/", "ends in a number"),
     ],
 )
 def test_a_url_that_is_never_reachable_is_refused_with_why(url: str, said: str) -> None:
@@ -108,7 +112,9 @@ def test_a_url_that_is_never_reachable_is_refused_with_why(url: str, said: str) 
     assert said in detail
 
 
-@pytest.mark.parametrize("url", ["https://a_b.example./x?y=1", "https://[2606:4700::1111]:8443/", "https://1.1.1.1/"])
+@pytest.mark.parametrize(
+    "url", ["https://a_b.example./x?y=1", "https://[2606:4700::1111]:8443/", "https://1.1.1.1/", "https://1.2.example"]
+)
 def test_a_url_that_may_be_reachable_is_accepted(url: str) -> None:
     assert faults(url=url) == []
 

@@ -186,6 +186,16 @@ def test_rate_counts_any_second_and_a_tenth_for_what_arrives_late() -> None:
     assert [len(begun(queue, now)) for now in (0.0, 0.5, 1.001, 1.099, 1.101, 1.5)] == [3, 0, 0, 0, 3, 0]
 
 
+def test_a_queue_whose_attempts_count_for_its_rate_is_not_idle_even_when_it_is_disabled() -> None:
+    queue = queue_of(rate=3)
+    queue.add([delivery(1)])
+    assert begun(queue) == ["1"]
+    queue.ended(delivery(1), GOOD, 0.0, was_probe=False)
+    queue.held.clear()
+    queue.change(queue.endpoint._replace(enabled=False), 0.1)
+    assert [queue.is_idle(now, 0.0) for now in (0.5, 1.099, 1.101)] == [False, False, True]
+
+
 def test_a_pause_is_that_of_the_schedule_or_up_to_a_tenth_longer() -> None:
     for attempts, right in enumerate(SCHEDULE, 1):
         pause = pause_after(attempts, SCHEDULE, None)

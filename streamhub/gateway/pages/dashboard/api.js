@@ -1,5 +1,6 @@
 /** The session: whose token was pasted, and requests with it. The token is in this page's memory and nowhere else. */
 import { StreamHub, StreamHubError } from "../client.js";
+import { parsed } from "./exact.js";
 
 export const BASE = new URL("../..", import.meta.url); // where the hub is, also below a path of a proxy
 const OVER = new Set(["EXPIRED_TOKEN", "INVALID_TOKEN", "MISSING_TOKEN"]);
@@ -56,7 +57,7 @@ export class Session {
 
   /** Streams, by the hub's own client. */
   streams() {
-    return new StreamHub(BASE, { org: this.org, token: this.#token });
+    return new StreamHub(BASE, { org: this.org, token: this.#token, parse: parsed });
   }
 
   /** A replay that its owner did not ask for as such. */
@@ -97,7 +98,7 @@ export class Session {
   async #fetched(url, { method, body, headers = {}, signal }) {
     const all = { Authorization: `Bearer ${this.#token}`, ...headers };
     if (body !== undefined) all["Content-Type"] = "application/json";
-    const response = await fetch(url, {
+    const response = await fetched(url, {
       method, signal, headers: all, body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store", credentials: "omit", redirect: "error",
     });
@@ -108,7 +109,17 @@ export class Session {
 
 /** A page of the operators, which asks for no token. */
 export async function operations(path, signal) {
-  return await fetch(new URL(`-/${path}`, BASE), { cache: "no-store", credentials: "omit", signal });
+  return await fetched(new URL(`-/${path}`, BASE), { cache: "no-store", credentials: "omit", signal });
+}
+
+/** What a browser says of an answer that did not come is its own, and no two say the same. */
+async function fetched(url, options) {
+  try {
+    return await fetch(url, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error(`No answer came from ${url.host}. It may be starting again, or a proxy before it leads elsewhere.`);
+  }
 }
 
 async function refusalOf(response) {

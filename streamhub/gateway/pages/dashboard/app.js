@@ -57,12 +57,13 @@ function SignIn({ onSession, ended }) {
   </main>`;
 }
 
-/** What is pasted may be a line of a shell's, or a header. */
-const tokenIn = (text) => text.trim().replace(/^(export\s+)?TOKEN=|^(Authorization:\s*)?Bearer\s+/i, "").trim();
+/** What is pasted may be a line of a shell's or of a configuration, with quotes, or a header; a terminal breaks lines. */
+const tokenIn = (text) =>
+  text.replace(/["']/g, "").trim().replace(/^(export\s+)?TOKEN=|^(Authorization:\s*)?Bearer\s+/i, "").replace(/\s/g, "");
 
 function titleOf(error) {
   if (error?.status === 404) return "This process serves no streams: open the dashboard of one with the role gateway";
-  return error instanceof TypeError && !error.message.includes("fetch") ? "This token cannot be used" : undefined;
+  return error instanceof TypeError ? "This token cannot be used" : undefined;
 }
 
 /** A token that lacks one scope is a valid one: each page says what it needs. */

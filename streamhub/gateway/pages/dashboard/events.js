@@ -1,5 +1,6 @@
 /** Events: a live tail with filters and a pause, and seeking to a time or an id. */
 import { html, useEffect, useRef, useState } from "./htm-preact.js";
+import { parsed } from "./exact.js";
 import { Filters, NOTHING_ASKED, choiceOf, conditions, isAtFields } from "./filters.js";
 import { piece, placeOf } from "./history.js";
 import { List } from "./list.js";
@@ -12,7 +13,7 @@ let cameAfter = () => 0;
 /** An event that the list still has; null where it has not. */
 export function known(id) {
   const text = textOf(id);
-  return text ? JSON.parse(text) : null;
+  return text ? parsed(text) : null;
 }
 
 /** How many events of a resource the tail got after this id. */

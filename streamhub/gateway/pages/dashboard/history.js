@@ -2,6 +2,8 @@
  * What is stored: pieces of history around a time, an id or a resource. An integration's token reads them by replays;
  * any other one by a broadcast stream that begins earlier, which goes back 30 minutes.
  */
+import { parsed } from "./exact.js";
+
 export const WINDOW = 30 * 60_000; // milliseconds that a broadcast stream goes back
 const REPLAY_WINDOW = 7 * 86_400_000;
 const QUIET = { before: 3_000, after: 1_000 }; // milliseconds without an event, before and after the first one
@@ -110,7 +112,7 @@ async function* replayed(session, query, { after, signal }) {
     const response = await session.request("/replay", { query, headers, signal: attempt.signal });
     if (response.status === 204) return;
     for await (const line of linesOf(response.body)) {
-      const found = JSON.parse(line);
+      const found = parsed(line);
       if (CONTROL.has(found.event) && found.id === undefined) {
         if (found.event === "replay_started") session.looksUp(found.data.job_id);
         if (found.event === "stream_error") throw Object.assign(new Error(found.data.detail), found.data);

@@ -23,6 +23,9 @@ export function Replay({ session, isShown, onState }) {
   const current = useRef(null);
   const [types] = useLoaded((signal) => session.data("/types", { signal }), [session]);
   const [jobs, jobsError, reload] = useLoaded((signal) => session.data("/replays", { signal }), [session]);
+  useEvery(3_000, () => {
+    if (isShown && jobsError && !jobsError.isFinal) reload();
+  }, [jobsError, isShown]);
   const wasShown = useRef(isShown);
   useEffect(() => {
     if (isShown && !wasShown.current) reload();

@@ -1,6 +1,6 @@
 /** Webhooks: the endpoints of this environment, and the form for another one. */
 import { html, useState } from "./htm-preact.js";
-import { Copy, Problem, State, When, useLoaded, useReturn } from "./parts.js";
+import { Copy, Problem, State, When, useEvery, useLoaded, useReturn } from "./parts.js";
 import { SCOPE, Settings } from "./settings.js";
 
 const MOST_NAMED = 4;
@@ -11,6 +11,9 @@ export function Webhooks({ session }) {
   const [made, setMade] = useState(null);
   const opener = useReturn(adds);
   const isMissing = error?.status === 404;
+  useEvery(5_000, () => { // states change by themselves, and a hub that was away comes back
+    if (!error?.isFinal) reload();
+  }, [error]);
   return html`<div class="heading"><h1>Webhooks</h1><span class="grow"></span>
       ${endpoints && !adds && html`<button type="button" class="primary" ref=${opener} onClick=${() => {
         setMade(null);
