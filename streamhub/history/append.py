@@ -46,6 +46,16 @@ class Appended(NamedTuple):
     previous_event: str = ids.MIN_ID
 
 
+class Turn:
+    """How far an append is, for one that is begun behind it on another connection. Either future is cancelled where the
+    append fails."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.ordered: asyncio.Future[None] = loop.create_future()  # it holds the row of log_epoch, or held it
+        self.committed: asyncio.Future[None] = loop.create_future()
+
+
 class _Events(Sequence[StoredEvent]):
     """The events of an append, which are made when somebody reads them: often nobody in this process does."""
 
@@ -83,28 +93,40 @@ async def append(
     counted: Mapping[str, int],
     within: Callable[["asyncpg.Connection[Any]"], Awaitable[None]],
     journal: bool = False,
-    after: "asyncio.Future[Any] | None" = None,
+    turn: Turn | None = None,
+    after: Turn | None = None,
 ) -> Appended:
     """Append a batch, and do `within` in the same transaction (consume the outbox, or note what was consumed).
 
-    `journal` notes the append for a publisher. `after` is the append before, which may still be under way on another
-    connection: this one waits for it, and fails with it. Raises FencedError, and whatever `within` raises; then nothing
-    has happened. The row of `log_epoch` is locked from the first statement on.
+    `journal` notes the append for a publisher. `turn` is told how far this append is. `after` is the one before, which
+    may be under way on another connection: this one waits in the database for its end, and fails with it. Raises
+    FencedError, and whatever `within` raises; then nothing has happened. The row of `log_epoch` is locked from the
+    first statement on.
     """
-    async with connection.transaction():
-        if 0 < len(drafts) < _COPY_FROM:
-            done = await _append_few(connection, epoch, drafts, journal)
-        else:
-            done = await _append_many(connection, epoch, drafts, journal)
-        if counted:
-            await counters.count(connection, source, counted)
-        if after is not None:
-            await asyncio.shield(after)  # it had the row of log_epoch before, so it has ended or is about to
-        await within(connection)
+    turn = turn or Turn()
+    try:
+        async with connection.transaction():
+            if after is not None:  # else each could wait for the other: one in the database, one here
+                await asyncio.shield(after.ordered)
+            if 0 < len(drafts) < _COPY_FROM:
+                done = await _append_few(connection, epoch, drafts, journal, turn)
+            else:
+                done = await _append_many(connection, epoch, drafts, journal, turn)
+            if counted:
+                await counters.count(connection, source, counted)
+            if after is not None:
+                await asyncio.shield(after.committed)
+            await within(connection)
+        turn.committed.set_result(None)
+    finally:
+        turn.ordered.cancel()  # nothing where it is done
+        turn.committed.cancel()
     return done
 
 
-async def _append_few(connection: "asyncpg.Connection[Any]", epoch: int, drafts: Drafts, journal: bool) -> Appended:
+async def _append_few(
+    connection: "asyncpg.Connection[Any]", epoch: int, drafts: Drafts, journal: bool, turn: Turn
+) -> Appended:
     """By one statement: where few come at a time, round trips are what an append costs."""
     few = drafts.drafts
     head = await connection.fetchrow(
@@ -122,11 +144,15 @@ async def _append_few(connection: "asyncpg.Connection[Any]", epoch: int, drafts:
         *_told(drafts),
         journal,
     )
+    turn.ordered.set_result(None)
     return _appended(_reserved(head, epoch), drafts)
 
 
-async def _append_many(connection: "asyncpg.Connection[Any]", epoch: int, drafts: Drafts, journal: bool) -> Appended:
+async def _append_many(
+    connection: "asyncpg.Connection[Any]", epoch: int, drafts: Drafts, journal: bool, turn: Turn
+) -> Appended:
     head = _reserved(await connection.fetchrow(_RESERVE, epoch, len(drafts), *_told(drafts), journal), epoch)
+    turn.ordered.set_result(None)
     if drafts:
         await connection.copy_to_table(
             "history", schema_name="streamhub_hub", columns=COLUMNS, source=_pieces(drafts, head), format="binary"

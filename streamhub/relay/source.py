@@ -16,13 +16,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
 from streamhub.core.changes import Change, Origin
 from streamhub.core.identities import Identity
-from streamhub.history.append import Append, Appended, append
+from streamhub.history.append import Append, Appended, Turn, append
 from streamhub.postgres.ownership import ForeignSourceError, owner
 from streamhub.relay.batches import Batch, Preparer
 from streamhub.relay.notes import Notes, note
@@ -47,7 +47,15 @@ PIECE_PAUSE: Final = 0.002
 PIECES_PAUSE: Final = 0.005  # after the last one
 APPEND_TIMEOUT: Final = 60.0
 
-_InHand: TypeAlias = tuple[asyncio.Task[None], Batch]  # the batch that is being appended
+
+class _InHand(NamedTuple):
+    """The batch that is being appended."""
+
+    task: asyncio.Task[None]
+    batch: Batch
+    turn: Turn
+
+
 _Read: TypeAlias = tuple[list[Change], bool]  # the next changes in order, whether there may be more of them
 
 # A row lock assigns a transaction id and is logged, so its commit flushes the log, and it leaves no version behind.
@@ -127,8 +135,8 @@ class SourceRelay:
                 batch = await self._preparer.prepare(changes, ranges) if changes else None
                 if in_hand is not None:
                     if self._in_hub and goes_on and batch is not None:
-                        appends.append(self._begin(batch, in_hand[0]))
-                    await in_hand[0]
+                        appends.append(self._begin(batch, in_hand.turn))
+                    await in_hand.task
                     del appends[0]
                 if batch is None:
                     if not more:
@@ -151,7 +159,7 @@ class SourceRelay:
                     if pause is not None:
                         await asyncio.sleep(pause)
         finally:
-            under_way: list[asyncio.Task[Any]] = [append for append, _ in appends]
+            under_way: list[asyncio.Task[Any]] = [append.task for append in appends]
             if ahead is not None:
                 under_way.append(ahead)
             for task in under_way:
@@ -160,7 +168,7 @@ class SourceRelay:
 
     async def _read(self, in_hand: _InHand | None, coming: Ranges | None = None) -> _Read:
         """What there is besides the batches in hand, those appended but not yet deleted, and `coming`."""
-        out = [batch.ranges for batch in (in_hand and in_hand[1], self._undeleted) if batch is not None]
+        out = [batch.ranges for batch in (in_hand and in_hand.batch, self._undeleted) if batch is not None]
         if coming is not None:
             out.append(coming)
         now = time.monotonic()
@@ -176,7 +184,7 @@ class SourceRelay:
             if self._in_hub or not self._notes.may_have(map(_number, changes)):
                 return changes, more
             if in_hand is not None:
-                await in_hand[0]  # notes are read over the connection that appends
+                await in_hand.task  # notes are read over the connection that appends
             noted = await self._notes.among(map(_identity, changes))
             if not noted:
                 return changes, more
@@ -190,13 +198,14 @@ class SourceRelay:
                 return [change for change in changes if _identity(change) not in noted], more
             read = await self._read(in_hand)
 
-    def _begin(self, batch: Batch, after: asyncio.Task[None] | None = None) -> _InHand:
+    def _begin(self, batch: Batch, after: Turn | None = None) -> _InHand:
         """Start an append. `after` is one under way: this one takes the other connection, and fails with it."""
         if after is not None:
             self._hub, self._consumer = self._consumer, self._hub
-        return asyncio.create_task(self._append(batch, after)), batch
+        turn = Turn()
+        return _InHand(asyncio.create_task(self._append(batch, turn, after)), batch, turn)
 
-    async def _append(self, batch: Batch, after: asyncio.Task[None] | None = None) -> None:
+    async def _append(self, batch: Batch, turn: Turn | None = None, after: Turn | None = None) -> None:
         if self._in_hub:
 
             async def within(connection: "asyncpg.Connection[Any]") -> None:
@@ -216,6 +225,7 @@ class SourceRelay:
                 counted=batch.counted,
                 within=within,
                 journal=self._journal,
+                turn=turn,
                 after=after,
             )
         if not self._in_hub:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from streamhub.core import frames, ids
 from streamhub.core.drafts import Drafts
 from streamhub.core.rendering import Rendered
 from streamhub.core.rows import EventKind
-from streamhub.history.append import append
+from streamhub.history.append import Turn, append
 from streamhub.history.head import FencedError
 from streamhub.history.notices import Notice, listen
 from streamhub.history.partitions import AHEAD, WEEK, Partitions, Week, existing
@@ -109,7 +110,7 @@ async def test_what_fails_within_an_append_undoes_all_of_it(stage: Stage, count:
     assert (await head(stage), await stage.counters()) == (before, {})
 
 
-async def begun_behind_another(stage: Stage, first: Drafts, second: Drafts, within: Any) -> list[Any]:
+async def begun_behind_another(stage: Stage, first: Drafts, second: Drafts, within: Any) -> Sequence[Any]:
     """What two appends came to, where the second waits in the database for the first, which ends with `within`."""
     behind = await asyncpg.connect(stage.url)
 
@@ -117,9 +118,12 @@ async def begun_behind_another(stage: Stage, first: Drafts, second: Drafts, with
         await until(lambda: connection.fetchval(WAITING), "the second one waits")
         await within()
 
-    one = asyncio.create_task(appended(stage, first, within=and_then))
-    two = asyncio.create_task(append(behind, 0, second, source="", counted={}, within=nothing, after=one))
-    done = await asyncio.gather(one, two, return_exceptions=True)
+    turn = Turn()
+    done = await asyncio.gather(
+        append(stage.connection, 0, first, source="", counted={}, within=and_then, turn=turn),
+        append(behind, 0, second, source="", counted={}, within=nothing, after=turn),
+        return_exceptions=True,
+    )
     await behind.close()
     return done
 
@@ -129,9 +133,8 @@ async def test_an_append_that_is_begun_behind_one_that_fails_comes_to_nothing(st
     async def within() -> None:
         raise ConnectionError("cut")
 
-    assert [type(each) for each in await begun_behind_another(stage, drafts(200), drafts(count), within)] == [
-        ConnectionError
-    ] * 2
+    first, second = await begun_behind_another(stage, drafts(200), drafts(count), within)
+    assert (type(first), type(second)) == (ConnectionError, asyncio.CancelledError)
     assert await stage.frames() == []
 
 
@@ -141,7 +144,7 @@ async def test_an_append_that_is_begun_behind_another_follows_it(stage: Stage, c
         pass
 
     first, second = await begun_behind_another(stage, drafts(200), drafts(count), within)
-    assert second.append.previous_head == first.last_id
+    assert second.append.previous_head == first.append.last_id
     assert len(await stage.frames()) == 200 + count
 
 
