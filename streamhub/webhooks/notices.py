@@ -80,7 +80,7 @@ class Notices:
 
     async def _send(self, url: str, message: EmailMessage, owner: str) -> None:
         parts = urlsplit(url)
-        sender = parse_qs(parts.query).get("from", [f"streamhub@{socket.getfqdn()}"])[0]
+        sender = parse_qs(parts.query).get("from", [f"streamhub@{socket.gethostname()}"])[0]
         message["From"] = sender
         message["To"] = owner
         message["Date"] = format_datetime(datetime.now(UTC))

@@ -1,9 +1,10 @@
-"""The renderer as its source is interpreted, beside the compiled one that the process has."""
+"""Modules of the core as their source is interpreted, beside the compiled ones that the process has."""
 
 import importlib
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,26 +15,33 @@ from streamhub.core import cutting, rendering
 _AFFECTED = (*core.COMPILED_MODULES, "kinds", "plans", "published")
 
 
-def interpreted_renderer() -> Callable[[int], rendering.Renderer]:
-    """The class. Skips the test where the one in use is not compiled, and fails it where REQUIRE_COMPILED is set."""
+def interpreted(*names: str) -> list[Any]:
+    """These modules of the core. Skips the test where those in use are not compiled, and fails it where
+    REQUIRE_COMPILED is set."""
     if not cutting.COMPILED:
         reason = "the core is not compiled: python compile_core.py"
         if os.environ.get("REQUIRE_COMPILED"):
             pytest.fail(reason)
         pytest.skip(reason)
-    names = [f"streamhub.core.{name}" for name in _AFFECTED]
-    modules = {name: importlib.import_module(name) for name in names}
+    affected = [f"streamhub.core.{name}" for name in _AFFECTED]
+    modules = {name: importlib.import_module(name) for name in affected}
     path = [*core.__path__]
     try:
-        for name in names:
+        for name in affected:
             del sys.modules[name]
         core.__path__[:] = path[1:]
-        made = importlib.import_module("streamhub.core.rendering")
+        made = [importlib.import_module(f"streamhub.core.{name}") for name in names]
     finally:
         core.__path__[:] = path
         sys.modules.update(modules)
         for name, module in modules.items():
             setattr(core, name.rpartition(".")[2], module)
-    assert made.__file__ is not None
-    assert made.__file__.endswith(".py")
-    return made.Renderer
+    assert all(str(module.__file__).endswith(".py") for module in made)
+    return made
+
+
+def interpreted_renderer() -> Callable[[int], rendering.Renderer]:
+    """The class. Skips and fails as `interpreted` does."""
+    (module,) = interpreted("rendering")
+    renderer: Callable[[int], rendering.Renderer] = module.Renderer
+    return renderer

@@ -9,9 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamhub import core
+from streamhub.core import ids
 from streamhub.core.changes import Capture, Change
-from streamhub.core.rendering import Outcome, Renderer
+from streamhub.core.drafts import Drafts
+from streamhub.core.rendering import Outcome, Rendered, Renderer
+from streamhub.core.rows import EventKind
 from streamhub.core.shapes import Column, Shape
+from tests.support.interpreted import interpreted as interpreted_modules
 from tests.support.interpreted import interpreted_renderer
 
 COLUMNS = {
@@ -101,6 +105,39 @@ def test_compiled_and_interpreted_rendering_are_the_same(
     )  # fmt: skip
     of = change(old, new, who)
     assert told(prepared(Renderer(limit), capture), of) == told(prepared(interpreted(limit), capture), of)
+
+
+IDS = st.text(st.sampled_from('aé\u2028\U0001f600:"'), max_size=5)
+RENDERED = st.builds(
+    Rendered,
+    st.sampled_from(["org_1", "ö", "unknown"]),
+    st.booleans(),
+    st.sampled_from([EventKind("create", "a.create", "a"), EventKind("x", "x", None)]),
+    st.none() | IDS,
+    st.binary(max_size=3),
+    st.binary(max_size=9_000),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(RENDERED, max_size=5), st.sampled_from([0, 1, 0xFFE, ids.MAX_COUNTER - 5]))
+def test_compiled_and_interpreted_drafts_are_the_same(
+    interpreted_drafts: Callable[[], Drafts], events: list[Rendered], counter: int
+) -> None:
+    served = {"org_1": (1, b',"organization":{"id":"org_1"}'), "ö": (2, b',"organization":{"id":"\xc3\xb6"}')}
+
+    def all_of(made: Drafts) -> Any:
+        left = made.add(events, served)
+        return left, made.size, made.types, [*made.copied(ids.MAX_MS, counter)], made.events(ids.MAX_MS, counter)
+
+    assert all_of(Drafts()) == all_of(interpreted_drafts())
+
+
+@pytest.fixture(scope="module")
+def interpreted_drafts() -> Callable[[], Drafts]:
+    (module,) = interpreted_modules("drafts")
+    made: Callable[[], Drafts] = module.Drafts
+    return made
 
 
 def test_what_was_compiled_from_another_source_is_not_used(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
