@@ -57,7 +57,7 @@ class Turn:
 
 
 class _Events(Sequence[StoredEvent]):
-    """The events of an append, which are made when somebody reads them: often nobody in this process does."""
+    """The events of an append, made when something in this process reads them, which is seldom so."""
 
     def __init__(self, drafts: Drafts, ms: int, first_counter: int) -> None:
         self._drafts = drafts

@@ -17,6 +17,7 @@ import aiosmtplib
 import asyncpg
 
 from streamhub.metrics import Metrics
+from streamhub.organizations import ORGANIZATIONS
 from streamhub.postgres.connections import Pool
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ TIMEOUT: Final = 10.0  # seconds
 SENT_WITHIN: Final = 20.0
 PAUSES: Final = (60.0, 300.0, 1_800.0, 7_200.0, 21_600.0)  # seconds between tries; the last of them is the sixth
 
-_TAKE: Final = """
+_TAKE: Final = f"""
 WITH taken AS (
   SELECT endpoint FROM streamhub_hub.webhook_queues WHERE notice_due_at <= statement_timestamp()
    ORDER BY notice_due_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
@@ -33,7 +34,7 @@ UPDATE streamhub_hub.webhook_queues AS q
    SET notice_attempts = notice_attempts + 1,
        notice_due_at = clock_timestamp() + make_interval(secs => (1 + random() / 10)
                        * ($1::float8[])[least(notice_attempts, cardinality($1) - 1) + 1])
-  FROM taken, streamhub_hub.webhook_endpoints AS e JOIN streamhub_hub.organizations AS o ON o.key = e.organization
+  FROM taken, streamhub_hub.webhook_endpoints AS e JOIN ({ORGANIZATIONS}) AS o ON o.key = e.organization
  WHERE q.endpoint = taken.endpoint AND e.id = taken.endpoint
 RETURNING e.id::text, o.slug, e.test, e.url, e.owner_email,
           coalesce(e.disabled_reason, 'its deliveries failed') AS reason, q.notice_attempts AS attempts
