@@ -151,7 +151,7 @@ class SourceRelay:
                     if self._keep_pace is not None:
                         await self._keep_pace()
                     continue
-                await self._append(batch)
+                await self._append(batch, self._hub)
                 if not more:
                     self._outbox.drained()
                     # Where few came, at once: what came during the append is there already.
@@ -203,9 +203,11 @@ class SourceRelay:
         if after is not None:
             self._hub, self._consumer = self._consumer, self._hub
         turn = Turn()
-        return _InHand(asyncio.create_task(self._append(batch, turn, after)), batch, turn)
+        return _InHand(asyncio.create_task(self._append(batch, self._hub, turn, after)), batch, turn)
 
-    async def _append(self, batch: Batch, turn: Turn | None = None, after: Turn | None = None) -> None:
+    async def _append(
+        self, batch: Batch, hub: "asyncpg.Connection[Any]", turn: Turn | None = None, after: Turn | None = None
+    ) -> None:
         if self._in_hub:
 
             async def within(connection: "asyncpg.Connection[Any]") -> None:
@@ -218,7 +220,7 @@ class SourceRelay:
 
         async with asyncio.timeout(APPEND_TIMEOUT):  # wait_for loses a cancellation that comes with the result
             done = await append(
-                self._hub,
+                hub,
                 self._epoch,
                 batch.drafts,
                 source=self._name,
@@ -240,7 +242,7 @@ class SourceRelay:
             if start:
                 await asyncio.sleep(PIECE_PAUSE)
             piece = changes[start : start + PIECE]
-            await self._append(await self._preparer.prepare(piece, Ranges.of(map(_number, piece))))
+            await self._append(await self._preparer.prepare(piece, Ranges.of(map(_number, piece))), self._hub)
         await asyncio.sleep(PIECES_PAUSE)
 
     async def _settle(self, durable: bool = False) -> None:
