@@ -15,6 +15,10 @@ from tests.support.stage import Stage, rebuilt, until
 
 pytestmark = pytest.mark.runs_once
 
+END_A_COPY = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'active' AND query LIKE 'COPY%history%'
+"""
 PASSING = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -263,3 +267,21 @@ async def test_a_lease_dated_ahead_keeps_nobody_from_leading(stage: Stage, expir
     )
     assert len(await stage.relayed()) == 1
     assert await stage.value("SELECT epoch FROM streamhub_hub.log_epoch") == 5
+
+
+async def test_a_backlog_whose_connections_are_ended_stays_whole_and_in_order(stage: Stage) -> None:
+    """Two appends of a backlog are under way at once: one goes on only if the one before it was committed."""
+    rows, rounds = 200, 60
+    await stage.shop()
+    await stage.sql(f"INSERT INTO skus SELECT i, 'org_1', 0, 'a' FROM generate_series(1, {rows}) AS i")
+    await stage.sql(*["UPDATE skus SET price = price + 1"] * rounds)
+    ended = 0
+    async with stage.relaying():
+        while not await stage.outbox_is_empty():
+            if ended < 5:  # each time the relay waits somewhat longer before it goes on
+                ended += await stage.value(END_A_COPY)
+    assert ended
+    prices: dict[str, list[int]] = {}
+    for event in await stage.history():
+        prices.setdefault(event["resource_id"], []).append(int(event["resource"]["price"]))
+    assert [*prices.values()] == [[*range(rounds + 1)]] * rows
