@@ -76,12 +76,6 @@ _SINGLE: Final = f"""\\set n random(1, {SKUS})
 UPDATE skus SET {_CHANGE} WHERE id = 'sku_' || lpad(:n::text, 8, '0');
 """
 _COMMIT: Final = "UPDATE skus SET stock = $2, updated_at = clock_timestamp() WHERE id = $1"
-_FIRST_APPENDED: Final = re.compile(r"^streamhub_published_events_total (\S+)", re.MULTILINE)
-_PUBLISHED: Final = """
-SELECT p.published_id::text AS published, h.event_ms, h.event_counter
-  FROM streamhub_hub.publications AS p, streamhub_hub.log_head AS h WHERE p.topic = $1
-"""
-_STOCK: Final = 10_000_000  # so that an update's stock tells which one it is
 _APPENDED: Final = re.compile(r"^streamhub_published_events_total (\S+)", re.MULTILINE)
 _PUBLISHED: Final = """
 SELECT p.published_id::text AS published, h.event_ms, h.event_counter
@@ -89,7 +83,6 @@ SELECT p.published_id::text AS published, h.event_ms, h.event_counter
 """
 _FIRST_STOCK: Final = 10_000_000  # so that an update's stock tells which one it is
 _STOCK: Final = re.compile(rb'"stock":(1\d{7})')
-
 
 Reader: TypeAlias = Callable[[dict[int, float], asyncio.Event], Awaitable[None]]
 """Notes when each stock is seen first, from when it sets the event until it is cancelled."""
