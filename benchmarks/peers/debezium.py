@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -81,7 +81,8 @@ _PUBLISHED: Final = """
 SELECT p.published_id::text AS published, h.event_ms, h.event_counter
   FROM streamhub_hub.publications AS p, streamhub_hub.log_head AS h WHERE p.topic = $1
 """
-_FIRST_STOCK: Final = 10_000_000  # so that an update's stock tells which one it is
+# An update's stock tells which one it is; those of a run are no other's, as a stream that is opened again repeats.
+_stocks = count(10_000_000, 100_000)
 _STOCK: Final = re.compile(rb'"stock":(1\d{7})')
 
 Reader: TypeAlias = Callable[[dict[int, float], asyncio.Event], Awaitable[None]]
@@ -365,14 +366,15 @@ async def _lags(url: str, reader: Reader) -> list[float]:
 async def _paced(url: str, seconds: float) -> dict[int, float]:
     """RATE updates a second; when the COMMIT of each returned, by its stock."""
     committed: dict[int, float] = {}
+    first_stock = next(_stocks)
     began = time.perf_counter()
 
     async def write(number: int) -> None:
         connection = await asyncpg.connect(url)
         for n in range(number, int(RATE * seconds), WRITERS):
             await asyncio.sleep(max(0.0, began + n / RATE - time.perf_counter()))
-            await connection.execute(_COMMIT, f"sku_{n % SKUS + 1:08d}", _FIRST_STOCK + n)
-            committed[_FIRST_STOCK + n] = time.perf_counter()
+            await connection.execute(_COMMIT, f"sku_{n % SKUS + 1:08d}", first_stock + n)
+            committed[first_stock + n] = time.perf_counter()
         await connection.close()
 
     await asyncio.gather(*map(write, range(WRITERS)))
