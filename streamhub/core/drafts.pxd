@@ -21,7 +21,7 @@ cdef class Drafts:
         left=list, kind=EventKind, shared=_Shared, resource_id=str, named=bytes, encoded=bytes, start=bytes, end=bytes,
         size=cython.Py_ssize_t)
     cpdef list add(self, events, organizations)
-    @cython.locals(events=list, kind=EventKind, id_=str, encoded=bytes, frame=bytes)
+    @cython.locals(events=list, kind=EventKind, id_=str, frame=bytes)
     cpdef list events(self, ms, first_counter)
 
 

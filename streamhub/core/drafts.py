@@ -129,8 +129,8 @@ class Drafts:
         """The events, with the ids from this one on."""
         events = []
         for draft, id_ in zip(self.drafts, ids.event_ids(ms, first_counter, len(self.drafts)), strict=True):
-            kind, encoded = draft.kind, id_.encode()
-            frame = b"".join((kind.frame_start, encoded, _BETWEEN, encoded, draft.end))
+            kind = draft.kind
+            frame = frames.build(kind.frame_start, id_.encode(), draft.end)
             events.append(
                 StoredEvent(
                     draft.organization, id_, draft.test, kind.type, kind.resource_type, draft.resource_id, frame

@@ -77,15 +77,15 @@ BETWEEN_IDS: Final = b'\ndata: {"id":"'
 """What stands between the two places of a frame that have the event's id."""
 
 
-def build(start: bytes, id_: bytes, head: bytes, resource_id: bytes, organization: bytes, tail: bytes) -> bytes:
-    """The frame of an event: `start_of`, its id, `head_of`, the resource's id as JSON, `organization_of`, and the rest
-    of its object with the closing brace (`tail_of` in core/rendering.py)."""
-    return b"".join((start, id_, BETWEEN_IDS, id_, head, resource_id, organization, tail, _END))
-
-
 def end_of(head: bytes, resource_id: bytes, organization: bytes, tail: bytes) -> bytes:
-    """What `build` puts behind the second id."""
+    """What stands behind the second id: `head_of`, the resource's id as JSON, `organization_of`, and the rest of the
+    object with the closing brace (`tail_of` in core/rendering.py)."""
     return b"".join((head, resource_id, organization, tail, _END))
+
+
+def build(start: bytes, id_: bytes, end: bytes) -> bytes:
+    """The frame of an event: `start_of`, its id twice, `end_of`."""
+    return b"".join((start, id_, BETWEEN_IDS, id_, end))
 
 
 def of_data(event: str, id_: str, data: bytes) -> bytes:

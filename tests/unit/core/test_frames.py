@@ -61,7 +61,9 @@ def published(own: Any, who: Any = None, resource_type: str | None = "query", pu
 def test_a_frame_is_built_as_the_contract_shows_it() -> None:
     head = frames.head_of("skus.update", "update", "skus")
     organization = frames.organization_of("org_1", "my-org")
-    built = frames.build(frames.start_of("update"), ID.encode(), head, b'"AYqPSwAqDW"', organization, TAIL)
+    built = frames.build(
+        frames.start_of("update"), ID.encode(), frames.end_of(head, b'"AYqPSwAqDW"', organization, TAIL)
+    )
     assert built == FRAME
 
 
@@ -94,7 +96,9 @@ def test_the_event_field_is_read_from_the_frame() -> None:
 @given(TEXTS)
 def test_the_organization_is_found_with_any_id(id_: str) -> None:
     member = frames.organization_of(id_, "my-org")
-    data = data_of(frames.build(b"event: x\nid: ", b"i", frames.head_of("x", "x", id_), b'"1"', member, TAIL))
+    data = data_of(
+        frames.build(b"event: x\nid: ", b"i", frames.end_of(frames.head_of("x", "x", id_), b'"1"', member, TAIL))
+    )
     assert json.loads(frames.organization_in(data) or b"") == {"id": id_, "slug": "my-org"}
 
 
@@ -107,7 +111,9 @@ def test_two_events_name_the_same_resource_where_type_and_id_are_the_same(id_: s
     def named(resource_type: str, resource_id: str) -> bytes | None:
         head = frames.head_of("x.update", "update", resource_type)
         key = json.dumps(resource_id).encode()
-        built = frames.build(b"event: update\nid: ", ID.encode(), head, key, frames.organization_of("o", "o"), TAIL)
+        built = frames.build(
+            b"event: update\nid: ", ID.encode(), frames.end_of(head, key, frames.organization_of("o", "o"), TAIL)
+        )
         return frames.resource_in(data_of(built))
 
     assert (named(type_, id_) == named(type_, other)) == (id_ == other)
@@ -192,10 +198,12 @@ def test_every_envelope_is_json_on_one_line_with_any_ids(id_: str, resource_id: 
     built = frames.build(
         frames.start_of("update"),
         ID.encode(),
-        frames.head_of(type_, "update", "skus"),
-        frames.one_line(json.dumps(resource_id).encode()),
-        frames.organization_of(id_, "my-org"),
-        TAIL,
+        frames.end_of(
+            frames.head_of(type_, "update", "skus"),
+            frames.one_line(json.dumps(resource_id).encode()),
+            frames.organization_of(id_, "my-org"),
+            TAIL,
+        ),
     )
     for envelope in frames.ENVELOPES:
         lines = frames.enveloped(built, envelope).decode().split("\n")

@@ -36,10 +36,9 @@ def change(data: str, who: str | None = '{"publish_id":1}', **about: Any) -> Cha
 
 def stored(rendered: Rendered) -> StoredEvent:
     kind = rendered.kind
-    frame = frames.build(
-        kind.frame_start, ID.encode(), kind.head, rendered.resource, frames.organization_of("org_1", "my-org"),
-        rendered.tail,
-    )  # fmt: skip
+    organization = frames.organization_of("org_1", "my-org")
+    end = frames.end_of(kind.head, rendered.resource, organization, rendered.tail)
+    frame = frames.build(kind.frame_start, ID.encode(), end)
     return StoredEvent(1, ID, rendered.test, kind.type, kind.resource_type, rendered.resource_id, frame)
 
 

@@ -20,9 +20,8 @@ def event(number: int, size: int = 10, organization: str = "org_1", type_: str =
     id_ = ids.event_id(MS, number)
     tail = tail_of(False, "2026-11-22T10:00:00", 123_456, 7_412, b'"%b"' % (b"x" * size), b"{}", b"null", b"")
     frame = frames.build(
-        frames.start_of("update"), id_.encode(), frames.head_of(type_, "update", "skus"), b'"1"',
-        frames.organization_of(organization, "my-org"), tail,
-    )  # fmt: skip
+        frames.start_of("update"), id_.encode(), frames.end_of(frames.head_of(type_, "update", "skus"), b'"1"',
+        frames.organization_of(organization, "my-org"), tail))  # fmt: skip
     return StoredEvent(1, id_, False, type_, "skus", "1", frame)
 
 
