@@ -28,6 +28,8 @@ _IDS: Final = 2 * 36 + len(_BETWEEN)  # bytes of a frame between its start and i
 _NONE: Final = struct.pack(">i", -1)
 
 _length = struct.Struct(">i").pack
+_TEST_AND_KEY: Final = struct.Struct(">i?i")  # up to the key itself
+_KEY: Final = slice(_TEST_AND_KEY.size, _TEST_AND_KEY.size + 8)
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +42,11 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     start: bytes
     end: bytes
 
+    @property
+    def resource_key(self) -> int:
+        """That of core/events.py, which the row has behind its test."""
+        return int.from_bytes(self.start[_KEY], "big", signed=True)
+
 
 class _Shared:
     """What the drafts of one organization, kind and environment have in common. `frame_bytes` is the size of a frame
@@ -51,7 +58,7 @@ class _Shared:
         self.organization = organization
         self.name = name
         self.hash_ = resource_hash(organization, kind.resource_type or "")
-        self.row_start = struct.pack(">i?i", 1, test, 8)
+        self.row_start = _TEST_AND_KEY.pack(1, test, 8)
         self.types = _field(kind.type) + _field(kind.resource_type)
         self.frame_start = kind.frame_start
         self.frame_bytes = len(kind.frame_start) + _IDS
@@ -110,7 +117,6 @@ class Drafts:
         """Pieces of a COPY of COLUMNS, with the ids from this one on."""
         texts = ids.event_ids(ms, first_counter, len(self.drafts))
         high, low = ids.halves_of(ms, first_counter)
-        between = _BETWEEN
         yield _HEADER
         organization, row_start = None, b""
         for start in range(0, len(texts), _SLICE):
@@ -120,7 +126,7 @@ class Drafts:
                     organization = draft.organization
                     row_start = struct.pack(">hiiiQ", len(COLUMNS), 4, organization, 16, high)
                 id_ = text.encode()
-                parts += (row_start, low.to_bytes(8), draft.start, id_, between, id_, draft.end)
+                parts += (row_start, low.to_bytes(8), draft.start, id_, _BETWEEN, id_, draft.end)
                 low += 1
             yield b"".join(parts)
         yield _TRAILER

@@ -12,7 +12,7 @@ from streamhub.core.events import StoredEvent
 from streamhub.core.frames import data_of
 from streamhub.core.records import AFTER, ID, Shared, organization_in, shared
 
-NO_ATTRIBUTES: Final = b"\0"
+_NO_ATTRIBUTES: Final = b"\0"
 _ID_LENGTH: Final = 36
 _MOST_CACHED: Final = 10_000
 
@@ -45,7 +45,7 @@ class Encoded:
         self.key = _text(of.key)
         self.headers = varint(len(of.headers) + 2) + headers + _text(ID.encode()) + id_length
         self.behind_id = _text(AFTER.encode()) + id_length
-        parts = (NO_ATTRIBUTES, self.key, self.headers, self.behind_id)
+        parts = (_NO_ATTRIBUTES, self.key, self.headers, self.behind_id)
         self.fixed = sum([len(part) for part in parts]) + 2 * _ID_LENGTH
 
 
@@ -72,7 +72,7 @@ class Records:
         if self.count and self.length + size > self.most_bytes:
             return False
         self.parts += (
-            prefix, NO_ATTRIBUTES, time, number, shared.key, value_length, value, shared.headers, id_.encode(),
+            prefix, _NO_ATTRIBUTES, time, number, shared.key, value_length, value, shared.headers, id_.encode(),
             shared.behind_id, after.encode(),
         )  # fmt: skip
         self.length += size

@@ -14,7 +14,7 @@ import asyncpg
 
 from streamhub.core import frames, ids
 from streamhub.core.drafts import COLUMNS, Drafts
-from streamhub.core.events import StoredEvent, resource_key
+from streamhub.core.events import StoredEvent
 from streamhub.history import counters
 from streamhub.history.head import FencedError
 from streamhub.history.notices import payload_of
@@ -134,7 +134,7 @@ async def _append_few(
         epoch,
         [draft.organization for draft in few],
         [draft.test for draft in few],
-        [resource_key(draft.organization, draft.kind.resource_type or "", draft.resource_id or "") for draft in few],
+        [draft.resource_key for draft in few],
         [draft.kind.type for draft in few],
         [draft.kind.resource_type for draft in few],
         [draft.resource_id for draft in few],

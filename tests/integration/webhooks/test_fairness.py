@@ -138,9 +138,8 @@ async def test_of_an_organization_that_was_served_nothing_is_counted_any_more(
     assert (running._attempts._under_way, running._bodies._sizes) == ({}, {})
 
 
-async def test_no_second_at_the_receiver_has_more_than_the_rate(
-    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
-) -> None:
+def arrivals(receiver: Receiver) -> list[float]:
+    """When each delivery came to /a, by the monotonic clock; it grows."""
     arrived: list[float] = []
 
     async def note(_request: web.Request) -> web.StreamResponse:
@@ -148,6 +147,13 @@ async def test_no_second_at_the_receiver_has_more_than_the_rate(
         return web.Response()
 
     receiver.answers["/a"] = note
+    return arrived
+
+
+async def test_no_second_at_the_receiver_has_more_than_the_rate(
+    history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
+) -> None:
+    arrived = arrivals(receiver)
     await owner.add(rate=10, max_in_flight=20)
     await start()
     await history.append(organization, 20)
@@ -158,13 +164,7 @@ async def test_no_second_at_the_receiver_has_more_than_the_rate(
 async def test_a_process_that_stops_hands_on_no_endpoint_whose_attempts_still_count_for_its_rate(
     history: History, organization: int, receiver: Receiver, owner: Owner, start: Start
 ) -> None:
-    arrived: list[float] = []
-
-    async def note(_request: web.Request) -> web.StreamResponse:
-        arrived.append(time.monotonic())
-        return web.Response()
-
-    receiver.answers["/a"] = note
+    arrived = arrivals(receiver)
     await owner.add(rate=5, max_in_flight=10)
     first = await start()
     await history.append(organization, 10)
