@@ -27,6 +27,8 @@ from streamhub.core.window import timestamp
 from streamhub.gateway.server import serve
 from streamhub.history.partitions import Partitions
 from streamhub.history.rows import values
+from streamhub.runtime import memory
+from streamhub.runtime.process import connections
 from streamhub.tail.postgres import PostgresTail
 from streamhub.tokens import ISSUER, DevelopmentKey
 from streamhub.web.auth import Authenticator, Issuer, PemKeys
@@ -77,7 +79,7 @@ async def gateway(url: str, key_file: Path, ready: Connection) -> None:
     key = DevelopmentKey.load_or_create(key_file)
     authenticator = Authenticator([Issuer(frozenset({ISSUER}), PemKeys(key.public_pem, "the key"))])
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(asyncpg.create_pool(url, min_size=2, max_size=10))
+        pool = await stack.enter_async_context(connections(url, "streamhub", 10))
         tail = PostgresTail(url, pool)
         await tail.start()
         stack.push_async_callback(tail.stop)
@@ -88,6 +90,7 @@ async def gateway(url: str, key_file: Path, ready: Connection) -> None:
 
 
 def run_gateway(url: str, key_file: Path, ready: Connection) -> None:
+    memory.tune()
     uvloop.run(gateway(url, key_file, ready))
 
 

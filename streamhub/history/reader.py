@@ -2,7 +2,8 @@
 
 A page is one row with one bytea: a Record per event would cost Python ten times what the whole page does. It is
 bounded by rows and by bytes, whatever the size of an event: `octet_length` of a stored bytea reads no TOAST table,
-so frames beyond the bound are never fetched.
+so frames beyond the bound are never fetched. Adding the sizes up takes PostgreSQL as long as all the rest, so a walk
+whose frames are small asks for so many rows as were about a page before, each of them no larger than SMALL.
 """
 
 import asyncio
@@ -11,6 +12,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
+import asyncpg
+
 from streamhub.core.events import resource_key
 from streamhub.core.frames import first_id, last_id
 from streamhub.history.ahead import one_ahead
@@ -18,16 +21,24 @@ from streamhub.postgres.connections import Pool
 
 PAGE_BYTES: Final = 1_000_000
 PAGE_ROWS: Final = 1_500
+SMALL: Final = 2_000  # bytes of a frame that is joined without a look at the others
+LEAST_ROWS: Final = PAGE_ROWS // 32
 TIMEOUT: Final = 120.0  # seconds for one page; a rare type in a long window is a long index scan
 
 # The inner ORDER BY is the order in which the aggregates receive their rows (a WindowAgg keeps its input's order).
 # PAGE_ROWS stands in the text: with a LIMIT that it does not know, a generic plan would sort the whole window.
 _PAGE: Final = """
-SELECT string_agg(frame, ''::bytea) FILTER (WHERE bytes_before < ${bound}), \
-count(*) FILTER (WHERE bytes_before < ${bound}), count(*), coalesce(bool_or(cut), false)
+SELECT string_agg(frame, ''::bytea) FILTER (WHERE bytes_before < ${bound}) AS frames,
+       count(*) FILTER (WHERE bytes_before < ${bound}) AS events,
+       count(*) AS scanned, coalesce(bool_or(cut), false) AS cut, max(octet_length(frame)) AS largest
   FROM (SELECT frame, cut, sum(octet_length(frame)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING)
                - octet_length(frame) AS bytes_before
           FROM ({scan}) AS scanned) AS measured
+"""
+_PAGE_OF_SMALL: Final = f"""
+SELECT string_agg(frame, ''::bytea) FILTER (WHERE octet_length(frame) <= {SMALL}) AS frames, count(*) AS events,
+       count(*) AS scanned, false AS cut, max(octet_length(frame)) AS largest
+  FROM ({{scan}}) AS scanned
 """
 _SCAN: Final = """
 SELECT id, frame, false AS cut FROM streamhub_hub.history WHERE {conditions} ORDER BY id LIMIT {rows}
@@ -76,6 +87,13 @@ class Page(NamedTuple):
     complete: bool
 
 
+class _Look(NamedTuple):
+    """A page, and the bytes of the largest frame that was looked at."""
+
+    page: Page
+    largest: int
+
+
 class Reader:
     """Reads pages through a pool, at most `slots` at a time, so that readers never starve the pool's other users."""
 
@@ -90,16 +108,23 @@ class Reader:
         `max_bytes`. Raises what asyncpg raises, TimeoutError too."""
         if after >= until:
             return Page(b"", 0, None, None, until, complete=True)
+        return (await self._measured(selection, after, until, max_bytes, max_rows)).page
+
+    async def _measured(self, selection: Selection, after: str, until: str, max_bytes: int, max_rows: int) -> _Look:
         query, arguments = _page_query(selection, after, until, max_bytes, max_rows)
+        return _look(await self._fetch(query, arguments), until, max_rows)
+
+    async def _small(self, selection: Selection, after: str, until: str, max_rows: int) -> _Look | None:
+        """None where a frame is not small."""
+        query, arguments = _small_query(selection, after, until, max_rows)
+        row = await self._fetch(query, arguments)
+        return None if (row["largest"] or 0) > SMALL else _look(row, until, max_rows)
+
+    async def _fetch(self, query: str, arguments: Sequence[object]) -> asyncpg.Record:
         async with self._slots:
             row = await self._pool.fetchrow(query, *arguments, timeout=TIMEOUT)
-        assert row is not None
-        frames, count, scanned, cut = row
-        if not count:
-            return Page(b"", 0, None, None, until, complete=True)
-        last = last_id(frames)
-        complete = count == scanned and scanned < max_rows and not cut
-        return Page(frames, count, first_id(frames), last, until if complete else last, complete)
+        assert row is not None, "a statement that gives one row"
+        return row
 
     async def pages(
         self, selection: Selection, after: str, until: str, max_bytes: int = PAGE_BYTES
@@ -117,12 +142,15 @@ class Reader:
     async def _one_by_one(
         self, selection: Selection, after: str, ends: Sequence[str], max_bytes: int
     ) -> AsyncGenerator[Page, None]:
+        rows = 0  # that may be expected to be a page of small frames; 0 where that is not known
         for end in ends:
             complete = after >= end
             while not complete:
-                page = await self.page(selection, after, end, max_bytes)
-                after, complete = page.read_to, page.complete
-                yield page
+                look = await self._small(selection, after, end, rows) if rows else None
+                look = look or await self._measured(selection, after, end, max_bytes, PAGE_ROWS)
+                rows = _rows_of(look, max_bytes) if selection.resource_ids is None else 0
+                after, complete = look.page.read_to, look.page.complete
+                yield look.page
 
     async def _ends(self, after: str, until: str) -> list[str]:
         """Where to cut (after, until] so that each piece lies in one partition, or outside them all."""
@@ -132,21 +160,39 @@ class Reader:
         return [*sorted(bound for bound in bounds if after < bound < until), until]
 
 
+def _look(row: asyncpg.Record, until: str, max_rows: int) -> _Look:
+    frames, events, scanned, cut, largest = row
+    if not events:
+        return _Look(Page(b"", 0, None, None, until, complete=True), 0)
+    last = last_id(frames)
+    complete = events == scanned and scanned < max_rows and not cut
+    return _Look(Page(frames, events, first_id(frames), last, until if complete else last, complete), largest)
+
+
+def _rows_of(look: _Look, max_bytes: int) -> int:
+    """How many rows the next page of small frames may have: of a few numbers, as each is a statement of its own."""
+    if not look.page.events or look.largest > SMALL:
+        return 0
+    rows = PAGE_ROWS
+    while rows > LEAST_ROWS and rows * len(look.page.frames) > max_bytes * look.page.events:
+        rows //= 2
+    return rows
+
+
+def _small_query(selection: Selection, after: str, until: str, rows: int) -> tuple[str, list[object]]:
+    conditions, arguments = _conditions(selection, after, until)
+    return _PAGE_OF_SMALL.format(scan=_SCAN.format(conditions=" AND ".join(conditions), rows=rows)), arguments
+
+
 def _page_query(
     selection: Selection, after: str, until: str, max_bytes: int, max_rows: int
 ) -> tuple[str, list[object]]:
-    conditions = ["organization + 0 = $1" if selection.resource_ids is not None else "organization = $1"]
-    conditions += ["id > $2", "id <= $3"]
-    arguments: list[object] = [selection.organization, after, until]
+    conditions, arguments = _conditions(selection, after, until)
 
     def add(argument: object) -> str:
         arguments.append(argument)
         return f"${len(arguments)}"
 
-    if selection.test is not None:
-        conditions.append(f"test = {add(selection.test)}")
-    if selection.resource_type is not None:
-        conditions.append(f"resource_type = {add(selection.resource_type)}")
     if selection.resource_ids is None:
         scan = _SCAN.format(conditions=" AND ".join(conditions), rows=max_rows)
     else:
@@ -158,3 +204,17 @@ def _page_query(
         each = min(max_rows, max(LEAST_OF_EACH, 4 * max_rows // max(1, len(wanted))))
         scan = _SCAN_RESOURCES.format(conditions=" AND ".join(conditions), rows=max_rows, each=each, keys=keys)
     return _PAGE.format(bound=add(max_bytes)[1:], scan=scan), arguments
+
+
+def _conditions(selection: Selection, after: str, until: str) -> tuple[list[str], list[object]]:
+    """Of all but the resource ids, and their arguments."""
+    conditions = ["organization + 0 = $1" if selection.resource_ids is not None else "organization = $1"]
+    conditions += ["id > $2", "id <= $3"]
+    arguments: list[object] = [selection.organization, after, until]
+    if selection.test is not None:
+        arguments.append(selection.test)
+        conditions.append(f"test = ${len(arguments)}")
+    if selection.resource_type is not None:
+        arguments.append(selection.resource_type)
+        conditions.append(f"resource_type = ${len(arguments)}")
+    return conditions, arguments

@@ -15,7 +15,7 @@ from streamhub.gateway import places
 from streamhub.history import journal, newest, pieces
 from streamhub.history.partitions import Partitions
 from streamhub.history.plans import INDEX_ORDER
-from streamhub.history.reader import LEAST_OF_EACH, PAGE_BYTES, PAGE_ROWS, Selection, _page_query
+from streamhub.history.reader import LEAST_OF_EACH, PAGE_BYTES, PAGE_ROWS, Selection, _page_query, _small_query
 from streamhub.leases import jobs, streams
 from streamhub.postgres.connections import create_pool
 from streamhub.postgres.ownership import claim, hub_id
@@ -141,6 +141,14 @@ async def test_a_page_reads_and_sorts_no_more_than_it_gives(
     most = 100 if chosen is None else len(chosen) * max(LEAST_OF_EACH, 4 * 100 // len(chosen))
     plan = await read_by(reading, query, *arguments, generic=generic)
     check(plan, 0 if chosen is None else most, most)
+
+
+@pytest.mark.parametrize("generic", [True, False])
+async def test_a_page_of_small_frames_reads_no_more_than_it_gives(monday: int, reading: Pool, generic: bool) -> None:
+    query, arguments = _small_query(
+        Selection(1, False, "skus"), ids.MIN_ID, ids.event_id(monday + 7 * DAY, 0), PAGE_ROWS // 8
+    )
+    check(await read_by(reading, query, *arguments, generic=generic), 0, PAGE_ROWS // 8)
 
 
 async def test_a_page_of_the_journal_reads_no_more_than_it_gives(monday: int, reading: Pool) -> None:

@@ -11,7 +11,7 @@ import pytest
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.history.partitions import Partitions, Week
-from streamhub.history.reader import PAGE_BYTES, PAGE_ROWS, Reader, Selection, _page_query
+from streamhub.history.reader import PAGE_BYTES, PAGE_ROWS, SMALL, Reader, Selection, _page_query
 from tests.support.database import Pool
 from tests.support.history import insert
 
@@ -76,6 +76,29 @@ async def test_all_pages_together_are_everything_once(pool: Pool) -> None:
     new = await fill(pool, made(5_000, size=700))
     frames = b"".join([page.frames async for page in Reader(pool).pages(Selection(1), new[9], new[-10])])
     assert frames == b"".join(frame(each, 700) for each in new[10:-9])
+
+
+@pytest.mark.parametrize("large", [{2_000}, {1_600, 3_100}, {*range(1_500, 1_700)}, {*range(0, 5_000, 400)}])
+async def test_large_frames_among_small_ones_come_in_their_places(pool: Pool, large: set[int]) -> None:
+    sizes = [40_000 if n in large else 100 for n in range(5_000)]
+    new = await fill(pool, [(*made(5_000)[n][:5], size) for n, size in enumerate(sizes)])
+    pages = [page async for page in Reader(pool).pages(Selection(1), ids.MIN_ID, ids.MAX_ID)]
+    assert b"".join(page.frames for page in pages) == b"".join(map(frame, new, sizes))
+    assert sum(page.events for page in pages) == 5_000
+
+
+async def test_pages_of_small_frames_stay_about_their_bound_in_bytes(pool: Pool) -> None:
+    await fill(pool, made(5_000, size=1_500))
+    pages = [page async for page in Reader(pool).pages(Selection(1), ids.MIN_ID, ids.MAX_ID, 200_000)]
+    assert max(len(page.frames) for page in pages) < 202_000
+    assert len(pages) < 80
+
+
+async def test_frames_that_grow_within_a_walk_never_make_a_page_of_more_than_three_megabytes(pool: Pool) -> None:
+    await fill(pool, [(*made(4_000)[n][:5], 10 if n < 2_000 else 1_900) for n in range(4_000)])
+    pages = [page async for page in Reader(pool).pages(Selection(1), ids.MIN_ID, ids.MAX_ID)]
+    assert max(len(page.frames) for page in pages) <= PAGE_ROWS * SMALL
+    assert sum(page.events for page in pages) == 4_000
 
 
 async def test_leaving_in_the_middle_of_pages_gives_the_connection_back(pool: Pool) -> None:
