@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-COMPILED_MODULES: Final = ("cutting", "drafts", "record_batch", "rendering", "rows")
+COMPILED_MODULES: Final = ("changes", "cutting", "drafts", "record_batch", "rendering", "rows")
 SOURCE: Final = "source.sha256"
 """The file beside compiled modules that tells which source they were made from."""
 

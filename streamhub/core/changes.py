@@ -89,17 +89,31 @@ class Origin(NamedTuple):
         return frozenset(found)
 
 
-class Change(NamedTuple):
-    """One row of the outbox; see sql/source for what each column is. `created_at` in microseconds of the Unix epoch."""
+FIELDS: Final = ("seq", "xid", "created_at", "origin", "chained", "who", "old_row", "new_row")
 
-    seq: int
-    xid: int
-    created_at: int
-    origin: str  # `Origin.of` reads it
-    chained: bool | None
-    who: str | None
-    old_row: str | None
-    new_row: str | None
+
+class Change:
+    """One row of the outbox; see sql/source for what each column is. `created_at` is in microseconds of the Unix epoch,
+    and `origin` is read by `Origin.of`. As FIELDS, in order."""
+
+    __slots__ = FIELDS
+
+    def __init__(
+        self, seq: int, xid: int, created_at: int, origin: str, chained: bool | None, who: str | None,
+        old_row: str | None, new_row: str | None,
+    ) -> None:  # fmt: skip
+        self.seq = seq
+        self.xid = xid
+        self.created_at = created_at
+        self.origin = origin
+        self.chained = chained
+        self.who = who
+        self.old_row = old_row
+        self.new_row = new_row
+
+    def with_rows(self, old_row: str | None, new_row: str | None) -> "Change":
+        """The same change of other rows."""
+        return Change(self.seq, self.xid, self.created_at, self.origin, self.chained, self.who, old_row, new_row)
 
 
 class Capture(NamedTuple):

@@ -35,25 +35,32 @@ _raw = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder().encode
 
 
-# Structs, where all else here is a named tuple: these are made for each event, and made in a quarter of the time.
-class Rendered(msgspec.Struct, frozen=True, gc=False):
+class Rendered:
     """An event without its id and its organization's name. `resource` is the resource's id as JSON, `tail` what follows
     the organization in the object (core/frames.py)."""
 
-    organization_id: str
-    test: bool
-    kind: EventKind
-    resource_id: str | None
-    resource: bytes
-    tail: bytes
+    __slots__ = ("kind", "organization_id", "resource", "resource_id", "tail", "test")
+
+    def __init__(
+        self, organization_id: str, test: bool, kind: EventKind, resource_id: str | None, resource: bytes, tail: bytes
+    ) -> None:
+        self.organization_id = organization_id
+        self.test = test
+        self.kind = kind
+        self.resource_id = resource_id
+        self.resource = resource
+        self.tail = tail
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False):
+class Outcome:
     """What one change gave, what was counted on the way (names of counters), and what an operator should know of it."""
 
-    events: Sequence[Rendered]
-    counted: Sequence[str] = ()
-    fault: str | None = None
+    __slots__ = ("counted", "events", "fault")
+
+    def __init__(self, events: Sequence[Rendered], counted: Sequence[str] = (), fault: str | None = None) -> None:
+        self.events = events
+        self.counted = counted
+        self.fault = fault
 
 
 class UnknownCaptureError(LookupError):
@@ -222,7 +229,7 @@ class Renderer:
         if identity[0] is None:
             return Outcome((), ("null_organization",))
         if identity[2] is None:
-            side = change._replace(old_row=None) if created else change._replace(new_row=None)
+            side = change.with_rows(None, change.new_row) if created else change.with_rows(change.old_row, None)
             return self._without_values(side, settle, NULL_KEY)
         shown = plan.shown(row)
         resource = plan.resource(shown, (change.new_row if created else change.old_row) or "")

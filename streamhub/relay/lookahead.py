@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
-from streamhub.core.changes import Change, Origin
+from streamhub.core.changes import FIELDS, Origin
 from streamhub.core.ordering import Version, by_version_chain
 
 MOST_LATE: Final = 100_000  # pairs that one look keeps
@@ -24,8 +24,8 @@ _EVER: Final = 2**63
 Row: TypeAlias = Sequence[Any]  # the values of a Change, then old_ctid and new_ctid
 Place: TypeAlias = tuple[int, int, tuple[int, int]]  # relation, file node, ctid: of a row version
 
-SEQ, XID, ORIGIN, CHAINED = (Change._fields.index(name) for name in ("seq", "xid", "origin", "chained"))
-OLD_CTID, NEW_CTID = len(Change._fields), len(Change._fields) + 1
+SEQ, XID, ORIGIN, CHAINED = (FIELDS.index(name) for name in ("seq", "xid", "origin", "chained"))
+OLD_CTID, NEW_CTID = len(FIELDS), len(FIELDS) + 1
 _chained = itemgetter(CHAINED)
 _making = itemgetter(ORIGIN, NEW_CTID, XID)
 

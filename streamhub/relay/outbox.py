@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from streamhub.core.changes import Change
+from streamhub.core.changes import FIELDS, Change
 from streamhub.core.floor import Floor, Marks
 from streamhub.core.texts import is_text, readable
 from streamhub.postgres.ownership import ForeignSourceError, owner
@@ -68,8 +68,8 @@ WHERE seq BETWEEN hand.low AND hand.high AND EXISTS (SELECT FROM ours)
 """
 
 
-_TEXTS: Final = tuple(Change._fields.index(name) for name in ("who", "old_row", "new_row"))
-_WIDTH: Final = len(Change._fields)
+_TEXTS: Final = tuple(FIELDS.index(name) for name in ("who", "old_row", "new_row"))
+_WIDTH: Final = len(FIELDS)
 _texts = itemgetter(*_TEXTS)
 _each_text: Final = tuple(map(itemgetter, _TEXTS))
 _chained = itemgetter(CHAINED)
@@ -162,7 +162,7 @@ class Outbox:
             self._lookahead.consumed((), more)
             if rows:
                 self._floor.read_to(rows[-1][SEQ])
-            return [*map(Change._make, rows)], more
+            return [Change(*row) for row in rows], more
         self._nested = any(map(_chained, rows))
         if self._nested:
             if more:
@@ -170,7 +170,7 @@ class Outbox:
                 rows = [*kept, *await self._fetch(_THESE, further)] if further else kept
             rows = self._lookahead.ordered(rows)
         self._lookahead.consumed(rows, more)
-        return [Change._make(row[:_WIDTH]) for row in rows], more
+        return [Change(*row[:_WIDTH]) for row in rows], more
 
     async def _first(self, in_hand: Ranges | None) -> tuple[Sequence[Row], bool]:
         """The first rows by number, and whether there may be more."""

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
@@ -31,11 +31,9 @@ from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, d
 log = logging.getLogger(__name__)
 
 BATCH: Final = 2_000  # changes; keeps the row of log_epoch for less than 50 ms
-BUSY_PAUSE: Final = 0.001  # seconds between polls while something came in the last BUSY_FOR
-BUSY_FOR: Final = 0.1
-PAUSE: Final = 0.005
-IDLE_PAUSE: Final = 0.010  # after IDLE_AFTER seconds of nothing
-IDLE_AFTER: Final = 60.0
+# (seconds since something came, seconds between polls until then): each poll costs some 0.2 ms of a processor.
+PAUSES: Final = ((0.1, 0.001), (3.0, 0.005), (10.0, 0.010))
+IDLE_PAUSE: Final = 0.020
 OBSERVE_EVERY: Final = 0.05  # seconds between two looks at the sequence, while there is anything to move the floor for
 # (changes in a read, pause after them): the more come, the less a few milliseconds matter and the more it matters how
 # little each one costs, since their writers want the processors too.
@@ -261,13 +259,11 @@ class SourceRelay:
         self._undeleted = None
 
 
-_number = itemgetter(Change._fields.index("seq"))
+_number = attrgetter("seq")
 
 
 def _pause(since_last_change: float) -> float:
-    if since_last_change < BUSY_FOR:
-        return BUSY_PAUSE
-    return PAUSE if since_last_change < IDLE_AFTER else IDLE_PAUSE
+    return next((pause for until, pause in PAUSES if since_last_change < until), IDLE_PAUSE)
 
 
 def _backfilled(changes: Sequence[Change]) -> bool:
