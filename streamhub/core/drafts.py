@@ -4,14 +4,12 @@ left to do once it knows the ids.
 A draft has two runs of bytes. With the id they are a row of the history table in PostgreSQL's binary COPY format
 ("File Formats" under COPY in its manual), and in that the event's frame (core/frames.py):
 
-    organization  ID  start: test … frame, up to its first id  ID  BETWEEN_IDS  ID  end
+    organization  ID  start: test … frame, up to its first id  ID  BETWEEN_IDS  ID  end  END
 """
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
-
-import msgspec
+from typing import Final, overload
 
 from streamhub.core import frames, ids
 from streamhub.core.events import StoredEvent, resource_hash
@@ -24,6 +22,7 @@ _SLICE: Final = 200  # rows in one piece of a COPY
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _TRAILER: Final = struct.pack(">h", -1)
 _BETWEEN: Final = frames.BETWEEN_IDS
+_END: Final = frames.END
 _IDS: Final = 2 * 36 + len(_BETWEEN)  # bytes of a frame between its start and its end
 _NONE: Final = struct.pack(">i", -1)
 
@@ -32,36 +31,38 @@ _TEST_AND_KEY: Final = struct.Struct(">i?i")  # up to the key itself
 _KEY: Final = slice(_TEST_AND_KEY.size, _TEST_AND_KEY.size + 8)
 
 
-class Draft(msgspec.Struct, frozen=True, gc=False):
-    """`organization` is the registry's key."""
+class Common:
+    """What the drafts of one organization, kind and environment have in common. `organization` is the registry's key,
+    `name` the member that names it, `frame_bytes` the size of a frame but for its end."""
 
-    organization: int
-    kind: EventKind
-    test: bool
-    resource_id: str | None
-    start: bytes
-    end: bytes
+    __slots__ = ("frame_bytes", "hash_", "kind", "name", "organization", "row_start", "test", "types")
+
+    def __init__(self, organization: int, name: bytes, kind: EventKind, *, test: bool) -> None:
+        self.organization = organization
+        self.name = name
+        self.kind = kind
+        self.test = test
+        self.hash_ = resource_hash(organization, kind.resource_type or "")
+        self.row_start = _TEST_AND_KEY.pack(1, test, 8)
+        self.types = _field(kind.type) + _field(kind.resource_type)
+        self.frame_bytes = len(kind.frame_start) + _IDS + len(_END)
+
+
+class Draft:
+    """An event without its id."""
+
+    __slots__ = ("common", "end", "resource_id", "start")
+
+    def __init__(self, common: Common, resource_id: str | None, start: bytes, end: bytes) -> None:
+        self.common = common
+        self.resource_id = resource_id
+        self.start = start
+        self.end = end
 
     @property
     def resource_key(self) -> int:
         """That of core/events.py, which the row has behind its test."""
         return int.from_bytes(self.start[_KEY], "big", signed=True)
-
-
-class _Shared:
-    """What the drafts of one organization, kind and environment have in common. `frame_bytes` is the size of a frame
-    but for its end."""
-
-    __slots__ = ("frame_bytes", "frame_start", "hash_", "name", "organization", "row_start", "types")
-
-    def __init__(self, organization: int, name: bytes, kind: EventKind, *, test: bool) -> None:
-        self.organization = organization
-        self.name = name
-        self.hash_ = resource_hash(organization, kind.resource_type or "")
-        self.row_start = _TEST_AND_KEY.pack(1, test, 8)
-        self.types = _field(kind.type) + _field(kind.resource_type)
-        self.frame_start = kind.frame_start
-        self.frame_bytes = len(kind.frame_start) + _IDS
 
 
 class Drafts:
@@ -72,7 +73,7 @@ class Drafts:
         self.drafts: list[Draft] = []
         self.size = 0
         self.types: set[tuple[int, bool, str]] = set()
-        self._shared: dict[tuple[str, EventKind, bool], _Shared] = {}
+        self._common: dict[tuple[str, EventKind, bool], Common] = {}
 
     def __len__(self) -> int:
         return len(self.drafts)
@@ -88,28 +89,26 @@ class Drafts:
         left = []
         for rendered in events:
             kind, test, resource_id = rendered.kind, rendered.test, rendered.resource_id
-            shared = self._shared.get((rendered.organization_id, kind, test))
-            if shared is None:
+            common = self._common.get((rendered.organization_id, kind, test))
+            if common is None:
                 found = organizations.get(rendered.organization_id)
                 if found is None:
                     left.append(rendered)
                     continue
-                shared = _Shared(*found, kind, test=test)
-                self._shared[rendered.organization_id, kind, test] = shared
-                self.types.add((shared.organization, test, kind.type))
-            digest = shared.hash_.copy()
+                common = Common(*found, kind, test=test)
+                self._common[rendered.organization_id, kind, test] = common
+                self.types.add((common.organization, test, kind.type))
+            digest = common.hash_.copy()
             if resource_id is None:
                 named = _NONE
             else:
                 encoded = resource_id.encode()
                 digest.update(encoded)
                 named = _length(len(encoded)) + encoded
-            end = frames.end_of(kind.head, rendered.resource, shared.name, rendered.tail)
-            size = shared.frame_bytes + len(end)
-            start = b"".join(
-                (shared.row_start, digest.digest(), shared.types, named, _length(size), shared.frame_start)
-            )
-            self.drafts.append(Draft(shared.organization, kind, test, resource_id, start, end))
+            end = frames.end_of(kind.head, rendered.resource, common.name, rendered.tail)
+            size = common.frame_bytes + len(end)
+            start = b"".join((common.row_start, digest.digest(), common.types, named, _length(size), kind.frame_start))
+            self.drafts.append(Draft(common, resource_id, start, end))
             self.size += size
         return left
 
@@ -122,27 +121,69 @@ class Drafts:
         for start in range(0, len(texts), _SLICE):
             parts: list[bytes] = []
             for draft, text in zip(self.drafts[start : start + _SLICE], texts[start : start + _SLICE], strict=True):
-                if draft.organization != organization:
-                    organization = draft.organization
+                if draft.common.organization != organization:
+                    organization = draft.common.organization
                     row_start = struct.pack(">hiiiQ", len(COLUMNS), 4, organization, 16, high)
                 id_ = text.encode()
-                parts += (row_start, low.to_bytes(8), draft.start, id_, _BETWEEN, id_, draft.end)
+                parts += (row_start, low.to_bytes(8), draft.start, id_, _BETWEEN, id_, draft.end, _END)
                 low += 1
             yield b"".join(parts)
         yield _TRAILER
 
-    def events(self, ms: int, first_counter: int) -> list[StoredEvent]:
+    def numbered(self, ms: int, first_counter: int) -> "Numbered":
         """The events, with the ids from this one on."""
-        events = []
-        for draft, id_ in zip(self.drafts, ids.event_ids(ms, first_counter, len(self.drafts)), strict=True):
-            kind = draft.kind
-            frame = frames.build(kind.frame_start, id_.encode(), draft.end)
-            events.append(
-                StoredEvent(
-                    draft.organization, id_, draft.test, kind.type, kind.resource_type, draft.resource_id, frame
-                )
-            )
-        return events
+        return Numbered(self.drafts, ms, first_counter)
+
+
+class Numbered(Sequence[StoredEvent]):
+    """Successive events of an append. Each is made where it is asked for; what can do with less has `drafts`."""
+
+    def __init__(self, drafts: list[Draft], ms: int, first_counter: int) -> None:
+        self.drafts = drafts
+        self._ms = ms
+        self._first_counter = first_counter
+        self._made: list[StoredEvent] | None = None
+
+    def ids(self) -> list[str]:
+        return ids.event_ids(self._ms, self._first_counter, len(self.drafts))
+
+    def sizes(self) -> list[int]:
+        """Bytes of their frames."""
+        return [draft.common.frame_bytes + len(draft.end) for draft in self.drafts]
+
+    def __len__(self) -> int:
+        return len(self.drafts)
+
+    def __iter__(self) -> Iterator[StoredEvent]:
+        if self._made is None:
+            self._made = [_event(draft, id_) for draft, id_ in zip(self.drafts, self.ids(), strict=True)]
+        return iter(self._made)
+
+    @overload
+    def __getitem__(self, index: int) -> StoredEvent: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[StoredEvent]: ...
+    def __getitem__(self, index: int | slice) -> StoredEvent | Sequence[StoredEvent]:
+        if self._made is not None:
+            return self._made[index]
+        if isinstance(index, int):
+            place = range(len(self.drafts))[index]
+            return _event(self.drafts[place], ids.event_id(self._ms, self._first_counter + place))
+        start, _, step = index.indices(len(self.drafts))
+        assert step == 1, "successive events"
+        return Numbered(self.drafts[index], self._ms, self._first_counter + start)
+
+
+def sizes_of(events: Sequence[StoredEvent]) -> list[int]:
+    """Bytes of their frames."""
+    return events.sizes() if isinstance(events, Numbered) else [len(event.frame) for event in events]
+
+
+def _event(draft: Draft, id_: str) -> StoredEvent:
+    common = draft.common
+    kind = common.kind
+    frame = frames.build(kind.frame_start, id_.encode(), draft.end)
+    return StoredEvent(common.organization, id_, common.test, kind.type, kind.resource_type, draft.resource_id, frame)
 
 
 def _field(text: str | None) -> bytes:

@@ -25,7 +25,7 @@ from streamhub.core import ids
 _ID: Final = b"\nid: "
 _ID_LENGTH: Final = 36
 _DATA: Final = b"\ndata: "
-_END: Final = b"\n\n"
+END: Final = b"\n\n"
 # In UTF-8, the characters at which clients in the wild (Python's splitlines is one) end a line and the standard does
 # not.
 _LINE_ENDS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
@@ -73,24 +73,31 @@ def organization_of(id_: str, slug: str) -> bytes:
     return _ORGANIZATION + one_line(_encode({"id": id_, "slug": slug}))
 
 
-BETWEEN_IDS: Final = b'\ndata: {"id":"'
+def organization_named(member: bytes) -> bytes:
+    """The organization's JSON object in `organization_of`."""
+    return member[len(_ORGANIZATION) :]
+
+
+BEFORE_ID: Final = b'{"id":"'
+"""What an event's object begins with, up to its id."""
+BETWEEN_IDS: Final = _DATA + BEFORE_ID
 """What stands between the two places of a frame that have the event's id."""
 
 
 def end_of(head: bytes, resource_id: bytes, organization: bytes, tail: bytes) -> bytes:
     """What stands behind the second id: `head_of`, the resource's id as JSON, `organization_of`, and the rest of the
     object with the closing brace (`tail_of` in core/rendering.py)."""
-    return b"".join((head, resource_id, organization, tail, _END))
+    return b"".join((head, resource_id, organization, tail))
 
 
 def build(start: bytes, id_: bytes, end: bytes) -> bytes:
     """The frame of an event: `start_of`, its id twice, `end_of`."""
-    return b"".join((start, id_, BETWEEN_IDS, id_, end))
+    return b"".join((start, id_, BETWEEN_IDS, id_, end, END))
 
 
 def of_data(event: str, id_: str, data: bytes) -> bytes:
     """The frame whose object is `data`."""
-    return b"".join((b"event: ", event.encode(), _ID, id_.encode(), _DATA, data, _END))
+    return b"".join((b"event: ", event.encode(), _ID, id_.encode(), _DATA, data, END))
 
 
 def one_line(text: bytes) -> bytes:
@@ -136,7 +143,7 @@ def lines_of(frames: bytes) -> bytes:
 
 def each_of(frames: bytes) -> list[bytes]:
     """The frames of a run, one by one."""
-    return [frame + _END for frame in frames.split(_END)[:-1]]
+    return [frame + END for frame in frames.split(END)[:-1]]
 
 
 def type_in(data: bytes) -> str:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from streamhub.core import ids
+from streamhub.core.drafts import Numbered
 from streamhub.core.events import StoredEvent
-from streamhub.core.frames import data_of
+from streamhub.core.frames import BEFORE_ID, data_of, organization_named
 from streamhub.core.records import AFTER, ID, Shared, organization_in, shared
 
 _NO_ATTRIBUTES: Final = b"\0"
 _ID_LENGTH: Final = 36
+_FIXED: Final = len(BEFORE_ID) + _ID_LENGTH  # bytes of a value before its draft's end
 _MOST_CACHED: Final = 10_000
 
 
@@ -60,9 +62,11 @@ class Records:
         self.parts: list[bytes] = []
         self.first_ms = self.highest_ms = 0
 
-    def add(self, shared: Encoded, value: bytes, id_: str, after: str, ms: int) -> bool:
-        """The record of an event, whose predecessor in its partition is `after`, with this time. False: it is full."""
-        value_bytes = len(value)
+    def add(
+        self, shared: Encoded, value: tuple[bytes, ...], value_bytes: int, id_: bytes, after: bytes, ms: int
+    ) -> bool:
+        """The record of an event, whose predecessor in its partition is `after`, with this time. `value` are the parts
+        of its value, of so many bytes. False: it is full."""
         if not self.count:
             self.first_ms = ms
         number, time, value_length = _varint(self.count), _varint(ms - self.first_ms), _varint(value_bytes)
@@ -71,10 +75,9 @@ class Records:
         size += len(prefix)
         if self.count and self.length + size > self.most_bytes:
             return False
-        self.parts += (
-            prefix, _NO_ATTRIBUTES, time, number, shared.key, value_length, value, shared.headers, id_.encode(),
-            shared.behind_id, after.encode(),
-        )  # fmt: skip
+        self.parts += (prefix, _NO_ATTRIBUTES, time, number, shared.key, value_length)
+        self.parts += value
+        self.parts += (shared.headers, id_, shared.behind_id, after)
         self.length += size
         self.count += 1
         self.highest_ms = max(self.highest_ms, ms)
@@ -84,57 +87,76 @@ class Records:
 class Recorder:
     """Makes the records of a run of events, each with the id of the one before it in its partition.
 
-    `start` is what the first event of each partition has there. `partition_of` tells an event's partition, which is the
-    same for all of an organization; `new` makes an empty batch, one of Records.
+    `start` is what the first event of each partition has there. `partition_of` tells the partition of a record's key,
+    `new` makes an empty batch, one of Records.
     """
 
-    def __init__(self, start: str, partition_of: Callable[[StoredEvent], int], new: Callable[[], Any]) -> None:
-        self._start = start
+    def __init__(self, start: str, partition_of: Callable[[bytes], int], new: Callable[[], Any]) -> None:
+        self._start = start.encode()
         self._partition_of = partition_of
         self._new = new
         self._partitions: dict[int, int] = {}  # by the organization's key in the registry
-        self._last: dict[int, str] = {}  # id sent to each partition
+        self._last: dict[int, bytes] = {}  # id sent to each partition
         self._encoded: dict[tuple[bytes, str, bool], Encoded] = {}
 
     def add(self, events: Sequence[StoredEvent], now: int, batches: dict[int, list[Any]]) -> None:
         """The next events, into batches by partition. `now` is this machine's time in milliseconds: brokers refuse a
         time that lies in their future, and the hub's clock may have been ahead."""
-        moment, ms = "", 0
+        if isinstance(events, Numbered):
+            self._add_drafts(events, now, batches)
+            return
         for event in events:
-            id_, organization = event.id, event.organization
-            partition = self._partitions.get(organization)
-            if partition is None:
-                partition = self._partition(event)
-            if id_[:13] != moment:
-                moment = id_[:13]
-                ms = min(ids.milliseconds(id_), now)
             value = data_of(event.frame)
             named = organization_in(value)
-            encoded = self._encoded.get((named, event.type, event.test))
-            if encoded is None:
-                encoded = self._encode(named, event)
-            its = batches.get(partition)
-            if its is None:
-                its = batches[partition] = [self._new()]
-            after = self._last.get(partition, self._start)
-            batch = its[-1]
-            if not batch.add(encoded, value, id_, after, ms):
-                batch = self._new()
-                its.append(batch)
-                batch.add(encoded, value, id_, after, ms)
-            self._last[partition] = id_
+            encoded = self._encoded_of(named, event.type, event.test)
+            partition = self._partition(event.organization, named, event.type, event.test)
+            ms = min(ids.milliseconds(event.id), now)
+            self._record(batches, partition, encoded, (value,), len(value), event.id.encode(), ms)
 
-    def _partition(self, event: StoredEvent) -> int:
-        if len(self._partitions) >= _MOST_CACHED:
-            self._partitions.clear()
-        partition = self._partitions[event.organization] = self._partition_of(event)
-        return partition
+    def _add_drafts(self, events: Numbered, now: int, batches: dict[int, list[Any]]) -> None:
+        """Without making the events: their values are put together here."""
+        common, encoded, partition, ms = None, None, 0, 0
+        for draft, text in zip(events.drafts, events.ids(), strict=True):
+            if draft.common is not common:
+                common = draft.common
+                named, type_ = organization_named(common.name), common.kind.type
+                encoded = self._encoded_of(named, type_, common.test)
+                partition = self._partition(common.organization, named, type_, common.test)
+                ms = min(ids.milliseconds(text), now)  # the same for all events of an append
+            id_ = text.encode()
+            value = (BEFORE_ID, id_, draft.end)
+            self._record(batches, partition, encoded, value, _FIXED + len(draft.end), id_, ms)
 
-    def _encode(self, named: bytes, event: StoredEvent) -> Encoded:
-        if len(self._encoded) >= _MOST_CACHED:
-            self._encoded.clear()
-        encoded = self._encoded[named, event.type, event.test] = Encoded(shared(named, event.type, event.test))
-        return encoded
+    def _record(
+        self, batches: dict[int, list[Any]], partition: int, encoded: Encoded | None, value: tuple[bytes, ...],
+        value_bytes: int, id_: bytes, ms: int,
+    ) -> None:  # fmt: skip
+        its = batches.get(partition)
+        if its is None:
+            its = batches[partition] = [self._new()]
+        after = self._last.get(partition, self._start)
+        batch = its[-1]
+        if not batch.add(encoded, value, value_bytes, id_, after, ms):
+            batch = self._new()
+            its.append(batch)
+            batch.add(encoded, value, value_bytes, id_, after, ms)
+        self._last[partition] = id_
+
+    def _partition(self, organization: int, named: bytes, type_: str, test: bool) -> int:
+        found = self._partitions.get(organization)
+        if found is None:
+            if len(self._partitions) >= _MOST_CACHED:
+                self._partitions.clear()
+            found = self._partitions[organization] = self._partition_of(shared(named, type_, test).key)
+        return found
+
+    def _encoded_of(self, named: bytes, type_: str, test: bool) -> Encoded:
+        found = self._encoded.get((named, type_, test))
+        if found is None:
+            if len(self._encoded) >= _MOST_CACHED:
+                self._encoded.clear()
+            found = self._encoded[named, type_, test] = Encoded(shared(named, type_, test))
+        return found
 
 
 def _varint(number: int) -> bytes:

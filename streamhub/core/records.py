@@ -65,11 +65,6 @@ _sent: Final = msgspec.json.Decoder(_Sent)
 _received: Final = msgspec.json.Decoder(_Received)
 
 
-def key_of(event: StoredEvent) -> bytes:
-    """The key of the event's record: its organization's id."""
-    return shared_of(event, frames.data_of(event.frame)).key
-
-
 def record_of(event: StoredEvent, after: str) -> Record:
     """The record of an event whose predecessor in its partition is `after`."""
     value = frames.data_of(event.frame)

@@ -6,9 +6,8 @@ it reads the newest row of `log_heads` and adds one. Nothing is updated, so an o
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Any, Final, NamedTuple, overload
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -54,34 +53,6 @@ class Turn:
         loop = asyncio.get_running_loop()
         self.ordered: asyncio.Future[None] = loop.create_future()  # it holds the row of log_epoch, or held it
         self.committed: asyncio.Future[None] = loop.create_future()
-
-
-class _Events(Sequence[StoredEvent]):
-    """The events of an append, made when something in this process reads them, which is seldom so."""
-
-    def __init__(self, drafts: Drafts, ms: int, first_counter: int) -> None:
-        self._drafts = drafts
-        self._first = ms, first_counter
-        self._count = len(drafts)
-
-    @cached_property
-    def _made(self) -> list[StoredEvent]:
-        made = self._drafts.events(*self._first)
-        del self._drafts
-        return made
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[StoredEvent]:
-        return iter(self._made)
-
-    @overload
-    def __getitem__(self, index: int) -> StoredEvent: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[StoredEvent]: ...
-    def __getitem__(self, index: int | slice) -> StoredEvent | list[StoredEvent]:
-        return self._made[index]
 
 
 async def append(
@@ -132,15 +103,15 @@ async def _append_few(
     head = await connection.fetchrow(
         _APPEND_FEW,
         epoch,
-        [draft.organization for draft in few],
-        [draft.test for draft in few],
+        [draft.common.organization for draft in few],
+        [draft.common.test for draft in few],
         [draft.resource_key for draft in few],
-        [draft.kind.type for draft in few],
-        [draft.kind.resource_type for draft in few],
+        [draft.common.kind.type for draft in few],
+        [draft.common.kind.resource_type for draft in few],
         [draft.resource_id for draft in few],
-        [draft.kind.frame_start for draft in few],
+        [draft.common.kind.frame_start for draft in few],
         frames.BETWEEN_IDS,
-        [draft.end for draft in few],
+        [draft.end + frames.END for draft in few],
         *_told(drafts),
         journal,
     )
@@ -181,7 +152,7 @@ def _appended(head: asyncpg.Record, drafts: Drafts) -> Appended:
         ids.event_id(head["previous_ms"], head["previous_counter"]),
         ids.event_id(ms, first),
         ids.event_id(ms, last),
-        _Events(drafts, ms, first),
+        drafts.numbered(ms, first),
     )
     previous_event = ids.event_id(head["previous_event_ms"], head["previous_event_counter"])
     return Appended(made, head["clock"], drafts.size, drafts.types, previous_event)

@@ -13,7 +13,7 @@ ends the run (`run.py`), and the next one goes on from what is stored, after a p
 
 import asyncio
 import logging
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from aiokafka.errors import KafkaError
 
 from streamhub.backoff import Backoff
+from streamhub.core.drafts import sizes_of
 from streamhub.core.events import StoredEvent
 from streamhub.history import journal
 from streamhub.history.ahead import one_ahead
@@ -118,18 +119,20 @@ class Queue:
         self.filled.clear()
         if not self.follows(position):
             return None
-        events: list[StoredEvent] = []
-        size = 0
+        runs: list[Sequence[StoredEvent]] = []
+        count = size = 0
         for append in self._appends:
-            if events and (len(events) + len(append.events) > PIECE_EVENTS or size + append.bytes > PIECE_BYTES):
+            if runs and (count + len(append.events) > PIECE_EVENTS or size + append.bytes > PIECE_BYTES):
                 break
-            events += append.events
+            runs.append(append.events)
+            count += len(append.events)
             size += append.bytes
+        events = runs[0] if len(runs) == 1 else [event for run in runs for event in run]
         if events[0].id <= position:
             events = events[bisect_right(events, position, key=_id) :]
         if size > PIECE_BYTES:  # of a single append
-            before = accumulate((len(event.frame) for event in events), initial=0)
-            events = [event for event, sum_ in zip(events, before, strict=False) if sum_ < PIECE_BYTES]
+            sums = list(accumulate(sizes_of(events)))
+            events = events[: bisect_left(sums, PIECE_BYTES) + 1]
         return Piece(events, events[-1].id)
 
 

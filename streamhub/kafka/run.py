@@ -18,7 +18,6 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from streamhub.core.events import StoredEvent
 from streamhub.core.record_batch import Recorder
-from streamhub.core.records import key_of
 from streamhub.kafka.brokers import NOT_ALLOWED, Brokers
 from streamhub.kafka.consumer import partition_of
 from streamhub.kafka.record_batch import RecordBatch
@@ -46,7 +45,7 @@ class Run:
         most_bytes = min(BATCH_BYTES, topic.max_message_bytes)
         self._recorder = Recorder(
             start,
-            lambda event: partition_of(key_of(event), topic.partitions),
+            lambda key: partition_of(key, topic.partitions),
             lambda: RecordBatch(most_bytes),
         )
         self._producer: Any = None

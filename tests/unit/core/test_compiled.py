@@ -128,7 +128,7 @@ def test_compiled_and_interpreted_drafts_are_the_same(
 
     def all_of(made: Drafts) -> Any:
         left = made.add(events, served)
-        return left, made.size, made.types, [*made.copied(ids.MAX_MS, counter)], made.events(ids.MAX_MS, counter)
+        return left, made.size, made.types, [*made.copied(ids.MAX_MS, counter)], [*made.numbered(ids.MAX_MS, counter)]
 
     assert all_of(Drafts()) == all_of(interpreted_drafts())
 

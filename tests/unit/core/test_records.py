@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamhub.core import ids
 from streamhub.core.events import StoredEvent
 from streamhub.core.frames import data_of
-from streamhub.core.records import AFTER, ID, event_of, header, key_of, record_of
+from streamhub.core.records import AFTER, ID, event_of, header, record_of
 
 text = st.text(max_size=30)
 names = st.text(min_size=1, max_size=30).filter(lambda name: "\n" not in name and "\r" not in name)
@@ -50,7 +50,7 @@ def test_a_record_carries_what_its_event_says(organization: str, resource_id: st
     }
     given_event = event(organization, resource_id=resource_id, resource=resource, test=test)
     record = record_of(given_event, ids.MIN_ID)
-    assert record.key == key_of(given_event) == organization.encode()
+    assert record.key == organization.encode()
     assert record.value == data_of(given_event.frame)
     assert header(record.headers, "ce_organization") == organization
     assert header(record.headers, "ce_test") == ("true" if test else "false")

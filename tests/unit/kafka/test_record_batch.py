@@ -27,7 +27,7 @@ def event(number: int, size: int = 10, organization: str = "org_1", type_: str =
 
 def add(batch: RecordBatch, event: StoredEvent, after: str, ms: int) -> bool:
     value = frames.data_of(event.frame)
-    return batch.add(Encoded(shared_of(event, value)), value, event.id, after, ms)
+    return batch.add(Encoded(shared_of(event, value)), (value,), len(value), event.id.encode(), after.encode(), ms)
 
 
 def built(batch: RecordBatch) -> bytes:
