@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 BATCH: Final = 2_000  # changes; keeps the row of log_epoch for less than 50 ms
 # (seconds since something came, seconds between polls until then): each poll costs some 0.2 ms of a processor.
-PAUSES: Final = ((0.1, 0.001), (3.0, 0.005), (10.0, 0.010))
+PAUSES: Final = ((0.1, 0.001), (3.0, 0.005))
 IDLE_PAUSE: Final = 0.020
 OBSERVE_EVERY: Final = 0.05  # seconds between two looks at the sequence, while there is anything to move the floor for
 # (changes in a read, pause after them): the more come, the less a few milliseconds matter and the more it matters how
