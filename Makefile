@@ -79,5 +79,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.made
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
-$(CORE): $(wildcard $(foreach name,cutting rendering rows,streamhub/core/$(name).p*)) compile_core.py | $(VENV)/.dev
+# What is compiled has its C types in a .pxd.
+TYPES := $(wildcard streamhub/core/*.pxd)
+$(CORE): $(TYPES) $(TYPES:.pxd=.py) compile_core.py | $(VENV)/.dev
 	@$(BIN)/python compile_core.py || true

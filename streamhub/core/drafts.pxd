@@ -35,5 +35,5 @@ cdef class Drafts:
 
 
 @cython.locals(common=Common, kind=EventKind, frame=bytes)
-cdef _event(Draft draft, str id_)
+cpdef _event(Draft draft, str id_)
 cdef bytes _field(text)

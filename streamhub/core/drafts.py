@@ -142,7 +142,6 @@ class Numbered(Sequence[StoredEvent]):
         self.drafts = drafts
         self._ms = ms
         self._first_counter = first_counter
-        self._made: list[StoredEvent] | None = None
 
     def ids(self) -> list[str]:
         return ids.event_ids(self._ms, self._first_counter, len(self.drafts))
@@ -155,23 +154,23 @@ class Numbered(Sequence[StoredEvent]):
         return len(self.drafts)
 
     def __iter__(self) -> Iterator[StoredEvent]:
-        if self._made is None:
-            self._made = [_event(draft, id_) for draft, id_ in zip(self.drafts, self.ids(), strict=True)]
-        return iter(self._made)
+        return map(_event, self.drafts, self.ids())
 
     @overload
     def __getitem__(self, index: int) -> StoredEvent: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[StoredEvent]: ...
     def __getitem__(self, index: int | slice) -> StoredEvent | Sequence[StoredEvent]:
-        if self._made is not None:
-            return self._made[index]
         if isinstance(index, int):
             place = range(len(self.drafts))[index]
             return _event(self.drafts[place], ids.event_id(self._ms, self._first_counter + place))
         start, _, step = index.indices(len(self.drafts))
         assert step == 1, "successive events"
         return Numbered(self.drafts[index], self._ms, self._first_counter + start)
+
+
+def ids_of(events: Sequence[StoredEvent]) -> list[str]:
+    return events.ids() if isinstance(events, Numbered) else [event.id for event in events]
 
 
 def sizes_of(events: Sequence[StoredEvent]) -> list[int]:

@@ -91,7 +91,7 @@ def end_of(head: bytes, resource_id: bytes, organization: bytes, tail: bytes) ->
 
 
 def build(start: bytes, id_: bytes, end: bytes) -> bytes:
-    """The frame of an event: `start_of`, its id twice, `end_of`."""
+    """The frame of an event: `start_of`, its id twice, `end_of`, END."""
     return b"".join((start, id_, BETWEEN_IDS, id_, end, END))
 
 

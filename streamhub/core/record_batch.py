@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from streamhub.core import ids
-from streamhub.core.drafts import Numbered
+from streamhub.core.drafts import Common, Numbered
 from streamhub.core.events import StoredEvent
 from streamhub.core.frames import BEFORE_ID, data_of, organization_named
 from streamhub.core.records import AFTER, ID, Shared, organization_in, shared
@@ -115,7 +115,8 @@ class Recorder:
 
     def _add_drafts(self, events: Numbered, now: int, batches: dict[int, list[Any]]) -> None:
         """Without making the events: their values are put together here."""
-        common, encoded, partition, ms = None, None, 0, 0
+        common: Common | None = None
+        partition = ms = 0
         for draft, text in zip(events.drafts, events.ids(), strict=True):
             if draft.common is not common:
                 common = draft.common
@@ -128,7 +129,7 @@ class Recorder:
             self._record(batches, partition, encoded, value, _FIXED + len(draft.end), id_, ms)
 
     def _record(
-        self, batches: dict[int, list[Any]], partition: int, encoded: Encoded | None, value: tuple[bytes, ...],
+        self, batches: dict[int, list[Any]], partition: int, encoded: Encoded, value: tuple[bytes, ...],
         value_bytes: int, id_: bytes, ms: int,
     ) -> None:  # fmt: skip
         its = batches.get(partition)

@@ -3,7 +3,8 @@
 A page is one row with one bytea: a Record per event would cost Python ten times what the whole page does. It is
 bounded by rows and by bytes, whatever the size of an event: `octet_length` of a stored bytea reads no TOAST table,
 so frames beyond the bound are never fetched. Adding the sizes up takes PostgreSQL as long as all the rest, so a walk
-whose frames are small asks for so many rows as were about a page before, each of them no larger than SMALL.
+whose frames are small asks for so many rows as were about a page before, each of them no larger than SMALL. Such a
+page has at most three times its bound in bytes.
 """
 
 import asyncio
@@ -174,9 +175,9 @@ def _rows_of(look: _Look, max_bytes: int) -> int:
     if not look.page.events or look.largest > SMALL:
         return 0
     rows = PAGE_ROWS
-    while rows > LEAST_ROWS and rows * len(look.page.frames) > max_bytes * look.page.events:
+    while rows * len(look.page.frames) > max_bytes * look.page.events or rows * SMALL > 3 * max_bytes:
         rows //= 2
-    return rows
+    return rows if rows >= LEAST_ROWS else 0
 
 
 def _small_query(selection: Selection, after: str, until: str, rows: int) -> tuple[str, list[object]]:

@@ -18,13 +18,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from itertools import accumulate
-from operator import attrgetter
 from typing import Final, NamedTuple
 
 from aiokafka.errors import KafkaError
 
 from streamhub.backoff import Backoff
-from streamhub.core.drafts import sizes_of
+from streamhub.core.drafts import ids_of, sizes_of
 from streamhub.core.events import StoredEvent
 from streamhub.history import journal
 from streamhub.history.ahead import one_ahead
@@ -64,7 +63,11 @@ class Piece(NamedTuple):
 
 
 class Queued(NamedTuple):
-    previous: str  # id of the event before
+    """An append: `first` and `last` are ids of its events, `previous` that of the event before."""
+
+    previous: str
+    first: str
+    last: str
     events: Sequence[StoredEvent]
     bytes: int
 
@@ -107,7 +110,7 @@ class Queue:
 
     def follows(self, position: str) -> bool:
         """What comes next is here. Drops what the position is beyond."""
-        while self._appends and self._appends[0].events[-1].id <= position:
+        while self._appends and self._appends[0].last <= position:
             gone = self._appends.popleft()
             self._events -= len(gone.events)
             self._bytes -= gone.bytes
@@ -128,15 +131,14 @@ class Queue:
             count += len(append.events)
             size += append.bytes
         events = runs[0] if len(runs) == 1 else [event for run in runs for event in run]
-        if events[0].id <= position:
-            events = events[bisect_right(events, position, key=_id) :]
+        until = self._appends[len(runs) - 1].last
+        if self._appends[0].first <= position:
+            events = events[bisect_right(ids_of(events), position) :]
         if size > PIECE_BYTES:  # of a single append
             sums = list(accumulate(sizes_of(events)))
             events = events[: bisect_left(sums, PIECE_BYTES) + 1]
-        return Piece(events, events[-1].id)
-
-
-_id = attrgetter("id")
+            until = ids_of(events)[-1]
+        return Piece(events, until)
 
 
 class KafkaPublisher:
@@ -166,7 +168,8 @@ class KafkaPublisher:
     def announce(self, appended: Appended) -> None:
         """An append that this process has just committed. Returns at once."""
         if appended.append is not None:
-            self._queue.put(Queued(appended.previous_event, appended.append.events, appended.bytes))
+            its = appended.append
+            self._queue.put(Queued(appended.previous_event, its.first_id, its.last_id, its.events, appended.bytes))
 
     async def keep_pace(self) -> None:
         """Between two appends of a backlog: returns when there is room in memory, after PACE at the latest, and at once

@@ -81,7 +81,10 @@ SELECT set_config(s.name, coalesce(ours.value, s.boot_val), false)
         OR s.setting IS DISTINCT FROM s.boot_val AND s.boot_val IS NOT NULL AND s.category LIKE ANY (ARRAY[{sections}]))
 """
 
-_LARGE_BLOCK: Final = "SELECT octet_length(repeat(repeat('x', 1024), 4096))"  # 4 MiB
+# With glibc a server's process gives a block of 128 KiB or more back to the kernel, then takes it again piece by piece:
+# three quarters of what reading a page of a megabyte costs. Once it has freed a larger block, here one of 4 MiB, it
+# keeps blocks of up to that size ("M_MMAP_THRESHOLD" in mallopt(3)).
+_LARGE_BLOCK: Final = "SELECT octet_length(repeat(repeat('x', 1024), 4096))"
 
 # InternalClientError: a statement on a connection that was cut and has not noticed yet.
 DATABASE_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -209,7 +212,7 @@ def _statement(settings: tuple[tuple[str, str], ...]) -> str:
     ours = ", ".join(f"({_quoted(name)}, {_quoted(value)})" for name, value in settings)
     sections = ", ".join(map(_quoted, _SECTIONS))
     # In one go: each is looked at when the one before is done.
-    return f"{_FIRST};{_SET.format(ours=ours, sections=sections)}"
+    return f"{_FIRST};{_SET.format(ours=ours, sections=sections)};{_LARGE_BLOCK}"
 
 
 def _settings(settings: Mapping[str, str]) -> str:
@@ -249,20 +252,9 @@ async def create_pool(
         loop=None,
         connection_class=Session,
         record_class=asyncpg.Record,
-        init=_keep_memory,
         command_timeout=command_timeout,
         server_settings={"application_name": name, **(server_settings or {})},
     )
-
-
-async def _keep_memory(connection: AnyConnection) -> None:
-    """Let the server's process keep the memory of a page of events for the next one, where its C library is glibc.
-
-    It gives a block of 128 KiB or more back to the kernel, and then takes it again piece by piece: three quarters of
-    what reading a page of a megabyte costs. Once it has freed a larger block, it keeps blocks of up to that size
-    ("M_MMAP_THRESHOLD" in mallopt(3)).
-    """
-    await connection.execute(_LARGE_BLOCK)
 
 
 class _Pool(Pool):

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamhub import core
-from streamhub.core import ids
+from streamhub.core import frames, ids
 from streamhub.core.changes import Capture, Change
 from streamhub.core.drafts import Drafts
+from streamhub.core.record_batch import Recorder, Records
 from streamhub.core.rendering import Outcome, Rendered, Renderer
 from streamhub.core.rows import EventKind
 from streamhub.core.shapes import Column, Shape
@@ -138,6 +139,30 @@ def interpreted_drafts() -> Callable[[], Drafts]:
     (module,) = interpreted_modules("drafts")
     made: Callable[[], Drafts] = module.Drafts
     return made
+
+
+@settings(deadline=None)
+@given(st.lists(RENDERED, max_size=5), st.sampled_from([200, 9_500, 1 << 20]))
+def test_compiled_and_interpreted_records_are_the_same(
+    interpreted_records: tuple[Any, Any, Any], events: list[Rendered], most_bytes: int
+) -> None:
+    served = {name: (key, frames.organization_of(name, "o")) for key, name in enumerate(["org_1", "ö", "unknown"], 1)}
+
+    def all_of(drafts: Any, recorder: Any, records: Any) -> Any:
+        made = drafts()
+        made.add(events, served)
+        batches: dict[int, list[Any]] = {}
+        recording = recorder(ids.MIN_ID, len, lambda: records(most_bytes, 61))
+        recording.add(made.numbered(1_795_000_000_000, 0), 1_795_000_000_001, batches)
+        return {key: [(each.parts, each.length, each.count) for each in its] for key, its in batches.items()}
+
+    assert all_of(Drafts, Recorder, Records) == all_of(*interpreted_records)
+
+
+@pytest.fixture(scope="module")
+def interpreted_records() -> tuple[Any, Any, Any]:
+    drafts, record_batch = interpreted_modules("drafts", "record_batch")
+    return drafts.Drafts, record_batch.Recorder, record_batch.Records
 
 
 def test_what_was_compiled_from_another_source_is_not_used(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ def at(number: int) -> str:
 
 def append(first: int, count: int, *, size: int = 10) -> Queued:
     events = [StoredEvent(1, at(first + i), False, "a.b", "a", "1", b"x" * size) for i in range(count)]
-    return Queued(at(first - 1), events, count * size)
+    return Queued(at(first - 1), at(first), at(first + count - 1), events, count * size)
 
 
 def numbers(piece: Piece | None) -> list[str] | None:
