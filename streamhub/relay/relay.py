@@ -38,6 +38,7 @@ RETRY_LONGEST: Final = 5.0
 STEADY_AFTER: Final = 10.0  # seconds
 WEEKS_WITHIN: Final = 2.0  # seconds: after that it is relayed without
 CLOCK_JUMP: Final = 60_000  # milliseconds
+CANCELLED_AGAIN: Final = 10.0  # seconds; longer than any of the tasks takes to end
 
 # A server ends a connection that went silent in the middle of a transaction: a relay that was stopped there holds the
 # row of log_epoch.
@@ -160,8 +161,11 @@ class Relay:
                 for task in done:
                     task.result()
             finally:
-                for task in tasks:
-                    task.cancel()
+                left = set(tasks)
+                while left:  # a cancellation that comes with the result of what is awaited may be lost
+                    for task in left:
+                        task.cancel()
+                    _, left = await asyncio.wait(left, timeout=CANCELLED_AGAIN)
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep_relaying(

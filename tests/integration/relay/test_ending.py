@@ -2,11 +2,15 @@
 
 import asyncio
 import subprocess
+from contextlib import suppress
+from typing import Any
 
 import asyncpg
 import pytest
 
 from streamhub.embedded import installed_binaries
+from streamhub.history.append import Appended
+from streamhub.relay import relay
 from tests.support.stage import Stage, until
 
 pytestmark = pytest.mark.runs_once
@@ -42,4 +46,37 @@ async def test_a_relay_that_is_stopped_as_its_connections_are_lost_in_an_append_
     ended = relaying.done()
     relaying.cancel()
     await holder.close()
+    assert ended
+
+
+class Deaf:
+    """A publisher that loses the first cancellation, as a wait does whose result comes with it."""
+
+    def __init__(self) -> None:
+        self.runs = asyncio.Event()
+
+    def announce(self, appended: Appended) -> None:
+        pass
+
+    async def keep_pace(self) -> None:
+        pass
+
+    async def run(self, hub: Any, report: Any) -> None:  # noqa: ARG002
+        with suppress(asyncio.CancelledError):
+            self.runs.set()
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+
+async def test_a_relay_ends_though_one_of_its_tasks_loses_a_cancellation(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "CANCELLED_AGAIN", 0.05)
+    publisher, stop = Deaf(), asyncio.Event()
+    relaying = asyncio.create_task(stage.relay(publisher).run(stop))
+    await publisher.runs.wait()
+    stop.set()
+    await asyncio.wait({relaying}, timeout=20)
+    ended = relaying.done()
+    relaying.cancel()
     assert ended
