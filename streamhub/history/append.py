@@ -15,12 +15,18 @@ from streamhub.core import frames, ids
 from streamhub.core.drafts import COLUMNS, Drafts
 from streamhub.core.events import StoredEvent
 from streamhub.history import counters
+from streamhub.history.consumption import Consumption, NotConsumedError, consume
 from streamhub.history.head import FencedError
 from streamhub.history.notices import payload_of
 
 _COPY_FROM: Final = 48  # events; fewer are appended by one statement, which is quicker than a COPY with what it needs
 
-_APPEND_FEW: Final = "SELECT * FROM streamhub_hub.append_few($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_APPEND_FEW: Final = """
+SELECT * FROM streamhub_hub.append_few($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, {consumed})
+"""
+_APART: Final = _APPEND_FEW.format(consumed="NULL")
+_NOT_CONSUMED: Final = "SH001"
+_FENCED: Final = "SH002"
 _RESERVE: Final = "SELECT * FROM streamhub_hub.reserve_and_tell($1, $2, $3, $4, $5)"
 
 
@@ -62,7 +68,7 @@ async def append(
     *,
     source: str,
     counted: Mapping[str, int],
-    within: Callable[["asyncpg.Connection[Any]"], Awaitable[None]],
+    within: Callable[["asyncpg.Connection[Any]"], Awaitable[None]] | Consumption,
     journal: bool = False,
     turn: Turn | None = None,
     after: Turn | None = None,
@@ -71,23 +77,29 @@ async def append(
 
     `journal` notes the append for a publisher. `turn` is told how far this append is. `after` is the one before, which
     may be under way on another connection: this one waits in the database for its end, and fails with it. Raises
-    FencedError, and whatever `within` raises; then nothing has happened. The row of `log_epoch` is locked from the
-    first statement on.
+    FencedError, NotConsumedError where `within` is a Consumption, and whatever `within` raises; then nothing has
+    happened. The row of `log_epoch` is locked from the first statement on.
     """
     turn = turn or Turn()
+    few = 0 < len(drafts) < _COPY_FROM
     try:
-        async with connection.transaction():
-            if after is not None:  # else each could wait for the other: one in the database, one here
-                await asyncio.shield(after.ordered)
-            if 0 < len(drafts) < _COPY_FROM:
-                done = await _append_few(connection, epoch, drafts, journal, turn)
-            else:
-                done = await _append_many(connection, epoch, drafts, journal, turn)
-            if counted:
-                await counters.count(connection, source, counted)
-            if after is not None:
-                await asyncio.shield(after.committed)
-            await within(connection)
+        if few and after is None and not counted and isinstance(within, Consumption):
+            done = await _append_at_once(connection, epoch, drafts, journal, within)
+            turn.ordered.set_result(None)
+        else:
+            async with connection.transaction():
+                if after is not None:  # else each could wait for the other: one in the database, one here
+                    await asyncio.shield(after.ordered)
+                append_them = _append_few if few else _append_many
+                done = await append_them(connection, epoch, drafts, journal, turn)
+                if counted:
+                    await counters.count(connection, source, counted)
+                if after is not None:
+                    await asyncio.shield(after.committed)
+                if isinstance(within, Consumption):
+                    await consume(connection, within)
+                else:
+                    await within(connection)
         turn.committed.set_result(None)
     finally:
         turn.ordered.cancel()  # nothing where it is done
@@ -95,13 +107,35 @@ async def append(
     return done
 
 
+async def _append_at_once(
+    connection: "asyncpg.Connection[Any]", epoch: int, drafts: Drafts, journal: bool, what: Consumption
+) -> Appended:
+    """In a transaction of one statement: where few come at a time, round trips are what an append costs."""
+    arguments = (*_arguments(epoch, drafts, journal), *what.arguments, what.rows)
+    call = _APPEND_FEW.format(consumed=f"(SELECT count(*) FROM consumed) = ${len(arguments)}")
+    sql = f"WITH consumed AS ({what.sql_from(len(arguments) - len(what.arguments))} RETURNING 1) {call}"
+    try:
+        head = await connection.fetchrow(sql, *arguments)
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == _NOT_CONSUMED:
+            raise NotConsumedError(str(error)) from error
+        if error.sqlstate == _FENCED:
+            raise FencedError(str(error)) from error
+        raise
+    return _appended(_reserved(head, epoch), drafts)
+
+
 async def _append_few(
     connection: "asyncpg.Connection[Any]", epoch: int, drafts: Drafts, journal: bool, turn: Turn
 ) -> Appended:
-    """By one statement: where few come at a time, round trips are what an append costs."""
+    head = await connection.fetchrow(_APART, *_arguments(epoch, drafts, journal))
+    turn.ordered.set_result(None)
+    return _appended(_reserved(head, epoch), drafts)
+
+
+def _arguments(epoch: int, drafts: Drafts, journal: bool) -> tuple[object, ...]:
     few = drafts.drafts
-    head = await connection.fetchrow(
-        _APPEND_FEW,
+    return (
         epoch,
         [draft.common.organization for draft in few],
         [draft.common.test for draft in few],
@@ -115,8 +149,6 @@ async def _append_few(
         *_told(drafts),
         journal,
     )
-    turn.ordered.set_result(None)
-    return _appended(_reserved(head, epoch), drafts)
 
 
 async def _append_many(

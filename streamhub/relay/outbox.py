@@ -13,6 +13,7 @@ import asyncpg
 from streamhub.core.changes import FIELDS, Change
 from streamhub.core.floor import Floor, Marks
 from streamhub.core.texts import is_text, readable
+from streamhub.history.consumption import Consumption, NotConsumedError, consume
 from streamhub.postgres.ownership import ForeignSourceError, owner
 from streamhub.relay.lookahead import CHAINED, SEQ, Lookahead, Row
 from streamhub.relay.texts import codec_of, decoded
@@ -62,8 +63,8 @@ FROM streamhub.outbox_seq_seq, pg_current_snapshot() AS snapshot
 """
 # Another hub that takes the outbox over waits for this transaction, or this one finds that it has.
 _DELETE: Final = """
-WITH ours AS (SELECT FROM streamhub.relay_mark WHERE hub = $3 FOR SHARE)
-DELETE FROM streamhub.outbox USING unnest($1::bigint[], $2::bigint[]) AS hand (low, high)
+WITH ours AS (SELECT FROM streamhub.relay_mark WHERE hub = {2} FOR SHARE)
+DELETE FROM streamhub.outbox USING unnest({0}::bigint[], {1}::bigint[]) AS hand (low, high)
 WHERE seq BETWEEN hand.low AND hand.high AND EXISTS (SELECT FROM ours)
 """
 
@@ -226,15 +227,22 @@ class Outbox:
         self._floor = Floor()
 
 
-async def delete(connection: "asyncpg.Connection[Any]", ranges: Ranges, count: int, hub: str) -> None:
-    """Delete these rows within the caller's transaction, for the hub of this id.
+def consumption(ranges: Ranges, rows: int, hub: str) -> Consumption:
+    """Deleting these rows, for the hub of this id."""
+    return Consumption(_DELETE, (ranges.low, ranges.high, hub), rows)
 
-    Raises LostRowsError where not all of them were there, ForeignSourceError where the outbox is another hub's by now.
-    """
-    tag = await connection.execute(_DELETE, ranges.low, ranges.high, hub)
-    deleted = int(tag.rpartition(" ")[2])
-    if deleted != count:
-        found = await owner(connection)
-        if found != hub:
-            raise ForeignSourceError(found)
-        raise LostRowsError(f"{count} rows were read from the outbox and {deleted} of them were there to delete")
+
+async def delete(connection: "asyncpg.Connection[Any]", ranges: Ranges, count: int, hub: str) -> None:
+    """Delete these rows within the caller's transaction, for the hub of this id. Raises what `not_deleted` gives."""
+    try:
+        await consume(connection, consumption(ranges, count, hub))
+    except NotConsumedError as error:
+        raise await not_deleted(connection, hub, error) from error
+
+
+async def not_deleted(
+    connection: "asyncpg.Connection[Any]", hub: str, error: NotConsumedError
+) -> LostRowsError | ForeignSourceError:
+    """Why rows were not there to delete: the outbox is another hub's by now, or somebody else consumes it."""
+    found = await owner(connection)
+    return LostRowsError(f"the outbox: {error}") if found == hub else ForeignSourceError(found)

@@ -23,10 +23,11 @@ import asyncpg
 from streamhub.core.changes import Change, Origin
 from streamhub.core.identities import Identity
 from streamhub.history.append import Append, Appended, Turn, append
+from streamhub.history.consumption import NotConsumedError
 from streamhub.postgres.ownership import ForeignSourceError, owner
 from streamhub.relay.batches import Batch, Preparer
 from streamhub.relay.notes import Notes, note
-from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, delete
+from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, consumption, delete, not_deleted
 
 log = logging.getLogger(__name__)
 
@@ -206,28 +207,27 @@ class SourceRelay:
     async def _append(
         self, batch: Batch, hub: "asyncpg.Connection[Any]", turn: Turn | None = None, after: Turn | None = None
     ) -> None:
-        if self._in_hub:
+        async def note_it(connection: "asyncpg.Connection[Any]") -> None:
+            await note(connection, self._name, sorted(map(_identity, batch.changes)))
 
-            async def within(connection: "asyncpg.Connection[Any]") -> None:
-                await delete(connection, batch.ranges, len(batch.changes), self._hub_id)
-        else:
+        if not self._in_hub:
             await self._settle(durable=True)
-
-            async def within(connection: "asyncpg.Connection[Any]") -> None:
-                await note(connection, self._name, sorted(map(_identity, batch.changes)))
-
+        consumed = consumption(batch.ranges, len(batch.changes), self._hub_id)
         async with asyncio.timeout(APPEND_TIMEOUT):  # wait_for loses a cancellation that comes with the result
-            done = await append(
-                hub,
-                self._epoch,
-                batch.drafts,
-                source=self._name,
-                counted=batch.counted,
-                within=within,
-                journal=self._journal,
-                turn=turn,
-                after=after,
-            )
+            try:
+                done = await append(
+                    hub,
+                    self._epoch,
+                    batch.drafts,
+                    source=self._name,
+                    counted=batch.counted,
+                    within=consumed if self._in_hub else note_it,
+                    journal=self._journal,
+                    turn=turn,
+                    after=after,
+                )
+            except NotConsumedError as error:
+                raise await not_deleted(hub, self._hub_id, error) from error
         if not self._in_hub:
             self._undeleted = batch
         self.consumed += len(batch.changes)

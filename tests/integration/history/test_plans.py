@@ -177,7 +177,8 @@ async def test_a_deletion_from_the_outbox_reads_what_it_deletes(monday: int, rea
     async with reading.acquire() as connection:
         hub = await hub_id(connection)
         await claim(connection, hub)
-    plan = await read_by(reading, outbox._DELETE, [10, 100], [20, 110], hub)
+    deletion = outbox.consumption(outbox.Ranges([10, 100], [20, 110]), 22, hub)
+    plan = await read_by(reading, deletion.sql_from(1), *deletion.arguments)
     check(plan, 0, 22)
 
 

@@ -16,6 +16,7 @@ from streamhub.core.drafts import Drafts
 from streamhub.core.rendering import Rendered
 from streamhub.core.rows import EventKind
 from streamhub.history.append import Turn, append
+from streamhub.history.consumption import Consumption, NotConsumedError
 from streamhub.history.head import FencedError
 from streamhub.history.notices import Notice, listen
 from streamhub.history.partitions import AHEAD, WEEK, Partitions, Week, existing
@@ -108,6 +109,47 @@ async def test_what_fails_within_an_append_undoes_all_of_it(stage: Stage, count:
         await appended(stage, drafts(count), within=within, counted=Counter(errors=1))
     assert await stage.frames() == []
     assert (await head(stage), await stage.counters()) == (before, {})
+
+
+def of_five(last: int, rows: int) -> Consumption:
+    """What consumes the first `last` rows of the table `five`, and asks that they be so many."""
+    return Consumption("DELETE FROM five WHERE n <= {0}", (last,), rows)
+
+
+@pytest.fixture
+async def five(stage: Stage) -> Stage:
+    await stage.sql("CREATE TABLE five AS SELECT n FROM generate_series(1, 5) AS n")
+    return stage
+
+
+async def left(stage: Stage) -> int:
+    return int(await stage.value("SELECT count(*) FROM five"))
+
+
+@pytest.mark.parametrize("count", [2, 200])
+async def test_an_append_deletes_what_it_consumes(five: Stage, count: int) -> None:
+    await appended(five, drafts(count), within=of_five(3, 3))
+    assert (await left(five), len(await five.frames())) == (2, count)
+
+
+@pytest.mark.parametrize("count", [2, 200])
+async def test_an_append_that_finds_not_all_of_what_it_consumes_comes_to_nothing(five: Stage, count: int) -> None:
+    with pytest.raises(NotConsumedError):
+        await appended(five, drafts(count), within=of_five(3, 4))
+    assert (await left(five), await five.frames()) == (5, [])
+
+
+@pytest.mark.parametrize("count", [2, 200])
+async def test_a_leader_of_an_older_epoch_leaves_what_it_would_consume(five: Stage, count: int) -> None:
+    await five.sql("UPDATE streamhub_hub.log_epoch SET epoch = 7")
+    with pytest.raises(FencedError):
+        await appended(five, drafts(count), epoch=6, within=of_five(3, 3))
+    assert (await left(five), await five.frames()) == (5, [])
+
+
+async def test_what_an_append_of_few_counts_is_counted_with_what_it_consumes(five: Stage) -> None:
+    await appended(five, drafts(2), within=of_five(3, 3), counted=Counter(errors=1), source="a")
+    assert (await left(five), await five.rows("SELECT value FROM streamhub_hub.counters")) == (2, [(1,)])
 
 
 async def begun_behind_another(stage: Stage, first: Drafts, second: Drafts, within: Any) -> Sequence[Any]:
