@@ -81,7 +81,7 @@ async def test_all_pages_together_are_everything_once(pool: Pool) -> None:
 @pytest.mark.parametrize("large", [{2_000}, {1_600, 3_100}, {*range(1_500, 1_700)}, {*range(0, 5_000, 400)}])
 async def test_large_frames_among_small_ones_come_in_their_places(pool: Pool, large: set[int]) -> None:
     sizes = [40_000 if n in large else 100 for n in range(5_000)]
-    new = await fill(pool, [(*made(5_000)[n][:5], size) for n, size in enumerate(sizes)])
+    new = await fill(pool, [(*event[:5], size) for event, size in zip(made(5_000), sizes, strict=True)])
     pages = [page async for page in Reader(pool).pages(Selection(1), ids.MIN_ID, ids.MAX_ID)]
     assert b"".join(page.frames for page in pages) == b"".join(map(frame, new, sizes))
     assert sum(page.events for page in pages) == 5_000
@@ -95,7 +95,7 @@ async def test_pages_of_small_frames_stay_about_their_bound_in_bytes(pool: Pool)
 
 
 async def test_frames_that_grow_within_a_walk_never_make_a_page_of_more_than_three_megabytes(pool: Pool) -> None:
-    await fill(pool, [(*made(4_000)[n][:5], 10 if n < 2_000 else 1_900) for n in range(4_000)])
+    await fill(pool, [*made(2_000, size=10), *made(4_000, size=1_900)[2_000:]])
     pages = [page async for page in Reader(pool).pages(Selection(1), ids.MIN_ID, ids.MAX_ID)]
     assert max(len(page.frames) for page in pages) <= PAGE_ROWS * SMALL
     assert sum(page.events for page in pages) == 4_000
