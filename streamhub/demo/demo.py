@@ -20,6 +20,7 @@ import uvloop
 from rich.console import Console
 
 from streamhub import capture, organizations
+from streamhub.cancellation import ended
 from streamhub.capture import CaptureSpec
 from streamhub.config import Settings, load
 from streamhub.core import ids
@@ -197,11 +198,10 @@ async def background() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], ob
     try:
         yield lambda work: tasks.append(asyncio.create_task(work))
     finally:
+        await ended(*tasks)
         for task in tasks:
-            task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                raise result
+            if not task.cancelled():
+                task.result()
 
 
 async def _ends_by_time(waiting: Coroutine[Any, Any, None], seconds: float | None, opened: asyncio.Event) -> bool:

@@ -15,6 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from streamhub.backoff import rest
+from streamhub.cancellation import ended
 from streamhub.config import Settings
 from streamhub.gateway import budget
 from streamhub.gateway.api_keys import ApiKeys
@@ -85,9 +86,7 @@ class Gateway:
         self._counting = asyncio.create_task(self._keep_counting(), name="metrics")
 
     async def stop(self) -> None:
-        if self._counting is not None:
-            self._counting.cancel()
-            await asyncio.gather(self._counting, return_exceptions=True)
+        await ended(self._counting)
         self.heartbeats.stop()
         self.peers.stop()
         await self.endings.stop()

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from streamhub import organizations
 from streamhub.backoff import rest
+from streamhub.cancellation import ended
 from streamhub.core import ids
 from streamhub.history.head import HEAD, head_of
 from streamhub.organizations import ORGANIZATIONS
@@ -134,6 +135,4 @@ class Registrations:
             await rest(LOOK_EVERY)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await ended(self._task)

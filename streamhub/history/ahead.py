@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
 
+from streamhub.cancellation import ended
+
 T = TypeVar("T")
 
 
@@ -21,5 +23,4 @@ async def one_ahead(pages: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
                 coming = asyncio.create_task(following())
                 yield page
         finally:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+            await ended(coming)

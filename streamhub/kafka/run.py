@@ -16,6 +16,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 
+from streamhub.cancellation import ended
 from streamhub.core.events import StoredEvent
 from streamhub.core.record_batch import Recorder
 from streamhub.kafka.brokers import NOT_ALLOWED, Brokers
@@ -148,15 +149,13 @@ class Run:
         producer, self._producer = self._producer, None
         if self._sending is not None:
             await asyncio.wait({self._sending}, timeout=CLOSED_WITHIN)
-            self._sending.cancel()
-            await asyncio.gather(self._sending, return_exceptions=True)
-        stopping = asyncio.ensure_future(producer.stop())
+            await ended(self._sending)
+        stopping = asyncio.create_task(producer.stop())
         await asyncio.wait({stopping}, timeout=CLOSED_WITHIN)
         if not stopping.done():
             await _give_up(producer)
             await asyncio.wait({stopping}, timeout=CLOSED_WITHIN)
-            stopping.cancel()
-        await asyncio.gather(stopping, return_exceptions=True)
+        await ended(stopping)
 
 
 async def _give_up(producer: Any) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from streamhub.cancellation import ended
 from streamhub.keys import store
 from streamhub.keys.store import Stored
 from streamhub.postgres.connections import DATABASE_ERRORS, Pool
@@ -107,6 +108,4 @@ class Lookup:
 
     async def stop(self) -> None:
         await self._together.stop()
-        if self._noting is not None:
-            self._noting.cancel()
-            await asyncio.gather(self._noting, return_exceptions=True)
+        await ended(self._noting)

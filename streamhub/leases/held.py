@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from streamhub.backoff import rest
+from streamhub.cancellation import ended
 from streamhub.core import ids
 from streamhub.core.lease import Refusal, refusal
 from streamhub.leases import streams
@@ -83,9 +84,7 @@ class Leases:
 
     async def stop(self) -> None:
         await self._together.stop()
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
+        await ended(self._keeping)
 
     async def take_if_free(self, asked: Asked) -> Taken | None:
         """Take a stream that has no holder, together with others. None: `take` has to tell whether it can be had.

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from streamhub.backoff import rest
+from streamhub.cancellation import ended
 from streamhub.core.lease import NODE_TTL, RENEW_EVERY, Trust
 from streamhub.leases import nodes
 from streamhub.postgres.connections import DATABASE_AWAY, Pool
@@ -66,9 +67,7 @@ class Node:
 
     async def stop(self) -> None:
         """Release everything and remove the row. Where the database is away, the row is left to expire."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
+        await ended(self._renewing)
         try:
             for dependant in self._dependants:
                 await dependant.flush()

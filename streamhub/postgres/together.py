@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from streamhub.cancellation import ended
+
 Q = TypeVar("Q")
 A = TypeVar("A")
 
@@ -51,8 +53,6 @@ class Together(Generic[Q, A]):
                     future.cancel()  # where this task is cancelled; else they are done
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await ended(self._task)
         for _, future in self._waiting:
             future.cancel()

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import asyncpg
 
 from streamhub.backoff import Backoff, jittered
+from streamhub.cancellation import ended
 from streamhub.core import ids
 from streamhub.history.append import Append, Appended
 from streamhub.history.head import FencedError
@@ -38,7 +39,6 @@ RETRY_LONGEST: Final = 5.0
 STEADY_AFTER: Final = 10.0  # seconds
 WEEKS_WITHIN: Final = 2.0  # seconds: after that it is relayed without
 CLOCK_JUMP: Final = 60_000  # milliseconds
-CANCELLED_AGAIN: Final = 10.0  # seconds; longer than any of the tasks takes to end
 
 # A server ends a connection that went silent in the middle of a transaction: a relay that was stopped there holds the
 # row of log_epoch.
@@ -103,8 +103,7 @@ class Relay:
                 running = asyncio.create_task(self._take_part())
                 await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
                 if not running.done():
-                    running.cancel()
-                    await asyncio.gather(running, return_exceptions=True)
+                    await ended(running)
                     return
                 error = running.exception()
                 if error is None or isinstance(error, FencedError):
@@ -161,12 +160,7 @@ class Relay:
                 for task in done:
                     task.result()
             finally:
-                left = set(tasks)
-                while left:  # a cancellation that comes with the result of what is awaited may be lost
-                    for task in left:
-                        task.cancel()
-                    _, left = await asyncio.wait(left, timeout=CANCELLED_AGAIN)
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await ended(*tasks)
 
     async def _keep_relaying(
         self, source: Source, name: str, epoch: int, identity: str, hub: "asyncpg.Pool[Any]", registry: Registry,

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
+from streamhub.cancellation import ended
 from streamhub.core.changes import Change, Origin
 from streamhub.core.identities import Identity
 from streamhub.history.append import Append, Appended, Turn, append
@@ -158,12 +159,7 @@ class SourceRelay:
                     if pause is not None:
                         await asyncio.sleep(pause)
         finally:
-            under_way: list[asyncio.Task[Any]] = [append.task for append in appends]
-            if ahead is not None:
-                under_way.append(ahead)
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await ended(ahead, *(append.task for append in appends))
 
     async def _read(self, in_hand: _InHand | None, coming: Ranges | None = None) -> _Read:
         """What there is besides the batches in hand, those appended but not yet deleted, and `coming`."""

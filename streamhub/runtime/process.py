@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from streamhub.backoff import Backoff, jittered
+from streamhub.cancellation import ended
 from streamhub.config import PREFIX, Settings
 from streamhub.embedded import EmbeddedPostgres
 from streamhub.errors import UserError
@@ -283,8 +284,7 @@ async def embedded_server(
         try:
             yield server
         finally:
-            keeping.cancel()
-            await asyncio.wait({keeping})
+            await ended(keeping)
 
 
 async def _keep_running(server: EmbeddedPostgres) -> None:
@@ -327,11 +327,7 @@ async def unless_stopped(stop: asyncio.Event, starting: Coroutine[Any, Any, T]) 
             return task.result()
         raise Stopped
     finally:
-        stopped.cancel()
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # it failed just when it was stopped: nothing is left to be told
+        await ended(stopped, task)  # where it fails just when it is stopped, nothing is left to be told
 
 
 class Stopped(Exception):  # noqa: N818 - it is not an error

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from streamhub.backoff import Backoff, rest
+from streamhub.cancellation import ended
 from streamhub.config import Settings
 from streamhub.errors import UserError
 from streamhub.metrics import MULTIPROCESS, forget_worker
@@ -89,10 +90,9 @@ class Workers:
             else:
                 supervisor.cancel()
         _, late = await asyncio.wait(supervisors, timeout=self._stops_within)
-        for supervisor in late:
+        for _ in late:
             log.warning("a worker did not stop within %.0f s of SIGTERM; killing it", self._stops_within)
-            supervisor.cancel()
-        await asyncio.gather(*supervisors, return_exceptions=True)
+        await ended(*supervisors)
 
     async def _supervise(self, number: int) -> None:
         """Run the worker of this number, and start it again when it ends."""

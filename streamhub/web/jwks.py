@@ -16,6 +16,7 @@ import jwt
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 
+from streamhub.cancellation import ended
 from streamhub.urls import shown
 from streamhub.web.auth import ALGORITHMS, PublicKey, fits, kind_of, usable
 from streamhub.web.problems import unauthorized, unavailable
@@ -154,10 +155,7 @@ class JwksKeys:
         self._keeping = asyncio.create_task(self._keep(), name="JWKS")
 
     async def stop(self) -> None:
-        tasks = [task for task in (self._keeping, self._reading) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(self._keeping, self._reading)
 
     async def candidates(self, header: Mapping[str, Any]) -> Sequence[PublicKey]:
         kid = header.get("kid")

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from streamhub.backoff import rest
+from streamhub.cancellation import ended
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,7 @@ class Endings:
         self._task = asyncio.create_task(self._keep_looking(), name="endings")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await ended(self._task)
 
     async def look(self) -> None:
         """Make the ends that were asked for. Raises what asyncpg raises."""

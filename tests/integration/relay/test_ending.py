@@ -3,11 +3,13 @@
 import asyncio
 import subprocess
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import asyncpg
 import pytest
 
+from streamhub import cancellation
 from streamhub.embedded import installed_binaries
 from streamhub.history.append import Appended
 from streamhub.relay import relay
@@ -71,7 +73,7 @@ class Deaf:
 async def test_a_relay_ends_though_one_of_its_tasks_loses_a_cancellation(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "CANCELLED_AGAIN", 0.05)
+    monkeypatch.setattr(relay, "ended", partial(cancellation.ended, again_every=0.05))
     publisher, stop = Deaf(), asyncio.Event()
     relaying = asyncio.create_task(stage.relay(publisher).run(stop))
     await publisher.runs.wait()
