@@ -79,7 +79,7 @@ async def gateway(url: str, key_file: Path, ready: Connection) -> None:
     key = DevelopmentKey.load_or_create(key_file)
     authenticator = Authenticator([Issuer(frozenset({ISSUER}), PemKeys(key.public_pem, "the key"))])
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(connections(url, "streamhub", 10))
+        pool = await stack.enter_async_context(connections(url, "streamhub", 10, reads_pages=True))
         tail = PostgresTail(url, pool)
         await tail.start()
         stack.push_async_callback(tail.stop)

@@ -183,10 +183,12 @@ async def connect(
     *,
     timeout: float = CONNECTED_WITHIN,
     server_settings: dict[str, str] | None = None,
+    reads_pages: bool = False,
     **options: Any,
 ) -> Connection:
     """As asyncpg.connect, with the settings that ours rest on, and `server_settings` over them. The connection is lost
-    where its peer stays silent; one that works on a long statement is not, as its machine answers.
+    where its peer stays silent; one that works on a long statement is not, as its machine answers. `reads_pages`: pages
+    of history are read over it, so the server keeps their memory for it.
 
     `url` does what it does for libpq, or raises WrongUrlError.
     """
@@ -200,7 +202,10 @@ async def connect(
     connection: Connection = await asyncpg.connect(to.url, timeout=within, server_settings=start_up, **options)
     try:
         _keep_alive(connection)
-        await connection.execute(_settings(settings), timeout=max(1.0, ends - loop.time()))
+        statement = _settings(settings)
+        if reads_pages:
+            statement += f";{_LARGE_BLOCK}"
+        await connection.execute(statement, timeout=max(1.0, ends - loop.time()))
     except BaseException:
         connection.terminate()
         raise
@@ -212,7 +217,7 @@ def _statement(settings: tuple[tuple[str, str], ...]) -> str:
     ours = ", ".join(f"({_quoted(name)}, {_quoted(value)})" for name, value in settings)
     sections = ", ".join(map(_quoted, _SECTIONS))
     # In one go: each is looked at when the one before is done.
-    return f"{_FIRST};{_SET.format(ours=ours, sections=sections)};{_LARGE_BLOCK}"
+    return f"{_FIRST};{_SET.format(ours=ours, sections=sections)}"
 
 
 def _settings(settings: Mapping[str, str]) -> str:
@@ -239,9 +244,16 @@ def _keep_alive(connection: Connection) -> None:
 
 
 async def create_pool(
-    url: str, name: str, most: int, *, command_timeout: float, server_settings: dict[str, str] | None = None
+    url: str,
+    name: str,
+    most: int,
+    *,
+    command_timeout: float,
+    server_settings: dict[str, str] | None = None,
+    reads_pages: bool = False,
 ) -> Pool:
-    """A pool of up to `most` connections, which PostgreSQL shows under `name`. Raises what asyncpg raises."""
+    """A pool of up to `most` connections as `connect` makes them, which PostgreSQL shows under `name`. Raises what
+    asyncpg raises."""
     return await _Pool(
         url,
         min_size=1,
@@ -254,6 +266,7 @@ async def create_pool(
         record_class=asyncpg.Record,
         command_timeout=command_timeout,
         server_settings={"application_name": name, **(server_settings or {})},
+        reads_pages=reads_pages,
     )
 
 

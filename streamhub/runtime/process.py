@@ -88,7 +88,9 @@ async def running_hub(
         key = await asyncio.to_thread(DevelopmentKey.load_or_create, settings.development_key_file)
         development_key = (ISSUER, key.public_pem)
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(connections(hub_url, "streamhub gateway", HUB_CONNECTIONS))
+        pool = await stack.enter_async_context(
+            connections(hub_url, "streamhub gateway", HUB_CONNECTIONS, reads_pages=True)
+        )
         tail = _tail(settings, hub_url, pool)
         await tail.start()
         stack.push_async_callback(tail.stop)
@@ -175,9 +177,9 @@ def _not_installed(error: ImportError) -> UserError:
 
 
 @asynccontextmanager
-async def connections(url: str, name: str, most: int) -> AsyncIterator[Pool]:
-    """A pool with this application_name. At the end it waits CLOSES_WITHIN for its connections, then drops them."""
-    pool = await create_pool(url, name, most, command_timeout=30, server_settings=INDEX_ORDER)
+async def connections(url: str, name: str, most: int, *, reads_pages: bool = False) -> AsyncIterator[Pool]:
+    """As `create_pool`. At the end it waits CLOSES_WITHIN for its connections, then drops them."""
+    pool = await create_pool(url, name, most, command_timeout=30, server_settings=INDEX_ORDER, reads_pages=reads_pages)
     try:
         yield pool
     finally:

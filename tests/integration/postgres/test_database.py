@@ -8,6 +8,7 @@ import time
 import asyncpg
 import pytest
 
+from streamhub.postgres import connections
 from streamhub.postgres.connections import ACQUIRED_WITHIN, connect, create_pool
 
 
@@ -44,3 +45,14 @@ async def test_a_setting_of_the_database_that_would_break_a_promise_does_not_hol
     await alone.close()
     await pool.close()
     assert seen == [expected] * 3
+
+
+@pytest.mark.parametrize("reads_pages", [True, False])
+async def test_only_a_session_that_reads_pages_takes_a_large_block(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, reads_pages: bool
+) -> None:
+    monkeypatch.setattr(connections, "_LARGE_BLOCK", "SET a.block = 'taken'")
+    pool = await create_pool(database_url, "test", 1, command_timeout=30, reads_pages=reads_pages)
+    block = await pool.fetchval("SELECT current_setting('a.block', true)")
+    await pool.close()
+    assert (block == "taken") is reads_pages
