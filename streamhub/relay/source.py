@@ -244,13 +244,13 @@ class SourceRelay:
 
         Either statement commits synchronously, so whatever was read before it is durable after it.
         """
-        if self._in_hub:
+        if self._in_hub or (self._undeleted is None and not durable):
             return
         async with self._consumer.transaction():
             await self._consumer.execute("SET LOCAL synchronous_commit = on")
             if self._undeleted is not None:
                 await delete(self._consumer, self._undeleted.ranges, len(self._undeleted.changes), self._hub_id)
-            elif durable and not await self._consumer.fetch(_MAKE_DURABLE, self._hub_id):
+            elif not await self._consumer.fetch(_MAKE_DURABLE, self._hub_id):
                 raise ForeignSourceError(await owner(self._consumer))
         self._undeleted = None
 
