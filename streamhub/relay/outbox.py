@@ -2,6 +2,9 @@
 
 A poll gives every visible row above the floor that is not in hand, in the order of sequence numbers: never "all after
 the last one", because a transaction may commit after others with higher numbers.
+
+While nothing comes the server itself looks again and again, within one statement (`wait`): a poll from here wakes two
+processes, and this one twice, which costs far more than the look.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,6 +27,9 @@ MOST_BYTES: Final = 32 * 1024 * 1024  # of texts in one read, unless a single ch
 SMALL: Final = 7_000
 SMALL_WHO: Final = 2_500
 MOST_RANGES: Final = 64  # of numbers in hand while the next rows are read
+LONGEST_WAIT: Final = 1.0  # seconds; it is sent again after that, so that a server notices a relay that is gone
+# To begin a wait costs as much as some ten looks, so where only shorter ones go unnoticed there is none.
+SHORTEST_WAIT: Final = 0.2
 
 _HEADER: Final = "seq, xid, created_at, origin, chained"  # a Change, up to its texts
 
@@ -60,6 +66,24 @@ _MARKS: Final = """
 SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END AS last_value,
        pg_snapshot_xmin(snapshot) AS xmin, CASE WHEN $1 THEN pg_current_xact_id() END AS own
 FROM streamhub.outbox_seq_seq, pg_current_snapshot() AS snapshot
+"""
+# Seconds from which on the server logs a statement; 0 or less: all or none.
+_TELL_FLOOR: Final = """
+SELECT extract(epoch FROM current_setting('log_min_duration_statement')::interval)::float8
+FROM set_config('streamhub.floor', $1, false)
+"""
+# The transaction ends before each pause: neither a lock nor an old snapshot is held meanwhile. The text is always the
+# same, so that statistics of statements have it once.
+_WAIT: Final = """
+DO $$
+DECLARE floor bigint := current_setting('streamhub.floor');
+BEGIN
+  FOR look IN 1 .. {looks} LOOP
+    COMMIT;
+    PERFORM pg_sleep({pause});
+    EXIT WHEN EXISTS (SELECT FROM streamhub.outbox WHERE seq > floor);
+  END LOOP;
+END $$
 """
 # Another hub that takes the outbox over waits for this transaction, or this one finds that it has.
 _DELETE: Final = """
@@ -141,6 +165,9 @@ class Outbox:
         self._nested = False  # the last read held a change that needs a look at versions, so the next one may as well
         self._large = False  # … a text that was not small
         self._raw = False  # … a text that was none
+        self._told: int | None = None  # the floor that the server knows of
+        self._longest_wait = LONGEST_WAIT
+        self._waits = True
 
     @property
     def floor(self) -> int:
@@ -217,6 +244,24 @@ class Outbox:
         """Note how far the sequence is and who is still writing; call it before a read."""
         marks = await self._connection.fetchrow(_MARKS, self._floor.wants_id)
         self._floor.observe(Marks(*marks))  # type: ignore[misc]
+
+    async def wait(self, pause: float) -> bool:
+        """Return once there is a row above the floor, or after a while; the server looks each `pause` seconds. Nothing
+        may be in hand. False, and at once, where the server is not to wait: it would log that as slow, or its owner
+        lets us have no DO."""
+        if not self._waits:
+            return False
+        if self._told != self._floor.value:
+            logged: float = await self._connection.fetchval(_TELL_FLOOR, str(self._floor.value))
+            self._told = self._floor.value
+            self._longest_wait = min(LONGEST_WAIT, logged / 2) if logged > 0 else LONGEST_WAIT
+        if self._longest_wait < SHORTEST_WAIT:
+            return False
+        try:
+            await self._connection.execute(_WAIT.format(looks=int(self._longest_wait / pause), pause=pause))
+        except asyncpg.InsufficientPrivilegeError:
+            self._waits = False
+        return self._waits
 
     def drained(self) -> None:
         """All that the last full read gave is consumed."""

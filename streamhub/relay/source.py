@@ -33,9 +33,10 @@ from streamhub.relay.outbox import MOST_RANGES, LostRowsError, Outbox, Ranges, c
 log = logging.getLogger(__name__)
 
 BATCH: Final = 2_000  # changes; keeps the row of log_epoch for less than 50 ms
-# (seconds since something came, seconds between polls until then): each poll costs some 0.2 ms of a processor.
-PAUSES: Final = ((0.1, 0.001), (3.0, 0.005))
-IDLE_PAUSE: Final = 0.020
+IDLE_AFTER: Final = 3.0  # seconds since something came
+IDLE_PAUSE: Final = 0.018  # seconds between polls from then on, which the server of the source makes itself
+# (seconds since something came, seconds between polls until then): each poll costs some 0.6 ms of a processor.
+PAUSES: Final = ((0.1, 0.001), (IDLE_AFTER, 0.005))
 OBSERVE_EVERY: Final = 0.05  # seconds between two looks at the sequence, while there is anything to move the floor for
 # (changes in a read, pause after them): the more come, the less a few milliseconds matter and the more it matters how
 # little each one costs, since their writers want the processors too.
@@ -105,6 +106,7 @@ class SourceRelay:
         self._undeleted: Batch | None = None
         self._highest = 0  # number that was read
         self._observed_at = 0.0
+        self._came_at = float("-inf")
         self.consumed = 0
 
     async def run(self) -> None:
@@ -167,6 +169,8 @@ class SourceRelay:
         if coming is not None:
             out.append(coming)
         now = time.monotonic()
+        if not out and now - self._came_at >= IDLE_AFTER and not await self._outbox.wait(IDLE_PAUSE):
+            await asyncio.sleep(IDLE_PAUSE)
         if self._highest > self._outbox.floor and now - self._observed_at >= OBSERVE_EVERY:
             await self._outbox.observe()
             self._observed_at = now
@@ -174,6 +178,12 @@ class SourceRelay:
 
     async def _unknown(self, read: _Read, in_hand: _InHand | None) -> _Read:
         """A read without what was appended before, by a leader that could not delete it."""
+        changes, more = await self._unnoted(read, in_hand)
+        if changes:
+            self._came_at = time.monotonic()
+        return changes, more
+
+    async def _unnoted(self, read: _Read, in_hand: _InHand | None) -> _Read:
         while True:
             changes, more = read
             if self._in_hub or not self._notes.may_have(map(_number, changes)):
@@ -259,7 +269,8 @@ _number = attrgetter("seq")
 
 
 def _pause(since_last_change: float) -> float:
-    return next((pause for until, pause in PAUSES if since_last_change < until), IDLE_PAUSE)
+    """Later the next read waits itself."""
+    return next((pause for until, pause in PAUSES if since_last_change < until), 0.0)
 
 
 def _backfilled(changes: Sequence[Change]) -> bool:
