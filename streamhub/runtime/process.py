@@ -296,7 +296,7 @@ async def _keep_running(server: EmbeddedPostgres) -> None:
             log.error("the embedded PostgreSQL died; starting it again")
             try:
                 await server.start_async()
-            except (UserError, OSError) as error:
+            except UserError as error:
                 wait = jittered(RESTART_PAUSE)
                 log.error("%s; retrying in %.1f s", error, wait)
                 await asyncio.sleep(wait)
