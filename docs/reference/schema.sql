@@ -655,7 +655,7 @@ GRANT SELECT ON TABLE streamhub.shapes TO streamhub_capture;
 -- streamhub.unusual_digits(number numeric) returns bigint
 -- streamhub.wanted_settings(relation oid) returns text
 -- streamhub.write_published(organization text, test boolean, types text[], data text[], resource_types text[], resource_ids text[], publish_ids text[]) returns void
--- streamhub_hub.append_few(leader bigint, organizations integer[], tests boolean[], resource_keys bigint[], types text[], resource_types text[], resource_ids text[], starts bytea[], middle bytea, ends bytea[], named integer[], notice text, journal boolean, OUT previous_ms bigint, OUT previous_counter bigint, OUT previous_event_ms bigint, OUT previous_event_counter bigint, OUT clock bigint, OUT ms bigint, OUT counter bigint) returns record
+-- streamhub_hub.append_few(leader bigint, organizations integer[], tests boolean[], resource_keys bigint[], types text[], resource_types text[], resource_ids text[], starts bytea[], middle bytea, ends bytea[], named integer[], notice text, journal boolean, consumed boolean, OUT previous_ms bigint, OUT previous_counter bigint, OUT previous_event_ms bigint, OUT previous_event_counter bigint, OUT clock bigint, OUT ms bigint, OUT counter bigint) returns record
 -- streamhub_hub.close_window(to_ms bigint) returns void
 -- streamhub_hub.event_id(ms bigint, counter bigint) returns uuid
 -- streamhub_hub.lease_holds(expires_at timestamp with time zone) returns boolean
