@@ -78,7 +78,8 @@ async def append(
     `journal` notes the append for a publisher. `turn` is told how far this append is. `after` is the one before, which
     may be under way on another connection: this one waits in the database for its end, and fails with it. Raises
     FencedError, NotConsumedError where `within` is a Consumption, and whatever `within` raises; then nothing has
-    happened. The row of `log_epoch` is locked from the first statement on.
+    happened. The row of `log_epoch` is locked from the first statement on. Where one statement does it all, that
+    consumes first.
     """
     turn = turn or Turn()
     few = 0 < len(drafts) < _COPY_FROM

@@ -147,6 +147,15 @@ async def test_a_leader_of_an_older_epoch_leaves_what_it_would_consume(five: Sta
     assert (await left(five), await five.frames()) == (5, [])
 
 
+@pytest.mark.parametrize("count", [2, 200])
+async def test_a_leader_of_an_older_epoch_learns_that_first_where_another_has_consumed_its_rows(
+    five: Stage, count: int
+) -> None:
+    await five.sql("UPDATE streamhub_hub.log_epoch SET epoch = 7")
+    with pytest.raises(FencedError):
+        await appended(five, drafts(count), epoch=6, within=of_five(3, 4))
+
+
 async def test_what_an_append_of_few_counts_is_counted_with_what_it_consumes(five: Stage) -> None:
     await appended(five, drafts(2), within=of_five(3, 3), counted=Counter(errors=1), source="a")
     assert (await left(five), await five.rows("SELECT value FROM streamhub_hub.counters")) == (2, [(1,)])

@@ -36,8 +36,8 @@ END $$;
 -- What `reserve_and_tell` and an INSERT of each event do. `clock` is null, and nothing was done, where another leader has
 -- taken over. Ids are known only here, so a frame is its start, its id, `middle`, its id again, and its end. `named` are
 -- the organizations once each.
--- `consumed`: whether the same statement consumed all that the events are made of; null where it consumes nothing. As that
--- statement is a transaction of its own, it fails as a whole where it did not (SH001) or another leader has taken over (SH002).
+-- `consumed`: whether the same statement, which is a whole transaction, has consumed all that the events are made of; null where
+-- it consumes nothing. To undo what it consumed it fails: with SH002 where another leader has taken over, with SH001 if false.
 CREATE OR REPLACE FUNCTION streamhub_hub.append_few(
   leader bigint, organizations integer[], tests boolean[], resource_keys bigint[], types text[], resource_types text[],
   resource_ids text[], starts bytea[], middle bytea, ends bytea[], named integer[], notice text, journal boolean,
@@ -50,16 +50,16 @@ AS $$
 DECLARE
   few integer := cardinality(organizations);
 BEGIN
-  IF NOT consumed THEN
-    RAISE 'not all rows that an append consumes are there' USING ERRCODE = 'SH001';
-  END IF;
   SELECT r.* INTO previous_ms, previous_counter, previous_event_ms, previous_event_counter, clock, ms, counter
     FROM streamhub_hub.reserve_and_tell(leader, few, named, notice, journal) AS r;
   IF clock IS NULL THEN
-    IF consumed THEN
+    IF consumed IS NOT NULL THEN
       RAISE 'epoch % of the log has ended', leader USING ERRCODE = 'SH002';
     END IF;
     RETURN;
+  END IF;
+  IF NOT consumed THEN
+    RAISE 'not all rows that an append consumes are there' USING ERRCODE = 'SH001';
   END IF;
   INSERT INTO streamhub_hub.history (organization, id, test, resource_key, type, resource_type, resource_id, frame)
   SELECT e.organization, e.id, e.test, e.resource_key, e.type, e.resource_type, e.resource_id,
