@@ -3,8 +3,8 @@
 A poll gives every visible row above the floor that is not in hand, in the order of sequence numbers: never "all after
 the last one", because a transaction may commit after others with higher numbers.
 
-While nothing comes the server itself looks again and again, within one statement (`wait`): a poll from here wakes two
-processes, and this one twice, which costs far more than the look.
+While nothing comes the server itself looks again and again, within one statement (`wait`): a poll from here wakes this
+process twice and the server's once, which costs far more than the look.
 """
 
 from collections.abc import Iterable, Sequence
@@ -72,16 +72,18 @@ _TELL_FLOOR: Final = """
 SELECT extract(epoch FROM current_setting('log_min_duration_statement')::interval)::float8
 FROM set_config('streamhub.floor', $1, false)
 """
-# The transaction ends before each pause: neither a lock nor an old snapshot is held meanwhile. The text is always the
-# same, so that statistics of statements have it once.
+# The transaction ends before each pause: no lock is held meanwhile, and no snapshot older than a pause. The text is
+# always the same, so that statistics of statements have it once.
 _WAIT: Final = """
 DO $$
-DECLARE floor bigint := current_setting('streamhub.floor');
+DECLARE
+  floor CONSTANT bigint := current_setting('streamhub.floor');
+  ends CONSTANT timestamptz := clock_timestamp() + interval '{longest} s';
 BEGIN
-  FOR look IN 1 .. {looks} LOOP
+  FOR look IN 1 .. {looks} LOOP  -- whatever the clock does
     COMMIT;
     PERFORM pg_sleep({pause});
-    EXIT WHEN EXISTS (SELECT FROM streamhub.outbox WHERE seq > floor);
+    EXIT WHEN clock_timestamp() >= ends OR EXISTS (SELECT FROM streamhub.outbox WHERE seq > floor);
   END LOOP;
 END $$
 """
@@ -100,6 +102,8 @@ _each_text: Final = tuple(map(itemgetter, _TEXTS))
 _chained = itemgetter(CHAINED)
 # What a text that is none fails a read with: asyncpg's, or the server's that converts it.
 _NO_TEXT: Final = (UnicodeDecodeError, asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
+# No DO is ours, or a proxy made it part of a transaction.
+_NO_WAIT: Final = (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidTransactionTerminationError)
 _MICROSECONDS_TO_2000: Final = 946_684_800_000_000  # from 1970: PostgreSQL counts from 2000
 
 
@@ -258,8 +262,9 @@ class Outbox:
         if self._longest_wait < SHORTEST_WAIT:
             return False
         try:
-            await self._connection.execute(_WAIT.format(looks=int(self._longest_wait / pause), pause=pause))
-        except asyncpg.InsufficientPrivilegeError:
+            longest = self._longest_wait
+            await self._connection.execute(_WAIT.format(longest=longest, looks=int(longest / pause), pause=pause))
+        except _NO_WAIT:
             self._waits = False
         return self._waits
 

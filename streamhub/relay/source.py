@@ -106,7 +106,7 @@ class SourceRelay:
         self._undeleted: Batch | None = None
         self._highest = 0  # number that was read
         self._observed_at = 0.0
-        self._came_at = float("-inf")
+        self._last_change = float("-inf")  # by the monotonic clock
         self.consumed = 0
 
     async def run(self) -> None:
@@ -116,7 +116,6 @@ class SourceRelay:
             await self._notes.begin()
         appends: list[_InHand] = []  # under way
         ahead: asyncio.Task[_Read] | None = None
-        last_change = 0.0
         try:
             while True:
                 in_hand = appends[0] if appends else None
@@ -128,7 +127,7 @@ class SourceRelay:
                     self._highest = max(self._highest, ranges.high[-1])
                 if in_hand is None and not more and _backfilled(changes):
                     await self._append_in_pieces(changes)
-                    last_change = time.monotonic()
+                    self._last_change = time.monotonic()
                     self._outbox.drained()
                     continue
                 goes_on = more and len(ranges.low) <= MOST_RANGES
@@ -144,9 +143,9 @@ class SourceRelay:
                     if not more:
                         self._outbox.drained()
                     await self._settle()
-                    await asyncio.sleep(_pause(time.monotonic() - last_change))
+                    await asyncio.sleep(_pause(time.monotonic() - self._last_change))
                     continue
-                last_change = time.monotonic()
+                self._last_change = time.monotonic()
                 if goes_on:
                     if not appends:
                         appends.append(self._begin(batch))
@@ -169,7 +168,7 @@ class SourceRelay:
         if coming is not None:
             out.append(coming)
         now = time.monotonic()
-        if not out and now - self._came_at >= IDLE_AFTER and not await self._outbox.wait(IDLE_PAUSE):
+        if not out and now - self._last_change >= IDLE_AFTER and not await self._outbox.wait(IDLE_PAUSE):
             await asyncio.sleep(IDLE_PAUSE)
         if self._highest > self._outbox.floor and now - self._observed_at >= OBSERVE_EVERY:
             await self._outbox.observe()
@@ -178,12 +177,6 @@ class SourceRelay:
 
     async def _unknown(self, read: _Read, in_hand: _InHand | None) -> _Read:
         """A read without what was appended before, by a leader that could not delete it."""
-        changes, more = await self._unnoted(read, in_hand)
-        if changes:
-            self._came_at = time.monotonic()
-        return changes, more
-
-    async def _unnoted(self, read: _Read, in_hand: _InHand | None) -> _Read:
         while True:
             changes, more = read
             if self._in_hub or not self._notes.may_have(map(_number, changes)):
@@ -269,7 +262,7 @@ _number = attrgetter("seq")
 
 
 def _pause(since_last_change: float) -> float:
-    """Later the next read waits itself."""
+    """0 once it is idle: then `_read` waits."""
     return next((pause for until, pause in PAUSES if since_last_change < until), 0.0)
 
 

@@ -52,6 +52,17 @@ async def test_a_wait_without_a_commit_has_an_end(stage: Stage) -> None:
     assert await seconds_of_wait(Outbox(stage.connection, 2_000)) > LONGEST_WAIT * 0.9
 
 
+async def test_a_wait_whose_looks_are_slow_ends_as_soon(stage: Stage) -> None:
+    reader = await asyncpg.connect(stage.url)
+    waiting = asyncio.create_task(seconds_of_wait(Outbox(reader, 2_000)))
+    await asyncio.sleep(0.1)
+    async with stage.connection.transaction():
+        await stage.sql("LOCK TABLE streamhub.outbox IN ACCESS EXCLUSIVE MODE")
+        await asyncio.sleep(LONGEST_WAIT * 1.5)
+    assert await waiting < LONGEST_WAIT * 2
+    await reader.close()
+
+
 async def test_a_wait_holds_no_lock_and_no_old_snapshot(stage: Stage) -> None:
     reader = await asyncpg.connect(stage.url)
     waiting = asyncio.create_task(Outbox(reader, 2_000).wait(PAUSE))
